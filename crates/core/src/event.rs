@@ -1,0 +1,251 @@
+//! Events: what happened, once and for ever.
+
+use std::any::Any;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{Metadata, Position, Revision, StreamId};
+
+/// One event contract: a plain struct with a stable name and a schema version.
+///
+/// ```
+/// # use serde::{Serialize, Deserialize};
+/// #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+/// struct OrderCancelled { reason: String }
+/// impl daybook_core::Event for OrderCancelled {
+///     const TYPE: &'static str = "order.cancelled";
+///     const VERSION: u32 = 1;
+/// }
+/// ```
+pub trait Event: Serialize + DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
+    /// The stable name that the log holds: lower case, dots between its parts (`order.placed`).
+    const TYPE: &'static str;
+    /// The version of the payload's schema that this struct describes, from 1.
+    const VERSION: u32;
+}
+
+/// The name and version of one contract, and how to print its JSON Schema.
+#[derive(Clone, Copy)]
+pub struct EventType {
+    /// [`Event::TYPE`].
+    pub name: &'static str,
+    /// [`Event::VERSION`].
+    pub version: u32,
+    /// The JSON Schema of the payload.
+    pub schema: fn() -> schemars::Schema,
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+impl EventType {
+    /// The entry for one contract.
+    pub const fn of<E: Event>() -> Self {
+        Self { name: E::TYPE, version: E::VERSION, schema: || schemars::schema_for!(E) }
+    }
+}
+
+/// A closed set of events, as an aggregate or a projection sees them: an enum over [`Event`]s, made by
+/// [`event_set!`](crate::event_set).
+pub trait EventSet: fmt::Debug + Sized + Send + Sync + 'static {
+    /// The contracts in the set.
+    const TYPES: &'static [EventType];
+
+    /// Reads a recorded event; `Ok(None)` when its type is not in this set.
+    ///
+    /// # Errors
+    ///
+    /// When the type is in the set, but the version is unknown or the payload does not fit.
+    fn decode(event: &RecordedEvent) -> Result<Option<Self>, DecodeError>;
+
+    /// The type, version and JSON of an event that is to be appended.
+    ///
+    /// # Errors
+    ///
+    /// When the payload has no JSON form (a map with keys that are no strings, for instance).
+    fn encode(&self) -> Result<Encoded, serde_json::Error>;
+}
+
+/// An event ready to be appended: its name, version and JSON.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// [`Event::TYPE`].
+    pub event_type: &'static str,
+    /// [`Event::VERSION`].
+    pub schema_version: u32,
+    /// The payload's JSON.
+    pub payload: String,
+}
+
+/// An event of any set, its type erased until it is appended.
+pub trait AnyEvent: fmt::Debug + Send + Sync {
+    /// See [`EventSet::encode`].
+    ///
+    /// # Errors
+    ///
+    /// See [`EventSet::encode`].
+    fn encode(&self) -> Result<Encoded, serde_json::Error>;
+    /// The [`EventSet`] behind it.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<E: EventSet> AnyEvent for E {
+    fn encode(&self) -> Result<Encoded, serde_json::Error> {
+        EventSet::encode(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An event as the log holds it. Payload and metadata are the exact bytes stored.
+///
+/// Its JSON form, with the keys in this order and no white space, is *the event's line*: what
+/// `/v1/events` answers and what later exports and audit proofs are made of.
+#[derive(Debug, Clone, Serialize)]
+pub struct RecordedEvent {
+    /// Its place in the log.
+    pub position: Position,
+    /// The stream that it belongs to.
+    pub stream: StreamId,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its own id.
+    pub id: Uuid,
+    /// The contract's name.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The contract's version.
+    pub schema_version: u32,
+    /// When it was recorded, in microseconds; never earlier than the event before it.
+    #[serde(serialize_with = "micros")]
+    pub recorded_at: DateTime<Utc>,
+    /// Who, what and why: see [`Metadata`].
+    pub metadata: Box<RawValue>,
+    /// What happened.
+    pub payload: Box<RawValue>,
+}
+
+fn micros<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&time.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
+}
+
+impl RecordedEvent {
+    /// Reads the metadata.
+    ///
+    /// # Errors
+    ///
+    /// When it does not have the shape of [`Metadata`].
+    pub fn metadata(&self) -> Result<Metadata, serde_json::Error> {
+        serde_json::from_str(self.metadata.get())
+    }
+
+    /// Reads the payload as the contract `E`. [`event_set!`](crate::event_set) calls this for the contract
+    /// whose name the event bears.
+    ///
+    /// # Errors
+    ///
+    /// When the version is not the contract's, or the payload does not fit it.
+    pub fn read<E: Event>(&self) -> Result<E, DecodeError> {
+        let fail = |reason| DecodeError {
+            position: self.position,
+            event_type: self.event_type.clone(),
+            schema_version: self.schema_version,
+            reason,
+        };
+        if self.schema_version != E::VERSION {
+            return Err(fail(format!("this program knows version {}", E::VERSION)));
+        }
+        serde_json::from_str(self.payload.get()).map_err(|error| fail(error.to_string()))
+    }
+}
+
+/// An event that cannot be read. Whoever meets one stops and says where; nothing is skipped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the event at position {position} (`{event_type}` version {schema_version}) cannot be read: {reason}")]
+pub struct DecodeError {
+    /// Where it stands.
+    pub position: Position,
+    /// Its type.
+    pub event_type: String,
+    /// Its version.
+    pub schema_version: u32,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A decoded event together with where it stands.
+#[derive(Debug)]
+pub struct Envelope<'a, E> {
+    /// The event.
+    pub event: E,
+    /// The record that it was read from: position, stream, revision, time, metadata.
+    pub record: &'a RecordedEvent,
+}
+
+impl<'a, E: EventSet> Envelope<'a, E> {
+    /// Reads a record; `Ok(None)` when its type is not in the set.
+    ///
+    /// # Errors
+    ///
+    /// See [`EventSet::decode`].
+    pub fn open(record: &'a RecordedEvent) -> Result<Option<Self>, DecodeError> {
+        Ok(E::decode(record)?.map(|event| Self { event, record }))
+    }
+}
+
+/// Declares an [`EventSet`]: an enum with one variant for each event contract, named like it.
+///
+/// ```ignore
+/// daybook_core::event_set! {
+///     /// What happens to an order.
+///     pub enum OrderEvent { OrderPlaced, OrderCancelled }
+/// }
+/// ```
+#[macro_export]
+macro_rules! event_set {
+    ($(#[$meta:meta])* $vis:vis enum $set:ident { $($event:ident),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone)]
+        $vis enum $set {
+            $(#[doc = concat!("See [`", stringify!($event), "`].")] $event($event)),+
+        }
+
+        $(impl From<$event> for $set {
+            fn from(event: $event) -> Self {
+                Self::$event(event)
+            }
+        })+
+
+        impl $crate::EventSet for $set {
+            const TYPES: &'static [$crate::EventType] = &[$($crate::EventType::of::<$event>()),+];
+
+            fn decode(record: &$crate::RecordedEvent) -> Result<Option<Self>, $crate::DecodeError> {
+                $(if record.event_type == <$event as $crate::Event>::TYPE {
+                    return record.read::<$event>().map(|event| Some(Self::$event(event)));
+                })+
+                Ok(None)
+            }
+
+            fn encode(&self) -> Result<$crate::Encoded, $crate::__serde_json::Error> {
+                match self {
+                    $(Self::$event(event) => Ok($crate::Encoded {
+                        event_type: <$event as $crate::Event>::TYPE,
+                        schema_version: <$event as $crate::Event>::VERSION,
+                        payload: $crate::__serde_json::to_string(event)?,
+                    })),+
+                }
+            }
+        }
+    };
+}

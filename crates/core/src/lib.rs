@@ -1,0 +1,45 @@
+//! The pure heart of Daybook.
+//!
+//! Everything a domain is written with lives here: [`Event`], [`Aggregate`], [`Command`], [`Decision`],
+//! [`Projection`], and the [`Scenario`] that tests them. The runtime crates (`log`, `dispatch`, `views`, …)
+//! bring what is written here to life.
+//!
+//! **Architecture invariant:** no I/O, no async, no clock and no randomness. Time and ids come in through
+//! [`Context`]; whatever a function here returns depends on its arguments alone.
+
+mod access;
+mod aggregate;
+mod command;
+mod decision;
+mod domain;
+mod event;
+mod ids;
+mod input;
+mod loading;
+mod metadata;
+mod personal;
+mod projection;
+mod receipt;
+mod rejection;
+mod scenario;
+
+pub use access::{Access, Actor, Role, Ruling};
+pub use aggregate::{Aggregate, Entity};
+pub use command::{AnyCommand, Command, CommandSpec, Context, DecodedCommand, Outcome};
+pub use decision::{ClaimChange, Decision, NewEvent};
+pub use domain::{AccountOpened, Domain};
+pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, EventType, RecordedEvent};
+pub use ids::{IdError, Position, Revision, StreamId};
+pub use input::{FieldError, InputError, decode_json};
+pub use loading::{Loaded, Missing, NotLoaded, Reads};
+pub use metadata::Metadata;
+pub use personal::{Personal, reveal};
+pub use projection::{
+    AnyProjection, Batch, Changed, Field, FieldKind, Keys, Projection, ProjectionSpec, projection,
+};
+pub use receipt::{Receipt, ReceiptEvent};
+pub use rejection::{Rejection, RejectionKind};
+pub use scenario::{Scenario, event};
+
+#[doc(hidden)]
+pub use serde_json as __serde_json;

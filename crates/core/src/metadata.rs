@@ -1,0 +1,29 @@
+//! What an event needs to be explained later.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Personal;
+
+/// Who caused an event, how, and why. Every event in the log carries one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Who did it: an account's id, or `system:` and a part of Daybook (`system:seed`, `system:cli`);
+    /// `None` for somebody who was not signed in.
+    pub actor: Option<String>,
+    /// The address that the command came from.
+    pub client_ip: Option<Personal<String>>,
+    /// The program that sent it.
+    pub user_agent: Option<Personal<String>>,
+    /// The command's name (`order.place`).
+    pub command: String,
+    /// The command's id.
+    pub command_id: Uuid,
+    /// The id of the event that made somebody send the command; `None` when that was a person.
+    pub causation_id: Option<Uuid>,
+    /// What ties together everything that one request set off.
+    pub correlation_id: String,
+    /// The W3C trace context of the request, when it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}

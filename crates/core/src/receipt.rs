@@ -1,0 +1,39 @@
+//! What a command answers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Position, Revision, StreamId};
+
+/// What a command answers: what it made, and where in the log that stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// The id of the command's own aggregate.
+    pub id: String,
+    /// The command's id.
+    pub command_id: Uuid,
+    /// The position of its last event; the log's head when it made none. A view that has reached it shows
+    /// what the command did.
+    #[schemars(with = "u64")]
+    pub position: Position,
+    /// Its events, in the order of their positions.
+    pub events: Vec<ReceiptEvent>,
+}
+
+/// One event of a [`Receipt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReceiptEvent {
+    /// The contract's name.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Its stream.
+    #[schemars(with = "String")]
+    pub stream: StreamId,
+    /// Its place in the stream.
+    #[schemars(with = "u64")]
+    pub revision: Revision,
+    /// Its place in the log.
+    #[schemars(with = "u64")]
+    pub position: Position,
+}

@@ -1,0 +1,51 @@
+//! What a database error means. Told apart by SQLSTATE or SQLite's result code, never by a message.
+
+/// What a database error means for whoever ran the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The database is away, shutting down, full, or busy: the same may succeed later. After a COMMIT nothing is
+    /// known of its outcome.
+    Unavailable,
+    /// A unique constraint refused a row.
+    Duplicate,
+    /// The statement's data was refused: the same will fail again.
+    Data,
+    /// Anything else: a mistake in the program or a schema that does not fit.
+    Other,
+}
+
+/// Tells what an error means.
+pub fn fault(error: &sqlx::Error) -> Fault {
+    let sqlx::Error::Database(database) = error else {
+        return match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Fault::Unavailable,
+            _ => Fault::Other,
+        };
+    };
+    if database.is_unique_violation() {
+        return Fault::Duplicate;
+    }
+    let code = database.code().unwrap_or_default();
+    if database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+        return match code.get(..2) {
+            // Connection, rollback (deadlock, serialization), resources, operator intervention, I/O, lock not available.
+            Some("08" | "40" | "53" | "57" | "58") => Fault::Unavailable,
+            _ if code == "55P03" || code == "25006" => Fault::Unavailable,
+            Some("22" | "23") => Fault::Data,
+            _ => Fault::Other,
+        };
+    }
+    // SQLite's extended result code holds the primary one in its low byte.
+    match code.parse::<i32>().map(|extended| extended & 0xff) {
+        // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
+        Ok(5 | 6 | 8 | 10 | 13 | 14) => Fault::Unavailable,
+        // TOOBIG, CONSTRAINT, MISMATCH
+        Ok(18..=20) => Fault::Data,
+        _ => Fault::Other,
+    }
+}

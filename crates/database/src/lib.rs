@@ -1,0 +1,161 @@
+//! The two databases that Daybook runs on: how to reach them, how to know that they are durable, and how their
+//! schemas come to be.
+//!
+//! **Architecture invariant:** no statement about events, views or accounts is here. Those belong to the crates
+//! that own the tables.
+
+mod fault;
+mod location;
+mod migrate;
+mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+pub use fault::{Fault, fault};
+pub use location::{Location, LocationError};
+pub use migrate::Schema;
+pub use sqlite::SqliteFile;
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The most connections that this process holds to it (for SQLite: the most readers).
+    pub connections_max: u32,
+    /// How long to wait for one before the database counts as unavailable.
+    pub acquire_timeout: Duration,
+    /// Whether to run on a database that may forget what it has committed.
+    pub unsafe_durability: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { connections_max: 8, acquire_timeout: Duration::from_secs(5), unsafe_durability: false }
+    }
+}
+
+/// A database that is connected. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A PostgreSQL server, version 15 or later.
+    Postgres(PgPool),
+    /// An embedded SQLite file.
+    Sqlite(SqliteFile),
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// It did not answer, or refused.
+    #[error("cannot reach the database at {location}: {source}")]
+    Unreachable {
+        /// Where it should be; without the password.
+        location: String,
+        /// What happened.
+        source: sqlx::Error,
+    },
+    /// It could lose what it has acknowledged.
+    #[error(
+        "the database would forget acknowledged events in a crash: {0}. Mend that, or accept the loss with `unsafe_durability`"
+    )]
+    NotDurable(String),
+    /// It is older than Daybook can use.
+    #[error("PostgreSQL {0} is too old: Daybook needs version 15 or later")]
+    TooOld(String),
+    /// A migration failed.
+    #[error("the migration of the {schema} schema failed: {source}")]
+    Migration {
+        /// Which schema.
+        schema: &'static str,
+        /// What happened.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Migrations are waiting.
+    #[error("the {0} schema is not up to date: run `daybook migrate` first")]
+    NotMigrated(&'static str),
+    /// A statement failed.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl Database {
+    /// Connects, and checks that what is committed there stays (invariant L1).
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, is too old, or is not durable.
+    pub async fn connect(location: &Location, options: &Options) -> Result<Self, DatabaseError> {
+        let database = match location {
+            Location::Postgres(connect) => {
+                let pool = PgPoolOptions::new()
+                    .max_connections(options.connections_max)
+                    .acquire_timeout(options.acquire_timeout)
+                    .test_before_acquire(false)
+                    .connect_with((**connect).clone())
+                    .await
+                    .map_err(|source| DatabaseError::Unreachable { location: location.to_string(), source })?;
+                Self::Postgres(pool)
+            }
+            Location::Sqlite(path) => Self::Sqlite(
+                SqliteFile::open(path, options)
+                    .await
+                    .map_err(|source| DatabaseError::Unreachable { location: location.to_string(), source })?,
+            ),
+        };
+        database.check(options).await?;
+        Ok(database)
+    }
+
+    async fn check(&self, options: &Options) -> Result<(), DatabaseError> {
+        let lacking = match self {
+            Self::Postgres(pool) => {
+                let (number, version, fsync, commit, pages): (i32, String, String, String, String) =
+                    sqlx::query_as(
+                        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+                     current_setting('fsync'), current_setting('synchronous_commit'), \
+                     current_setting('full_page_writes')",
+                    )
+                    .fetch_one(pool)
+                    .await?;
+                if number < 150_000 {
+                    return Err(DatabaseError::TooOld(version));
+                }
+                [("fsync", fsync), ("synchronous_commit", commit), ("full_page_writes", pages)]
+                    .into_iter()
+                    .find(|(_, value)| value == "off")
+                    .map(|(name, _)| format!("`{name}` is off"))
+            }
+            Self::Sqlite(file) => {
+                let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(file.writer()).await?;
+                let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(file.writer()).await?;
+                if synchronous < 2 {
+                    Some(format!("`synchronous` is {synchronous} and not FULL"))
+                } else if journal != "wal" {
+                    Some(format!("`journal_mode` is {journal} and not wal"))
+                } else {
+                    None
+                }
+            }
+        };
+        match lacking {
+            Some(reason) if options.unsafe_durability => {
+                tracing::warn!(reason, "running without durability, as asked");
+                Ok(())
+            }
+            Some(reason) => Err(DatabaseError::NotDurable(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes its connections.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(file) => file.close().await,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a reader stands, and how it knows that the log is still the one that it read (invariant L11).
+
+use daybook_core::Position;
+use uuid::Uuid;
+
+/// The log's identity and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The log's id, drawn when it was created.
+    pub log_id: Uuid,
+    /// Raised by each restore of a backup, from 1.
+    pub epoch: u64,
+    /// The position of the newest event.
+    pub position: Position,
+}
+
+/// How far a reader has come, and in which history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log's id.
+    pub log_id: Uuid,
+    /// The epoch that it read in.
+    pub epoch: u64,
+    /// The position of the last event that it has taken in.
+    pub position: Position,
+    /// That event's id; nil at [`Position::START`].
+    pub event_id: Uuid,
+}
+
+/// The log is not the one that a checkpoint was written for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// It has another id: somebody put another log in its place.
+    #[error("this is another log: the checkpoint is of log {expected}, and this is {actual}")]
+    OtherLog {
+        /// The checkpoint's.
+        expected: Uuid,
+        /// The log's.
+        actual: Uuid,
+    },
+    /// It was restored from a backup since.
+    #[error("the log was restored: the checkpoint is of epoch {expected}, and the log is in {actual}")]
+    OtherEpoch {
+        /// The checkpoint's.
+        expected: u64,
+        /// The log's.
+        actual: u64,
+    },
+    /// It ends before the checkpoint: it was rolled back.
+    #[error("the log ends at position {head}, before the checkpoint at {checkpoint}: it was rolled back")]
+    Shorter {
+        /// The checkpoint's position.
+        checkpoint: Position,
+        /// The log's.
+        head: Position,
+    },
+    /// Another event stands where the checkpoint's stood.
+    #[error(
+        "the event at position {0} is not the one that the checkpoint remembers: the log was rolled back and went on"
+    )]
+    OtherEvent(Position),
+}

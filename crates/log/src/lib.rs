@@ -1,0 +1,20 @@
+//! The event log: every event once, in order, for ever.
+//!
+//! [`Log`] is the handle that the other crates hold. Behind it are a store for PostgreSQL and one for SQLite, both
+//! held to the same conformance suite, and the *appender*: one task that takes all appends that wait and commits
+//! them as one group, each with a verdict of its own.
+//!
+//! **Architecture invariant:** positions are dense and become visible in their order, so a reader only ever asks
+//! for `position > p`. No user code runs while the log's head is locked.
+
+mod append;
+mod checkpoint;
+mod error;
+mod log;
+mod query;
+
+pub use append::{Append, Claim, Conflict, Expected, IdempotencyKey, NewRecord, Verdict};
+pub use checkpoint::{Checkpoint, Head, HistoryError};
+pub use error::LogError;
+pub use log::{Log, Settings};
+pub use query::{EventFilter, EventPage};
