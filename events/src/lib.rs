@@ -1,1 +1,24 @@
+//! The shop's event contracts: what its history is written in.
+//!
+//! One file for each category of streams, and one for money. An event names its own aggregate through its stream;
+//! only the first event of a stream repeats the id, so that it can be read alone.
+//!
+//! A contract that was shipped does not change: whatever is added to a payload is a new schema version. Therefore
+//! payloads refuse unknown fields, and `golden/` keeps a sample of every version ever shipped, which must be readable
+//! for ever.
+//!
+//! **Architecture invariant:** no rules live here, only words. What may happen is decided in the shop.
 
+mod customer;
+mod money;
+mod order;
+mod product;
+mod stock;
+mod time;
+
+pub use customer::{CustomerEvent, CustomerProfileUpdated, CustomerRegistered};
+pub use money::{Currency, CurrencyError, Money, MoneyError};
+pub use order::{OrderCancelled, OrderConfirmed, OrderEvent, OrderLine, OrderPlaced, OrderStatus};
+pub use product::{ProductCreated, ProductEvent, TaxCategory};
+pub use stock::{StockAllocated, StockEvent, StockLevel, StockReceived, StockReleased};
+pub use time::micros;

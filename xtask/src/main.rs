@@ -1,1 +1,94 @@
-fn main() {}
+//! Developer commands: `cargo xtask test` and `cargo xtask postgres`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
+
+mod child;
+mod install;
+mod postgres;
+mod server_binaries;
+mod steps;
+mod test;
+mod user;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::postgres::Cluster;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let matches = cli().get_matches();
+    // Whatever `run` had started when a signal came is stopped and removed as its values are dropped.
+    let outcome = tokio::select! {
+        biased;
+        signal = stop_signal() => signal.and_then(|name| Err(anyhow::anyhow!("stopped by {name}"))),
+        outcome = run(&matches) => outcome,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn cli() -> Command {
+    Command::new("cargo xtask")
+        .about("Developer commands")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("test")
+                .about("Runs every check and every test, on SQLite and PostgreSQL")
+                .long_about(
+                    "Runs every check and every test, on SQLite and PostgreSQL.\n\nUses the PostgreSQL server of \
+                     DATABASE_URL when that is set (each test makes a database of its own there), and else starts \
+                     one of its own, which is gone afterwards.",
+                )
+                .arg(
+                    Arg::new("args")
+                        .value_name("ARGS")
+                        .num_args(0..)
+                        .last(true)
+                        .help("Passed on to `cargo test` (such as `-p daybook-log` or `-- --nocapture`)"),
+                ),
+        )
+        .subcommand(
+            Command::new("postgres")
+                .about("Starts a throw-away PostgreSQL, prints its DATABASE_URL, and stops it on Ctrl-C"),
+        )
+}
+
+async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+    match matches.subcommand() {
+        Some(("test", matches)) => {
+            let args: Vec<_> = matches.get_many::<String>("args").unwrap_or_default().cloned().collect();
+            test::run(&args).await
+        }
+        Some(("postgres", _)) => {
+            let cluster = Cluster::start().await?;
+            println!("DATABASE_URL={}", cluster.url());
+            println!("It runs until Ctrl-C, and is then removed with all that is in it.");
+            let signal = stop_signal().await?;
+            println!("{signal}: stopping PostgreSQL.");
+            Ok(())
+        }
+        other => unreachable!("clap let {other:?} through"),
+    }
+}
+
+/// Waits until somebody wants this process to end, and answers the signal's name.
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    let listen = |kind| signal(kind).context("cannot listen to signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    })
+}

@@ -157,6 +157,11 @@ impl Access {
         Self { who: Who::Owner, roles }
     }
 
+    /// Whether it lets everybody in, signed in or not.
+    pub fn is_public(&self) -> bool {
+        self.who == Who::Anyone
+    }
+
     /// What can be said before anything is loaded.
     pub fn rule(&self, actor: &Actor) -> Ruling {
         match (self.who, actor) {

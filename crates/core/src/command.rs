@@ -125,8 +125,8 @@ pub struct CommandSpec {
     pub name: &'static str,
     /// [`Command::ACCESS`].
     pub access: Access,
-    /// The JSON Schema of its body.
-    pub schema: fn() -> schemars::Schema,
+    /// The JSON Schema of its body, out of a generator that gathers what several schemas share.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     /// Decodes and validates a body.
     pub decode: fn(&[u8]) -> Result<DecodedCommand, InputError>,
 }
@@ -137,7 +137,7 @@ impl CommandSpec {
         Self {
             name: C::NAME,
             access: C::ACCESS,
-            schema: || schemars::schema_for!(C),
+            schema: |generator| generator.subschema_for::<C>(),
             decode: |body| decode_json::<C>(body).map(|command| Box::new(command) as DecodedCommand),
         }
     }

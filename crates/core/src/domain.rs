@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    AnyProjection, Command, CommandSpec, Decision, EventSet, EventType, Personal, Projection, projection,
+    AnyProjection, Command, CommandSpec, Decision, EventSet, EventType, Personal, Projection, Seed, projection,
 };
 
 /// An account was opened; the domain may start something of its own with it, in the same append.
@@ -33,6 +33,8 @@ pub struct Domain {
     pub projections: BTreeMap<&'static str, Arc<dyn AnyProjection>>,
     /// What the domain adds when an account is opened.
     pub on_account_opened: fn(&AccountOpened) -> Decision,
+    /// What a demonstration of it starts with.
+    pub seed: fn() -> Seed,
 }
 
 impl Domain {
@@ -44,6 +46,7 @@ impl Domain {
             events: BTreeMap::new(),
             projections: BTreeMap::new(),
             on_account_opened: |_| Decision::new(),
+            seed: Seed::default,
         }
     }
 
@@ -83,6 +86,13 @@ impl Domain {
     #[must_use]
     pub fn on_account_opened(mut self, hook: fn(&AccountOpened) -> Decision) -> Self {
         self.on_account_opened = hook;
+        self
+    }
+
+    /// Says what a demonstration starts with.
+    #[must_use]
+    pub fn seed(mut self, seed: fn() -> Seed) -> Self {
+        self.seed = seed;
         self
     }
 }

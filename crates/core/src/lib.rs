@@ -22,6 +22,7 @@ mod projection;
 mod receipt;
 mod rejection;
 mod scenario;
+mod seed;
 
 pub use access::{Access, Actor, Role, Ruling};
 pub use aggregate::{Aggregate, Entity};
@@ -39,7 +40,8 @@ pub use projection::{
 };
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};
-pub use scenario::{Scenario, event};
+pub use scenario::{Scenario, Then, event};
+pub use seed::{Seed, SeedAccount, SeedActor, SeedStep};
 
 #[doc(hidden)]
 pub use serde_json as __serde_json;

@@ -102,8 +102,8 @@ pub trait AnyProjection: Send + Sync {
     fn spec(&self) -> &ProjectionSpec;
     /// The events that it wants.
     fn event_types(&self) -> &'static [EventType];
-    /// The JSON Schema of a document.
-    fn schema(&self) -> schemars::Schema;
+    /// The JSON Schema of a document, out of a generator that gathers what several schemas share.
+    fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
     /// Decodes a batch of events and finds out which documents it touches. Events of other types are passed over.
     ///
     /// # Errors
@@ -148,8 +148,8 @@ impl<P: Projection> AnyProjection for Registered<P> {
         P::Event::TYPES
     }
 
-    fn schema(&self) -> schemars::Schema {
-        schemars::schema_for!(P::View)
+    fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<P::View>()
     }
 
     fn open<'a>(&self, events: &'a [RecordedEvent]) -> Result<Box<dyn Batch + 'a>, DecodeError> {

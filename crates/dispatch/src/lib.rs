@@ -1,1 +1,12 @@
+//! A command's way: validate, authorize, load, decide, append, receipt.
 
+mod dispatcher;
+mod error;
+mod in_flight;
+mod refusals;
+mod request;
+
+pub use dispatcher::{Dispatcher, KeyedDigest, Settings};
+pub use error::DispatchError;
+pub use refusals::{CommandDenied, CommandRejected, RefusalEvent};
+pub use request::Request;

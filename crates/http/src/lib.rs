@@ -1,1 +1,86 @@
+//! Daybook over HTTP.
+//!
+//! **Architecture invariant:** this crate is the only one that knows HTTP, and it decides nothing. What is allowed,
+//! what is valid and what happens is said by the commands and views that are registered.
 
+mod auth;
+mod commands;
+mod cursor;
+mod health;
+mod history;
+pub mod metrics;
+mod observe;
+mod openapi;
+mod problem;
+mod request;
+mod server;
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daybook_core::Domain;
+use daybook_dispatch::{Dispatcher, KeyedDigest};
+use daybook_identity::Identity;
+use daybook_log::Log;
+use daybook_views::Views;
+
+pub use openapi::document as openapi;
+pub use problem::Problem;
+pub use server::{Running, start};
+
+/// Limits of the HTTP interface.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// The longest that a reader may wait for a position, in seconds.
+    pub wait_s_max: u64,
+    /// How many threads answer requests.
+    pub workers: usize,
+    /// How long requests under way may go on once the server is to stop, in seconds.
+    pub drain_s: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { body_bytes_max: 64 * 1024, wait_s_max: 30, workers: 2, drain_s: 20 }
+    }
+}
+
+/// Whether the process can do its work.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Says so.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// Whether it can.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What stands behind the HTTP interface.
+#[derive(Clone)]
+pub struct Backend {
+    /// What is registered.
+    pub domain: Arc<Domain>,
+    /// Where commands go.
+    pub dispatcher: Dispatcher,
+    /// Where events are read.
+    pub log: Log,
+    /// Where views are read.
+    pub views: Views,
+    /// Where actors are known.
+    pub identity: Identity,
+    /// What cursors are sealed with.
+    pub digests: Arc<dyn KeyedDigest>,
+    /// Whether the process can do its work.
+    pub readiness: Readiness,
+    /// The limits.
+    pub settings: Settings,
+}

@@ -1,1 +1,31 @@
+//! Views: what the projections make of the log, kept up to date, and the queries over them.
+//!
+//! [`Views`] answers queries, in any process. [`Projectors`] keep the views up to date, in the processes that are to:
+//! one task for each projection reads the log page by page, folds, and writes documents and checkpoint in one
+//! transaction.
+//!
+//! **Architecture invariants:**
+//!
+//! - Every write of a projector requires the lease epoch that it was given and the position that it started from
+//!   (P1). Leases only save work: whoever lost one, and does not know it yet, can write nothing.
+//! - Nothing here depends on how the log was cut into pages (P2), and no event is passed over: what cannot be taken in
+//!   stops its projection, there, with a reason that everybody can see.
+//! - A query reads documents and the position that they correspond to in one statement.
 
+mod error;
+mod fold;
+mod postgres;
+mod projector;
+mod projectors;
+mod query;
+mod sqlite;
+mod status;
+mod store;
+mod table;
+mod views;
+
+pub use error::ViewError;
+pub use projectors::{Projectors, Settings};
+pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};
+pub use status::{Status, Stopped};
+pub use views::Views;

@@ -1,0 +1,41 @@
+-- What must never be in the log: secrets, password hashes, tokens. Times are Unix milliseconds, so that the same
+-- statements serve both stores.
+
+CREATE TABLE identity_secrets (
+    name text NOT NULL PRIMARY KEY,
+    value blob NOT NULL,
+    created_at_ms integer NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The keys that access tokens are signed with. Numbers are dense, so that two processes that make the first (or
+-- the next) key at once make one.
+CREATE TABLE signing_keys (
+    number integer NOT NULL PRIMARY KEY,
+    pkcs8 blob NOT NULL,
+    created_at_ms integer NOT NULL,
+    -- Signs from then on; until then it is only published.
+    sign_from_ms integer NOT NULL,
+    -- Verifies until then; NULL while no newer key has taken its place.
+    verify_until_ms integer
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE credentials (
+    account_id blob NOT NULL PRIMARY KEY,
+    -- An argon2id PHC string.
+    password_hash text NOT NULL,
+    changed_at_ms integer NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE refresh_tokens (
+    -- SHA-256 of the token; the token itself is kept nowhere.
+    hash blob NOT NULL PRIMARY KEY,
+    session_id blob NOT NULL,
+    account_id blob NOT NULL,
+    expires_at_ms integer NOT NULL,
+    used_at_ms integer,
+    -- A keyed digest of the client that used it.
+    used_by blob
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at_ms);

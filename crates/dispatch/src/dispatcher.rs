@@ -1,0 +1,283 @@
+//! The way of a command, step by step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use daybook_core::{
+    Access, AnyCommand, ClaimChange, CommandSpec, Context, Decision, Loaded, Missing, Outcome, Receipt, Rejection,
+    Revision, Ruling, StreamId,
+};
+use daybook_log::{Append, Claim, Conflict, Expected, IdempotencyKey, Log, NewRecord, Verdict};
+use uuid::Uuid;
+
+use crate::in_flight::InFlight;
+use crate::refusals::{Refusal, Refusals};
+use crate::{DispatchError, Request};
+
+/// A digest that only this installation can make: keyed, so that what went in can be neither read nor guessed.
+pub trait KeyedDigest: Send + Sync {
+    /// The digest of `parts`, for one `purpose`. Parts are kept apart: `["ab", "c"]` and `["a", "bc"]` differ.
+    fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32];
+}
+
+/// How commands are dispatched.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a command may try again when others change what it decides over.
+    pub deadline: Duration,
+    /// Within this time, the same refusal of the same actor is counted and not written again.
+    pub refusal_window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(10), refusal_window: Duration::from_secs(60) }
+    }
+}
+
+/// Takes commands on their way. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatcher {
+    log: Log,
+    digests: Arc<dyn KeyedDigest>,
+    in_flight: InFlight,
+    refusals: Refusals,
+    settings: Settings,
+}
+
+impl Dispatcher {
+    /// Dispatches to `log`.
+    pub fn new(log: Log, digests: Arc<dyn KeyedDigest>, settings: Settings) -> Self {
+        let refusals = Refusals::new(log.clone(), settings.refusal_window);
+        Self { log, digests, in_flight: InFlight::default(), refusals, settings }
+    }
+
+    /// Decodes, validates and runs a command that came from outside.
+    ///
+    /// # Errors
+    ///
+    /// See [`DispatchError`].
+    pub async fn dispatch(
+        &self,
+        spec: &CommandSpec,
+        body: &[u8],
+        request: &Request,
+    ) -> Result<Receipt, DispatchError> {
+        if spec.access.rule(&request.actor) == Ruling::SignIn {
+            return Err(DispatchError::SignIn);
+        }
+        let command = (spec.decode)(body)?;
+        self.run(spec.name, spec.access, &*command, request).await
+    }
+
+    /// Runs a command that is already decoded: authorizes, loads, decides, appends.
+    ///
+    /// # Errors
+    ///
+    /// See [`DispatchError`].
+    pub async fn run(
+        &self,
+        name: &'static str,
+        access: Access,
+        command: &dyn AnyCommand,
+        request: &Request,
+    ) -> Result<Receipt, DispatchError> {
+        let id = Uuid::now_v7();
+        let context =
+            Context { actor: request.actor.clone(), now: Utc::now(), command_id: id, fresh_id: Uuid::now_v7() };
+        let result = self.decide_and_append(name, access, command, request, &context).await;
+        let result = self.record_refusal(name, command, request, &context, result).await;
+        let outcome = result.as_ref().err().map_or("accepted", DispatchError::outcome);
+        metrics::counter!("daybook_commands_total", "command" => name, "outcome" => outcome).increment(1);
+        result
+    }
+
+    /// Writes down what is still being counted. To be called once no more commands come in.
+    pub async fn close(&self) {
+        self.refusals.flush().await;
+    }
+
+    async fn decide_and_append(
+        &self,
+        name: &str,
+        access: Access,
+        command: &dyn AnyCommand,
+        request: &Request,
+        context: &Context,
+    ) -> Result<Receipt, DispatchError> {
+        match access.rule(&request.actor) {
+            Ruling::Allowed | Ruling::IfOwner => {}
+            Ruling::SignIn => return Err(DispatchError::SignIn),
+            Ruling::Denied => return Err(DispatchError::Denied),
+        }
+        let key = self.idempotency_key(name, command, request)?;
+        let _in_flight = match &key {
+            Some(key) => Some(self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?),
+            None => None,
+        };
+        if let Some(key) = &key {
+            match self.log.repeated(key).await? {
+                Some(Verdict::Repeated(receipt)) => return Ok(receipt),
+                Some(_) => return Err(DispatchError::KeyReused),
+                None => {}
+            }
+        }
+
+        let deadline = Instant::now() + self.settings.deadline;
+        let target = command.target(context);
+        loop {
+            let mut loaded = Loaded::default();
+            let outcome = loop {
+                match command.decide(&loaded, context) {
+                    Outcome::Missing(streams) => self.load(&mut loaded, streams).await?,
+                    outcome => break outcome,
+                }
+            };
+            if matches!(outcome, Outcome::Decided(..) | Outcome::Rejected(..)) {
+                precondition(request.if_match, loaded.revision(&target))?;
+            }
+            let (decision, read) = match outcome {
+                Outcome::Decided(decision, read) => (decision, read),
+                Outcome::Rejected(rejection, _) => return Err(DispatchError::Rejected(rejection)),
+                Outcome::Denied => return Err(DispatchError::NotTheirs),
+                Outcome::Missing(_) => return Err(DispatchError::Internal("nothing left to load".into())),
+            };
+            let taken: Vec<_> = decision.claims.iter().map(when_taken).collect();
+            let append = to_append(name, &target, decision, read, key, request, context)?;
+            match self.log.append(append).await? {
+                Verdict::Committed(receipt) | Verdict::Repeated(receipt) => return Ok(receipt),
+                Verdict::KeyReused => return Err(DispatchError::KeyReused),
+                Verdict::Conflict(conflict) => {
+                    metrics::counter!("daybook_command_conflicts_total").increment(1);
+                    if is_about_precondition(request.if_match, &target, &conflict) {
+                        precondition(request.if_match, Some(conflict.actual))?;
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(DispatchError::Conflict);
+                    }
+                }
+                Verdict::ClaimTaken { index, .. } => {
+                    let rejection = taken.into_iter().nth(index).flatten();
+                    return Err(rejection.map_or_else(
+                        || DispatchError::Internal(format!("no claim with index {index} was made")),
+                        DispatchError::Rejected,
+                    ));
+                }
+                Verdict::Invalid(reason) => return Err(DispatchError::Internal(reason)),
+            }
+        }
+    }
+
+    async fn load(&self, loaded: &mut Loaded, streams: Vec<Missing>) -> Result<(), DispatchError> {
+        for stream in self.log.load(streams).await? {
+            loaded.insert(stream);
+        }
+        Ok(())
+    }
+
+    fn idempotency_key(
+        &self,
+        name: &str,
+        command: &dyn AnyCommand,
+        request: &Request,
+    ) -> Result<Option<IdempotencyKey>, DispatchError> {
+        let Some(key) = &request.idempotency_key else { return Ok(None) };
+        let actor = request.actor.name().unwrap_or_default();
+        let body = command.canonical().map_err(|error| DispatchError::Internal(error.to_string()))?;
+        Ok(Some(IdempotencyKey {
+            digest: self.digests.digest("idempotency.key", &[actor.as_bytes(), name.as_bytes(), key.as_bytes()]),
+            body: self.digests.digest("idempotency.body", &[body.as_bytes()]),
+            expires: true,
+        }))
+    }
+
+    /// A rejection or a denial is part of the audit trail. One that cannot be written down is not answered as such.
+    async fn record_refusal(
+        &self,
+        name: &'static str,
+        command: &dyn AnyCommand,
+        request: &Request,
+        context: &Context,
+        result: Result<Receipt, DispatchError>,
+    ) -> Result<Receipt, DispatchError> {
+        let refusal = match &result {
+            Err(DispatchError::Rejected(rejection)) => Refusal::Rejected(rejection.clone()),
+            Err(DispatchError::Denied | DispatchError::NotTheirs) => Refusal::Denied,
+            _ => return result,
+        };
+        self.refusals.record(name, &command.target(context), refusal, request, context).await?;
+        result
+    }
+}
+
+fn precondition(expected: Option<Revision>, actual: Option<Revision>) -> Result<(), DispatchError> {
+    match (expected, actual) {
+        (Some(expected), Some(actual)) if expected != actual => {
+            Err(DispatchError::Precondition { expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a conflict says that the aggregate was not where `If-Match` wanted it, and never will be again.
+fn is_about_precondition(if_match: Option<Revision>, target: &StreamId, conflict: &Conflict) -> bool {
+    if_match.is_some() && conflict.stream == *target
+}
+
+fn when_taken(change: &ClaimChange) -> Option<Rejection> {
+    match change {
+        ClaimChange::Take { taken, .. } => Some(taken.clone()),
+        ClaimChange::Release { .. } => None,
+    }
+}
+
+fn to_append(
+    name: &str,
+    target: &StreamId,
+    decision: Decision,
+    read: Vec<(StreamId, Revision)>,
+    key: Option<IdempotencyKey>,
+    request: &Request,
+    context: &Context,
+) -> Result<Append, DispatchError> {
+    let mut expected: Vec<Expected> = Vec::with_capacity(read.len() + decision.expected.len() + 1);
+    let precondition = request.if_match.map(|revision| (target.clone(), revision));
+    for (stream, revision) in read.into_iter().chain(decision.expected).chain(precondition) {
+        let one = Expected { stream, revision };
+        if !expected.contains(&one) {
+            expected.push(one);
+        }
+    }
+    let events = decision
+        .events
+        .into_iter()
+        .map(|new| {
+            let encoded = new.event.encode().map_err(|error| DispatchError::Internal(error.to_string()))?;
+            Ok(NewRecord {
+                stream: new.stream,
+                id: Uuid::now_v7(),
+                event_type: encoded.event_type.to_owned(),
+                schema_version: encoded.schema_version,
+                payload: encoded.payload,
+            })
+        })
+        .collect::<Result<_, DispatchError>>()?;
+    let claims = decision
+        .claims
+        .into_iter()
+        .map(|change| match change {
+            ClaimChange::Take { name, key, holder, .. } => Claim::Take { name: name.to_owned(), key, holder },
+            ClaimChange::Release { name, key, holder } => Claim::Release { name: name.to_owned(), key, holder },
+        })
+        .collect();
+    Ok(Append {
+        id: target.id().to_owned(),
+        command_id: context.command_id,
+        events,
+        metadata: request.metadata(name, context.command_id, context.now),
+        expected,
+        claims,
+        key,
+    })
+}

@@ -1,0 +1,67 @@
+//! Why a command got no receipt.
+
+use daybook_core::{InputError, Rejection, Revision};
+use daybook_log::LogError;
+
+/// Why a command got no receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// Its body was not taken.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// One has to be signed in for it.
+    #[error("this needs an access token")]
+    SignIn,
+    /// The actor may not send it.
+    #[error("this is not allowed")]
+    Denied,
+    /// What it is about is another's, which is not to be told from what does not exist.
+    #[error("there is no such thing, or it is somebody else's")]
+    NotTheirs,
+    /// A rule said no.
+    #[error("{0}")]
+    Rejected(Rejection),
+    /// The aggregate was not at the revision that `If-Match` named.
+    #[error("the revision is {actual}, not {expected}")]
+    Precondition {
+        /// What `If-Match` named.
+        expected: Revision,
+        /// Where the aggregate was.
+        actual: Revision,
+    },
+    /// Others kept changing what it decides over until its time was up.
+    #[error("others kept changing what this decides over")]
+    Conflict,
+    /// The same command with the same idempotency key is being worked on.
+    #[error("the same command is being worked on")]
+    InFlight,
+    /// The idempotency key was used before, with another body.
+    #[error("the idempotency key was used with another body")]
+    KeyReused,
+    /// The log could not answer.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The program made something that cannot be written.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl DispatchError {
+    /// A word for it, for metrics and logs.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "invalid",
+            Self::SignIn => "unauthenticated",
+            Self::Denied | Self::NotTheirs => "denied",
+            Self::Rejected(_) => "rejected",
+            Self::Precondition { .. } => "precondition",
+            Self::Conflict => "conflict",
+            Self::InFlight => "in_flight",
+            Self::KeyReused => "key_reused",
+            Self::Log(LogError::Unavailable(_) | LogError::Busy | LogError::Unknown | LogError::Closed) => {
+                "unavailable"
+            }
+            Self::Log(_) | Self::Internal(_) => "failed",
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Rejections and denials in the log.
+//!
+//! The first refusal of its kind (same actor, command and code) is written at once; those that follow within a
+//! minute are counted, and the count is written when the minute is over. So whoever is refused a million times
+//! buys at most two events a minute, and the audit trail still says how often it was.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use daybook_core::{Context, Event, Metadata, Rejection, StreamId, event_set};
+use daybook_log::{Append, Log, LogError, NewRecord};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{DispatchError, Request};
+
+/// Rules said no to a command.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CommandRejected {
+    /// The command's name.
+    pub command: String,
+    /// The stream of the aggregate that it was about; the first one's, when several were refused.
+    pub stream: String,
+    /// The rejection's code.
+    pub code: String,
+    /// The rejection in words.
+    pub message: String,
+    /// How many were refused.
+    pub count: u64,
+}
+
+impl Event for CommandRejected {
+    const TYPE: &'static str = "daybook.command.rejected";
+    const VERSION: u32 = 1;
+}
+
+/// Authorization said no to a command.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CommandDenied {
+    /// The command's name.
+    pub command: String,
+    /// The stream of the aggregate that it was about; the first one's, when several were refused.
+    pub stream: String,
+    /// How many were refused.
+    pub count: u64,
+}
+
+impl Event for CommandDenied {
+    const TYPE: &'static str = "daybook.command.denied";
+    const VERSION: u32 = 1;
+}
+
+event_set! {
+    /// What is recorded of commands that made no events of their own.
+    pub enum RefusalEvent { CommandRejected, CommandDenied }
+}
+
+/// The category of the streams that refusals are recorded in, one for each actor. Never an aggregate's.
+const CATEGORY: &str = "daybook.refusals";
+
+/// The most kinds of refusals that are told apart at a time. Beyond that, actors are no longer told apart.
+const KINDS_MAX: usize = 10_000;
+
+/// Who said no.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    Rejected(Rejection),
+    Denied,
+}
+
+/// Refusals are of one kind when these are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    actor: Option<String>,
+    command: &'static str,
+    code: Option<String>,
+}
+
+/// The newest refusal of a kind that was counted and not written, and how many there are.
+#[derive(Debug, Clone)]
+struct Waiting {
+    count: u64,
+    stream: StreamId,
+    refusal: Refusal,
+    metadata: Metadata,
+}
+
+#[derive(Clone)]
+pub(crate) struct Refusals {
+    log: Log,
+    window: Duration,
+    kinds: Arc<Mutex<HashMap<Kind, Option<Waiting>>>>,
+}
+
+impl Refusals {
+    pub(crate) fn new(log: Log, window: Duration) -> Self {
+        Self { log, window, kinds: Arc::default() }
+    }
+
+    pub(crate) async fn record(
+        &self,
+        command: &'static str,
+        target: &StreamId,
+        refusal: Refusal,
+        request: &Request,
+        context: &Context,
+    ) -> Result<(), DispatchError> {
+        let mut kind = Kind { actor: request.actor.name(), command, code: refusal.code() };
+        let mut one = Waiting {
+            count: 1,
+            stream: target.clone(),
+            refusal,
+            metadata: request.metadata(command, context.command_id, context.now),
+        };
+        {
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
+                kind.actor = None;
+            }
+            if let Some(waiting) = kinds.get_mut(&kind) {
+                one.count += waiting.as_ref().map_or(0, |waiting| waiting.count);
+                *waiting = Some(one);
+                return Ok(());
+            }
+            kinds.insert(kind.clone(), None);
+        }
+        tokio::spawn(self.clone().write_each_window(kind.clone()));
+        let written = self.write(one).await;
+        if written.is_err() {
+            self.kinds.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
+        }
+        Ok(written?)
+    }
+
+    /// Writes the count of a kind whenever its window is over, and forgets the kind after a quiet one.
+    async fn write_each_window(self, kind: Kind) {
+        loop {
+            tokio::time::sleep(self.window).await;
+            let waiting = {
+                let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+                match kinds.get_mut(&kind).and_then(Option::take) {
+                    Some(waiting) => waiting,
+                    None => {
+                        kinds.remove(&kind);
+                        return;
+                    }
+                }
+            };
+            self.write_or_keep(kind.clone(), waiting).await;
+        }
+    }
+
+    /// Writes all that is counted and not written.
+    pub(crate) async fn flush(&self) {
+        let waiting: Vec<_> = {
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            kinds.iter_mut().filter_map(|(kind, waiting)| Some((kind.clone(), waiting.take()?))).collect()
+        };
+        for (kind, waiting) in waiting {
+            self.write_or_keep(kind, waiting).await;
+        }
+    }
+
+    async fn write_or_keep(&self, kind: Kind, waiting: Waiting) {
+        if let Err(error) = self.write(waiting.clone()).await {
+            tracing::warn!(%error, command = kind.command, count = waiting.count, "refusals are not written yet");
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(newer) = kinds.get_mut(&kind) {
+                match newer {
+                    Some(newer) => newer.count += waiting.count,
+                    None => *newer = Some(waiting),
+                }
+            }
+        }
+    }
+
+    async fn write(&self, refused: Waiting) -> Result<(), LogError> {
+        let actor = refused.metadata.actor.as_deref().unwrap_or("anonymous");
+        let event = refused.event();
+        let encoded = daybook_core::EventSet::encode(&event)
+            .map_err(|error| LogError::Unavailable(format!("a refusal has no JSON form: {error}")))?;
+        self.log
+            .append(Append {
+                id: actor.to_owned(),
+                command_id: refused.metadata.command_id,
+                events: vec![NewRecord {
+                    stream: StreamId::new(CATEGORY, actor),
+                    id: Uuid::now_v7(),
+                    event_type: encoded.event_type.to_owned(),
+                    schema_version: encoded.schema_version,
+                    payload: encoded.payload,
+                }],
+                metadata: refused.metadata,
+                expected: Vec::new(),
+                claims: Vec::new(),
+                key: None,
+            })
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Refusal {
+    fn code(&self) -> Option<String> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection.code.clone().into_owned()),
+            Self::Denied => None,
+        }
+    }
+}
+
+impl Waiting {
+    fn event(&self) -> RefusalEvent {
+        let (command, stream, count) = (self.metadata.command.clone(), self.stream.to_string(), self.count);
+        match &self.refusal {
+            Refusal::Rejected(rejection) => {
+                let (code, message) = (rejection.code.clone().into_owned(), rejection.message.clone());
+                CommandRejected { command, stream, code, message, count }.into()
+            }
+            Refusal::Denied => CommandDenied { command, stream, count }.into(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Who sends a command, from where, and under which conditions.
+
+use chrono::{DateTime, Utc};
+use daybook_core::{Actor, Metadata, Personal, Revision};
+use uuid::Uuid;
+
+/// Who sends a command, from where, and under which conditions.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Who.
+    pub actor: Actor,
+    /// The address that it came from.
+    pub client_ip: Option<String>,
+    /// The program that sent it.
+    pub user_agent: Option<String>,
+    /// Ties together everything that the request sets off.
+    pub correlation_id: String,
+    /// The W3C trace context, when there is one.
+    pub traceparent: Option<String>,
+    /// The event that made somebody send it; `None` when that was a person.
+    pub causation_id: Option<Uuid>,
+    /// The key under which a repeated command gets the first receipt.
+    pub idempotency_key: Option<String>,
+    /// The revision that the command's own aggregate has to be at.
+    pub if_match: Option<Revision>,
+}
+
+impl Request {
+    /// From a part of Daybook itself.
+    pub fn system(part: &'static str) -> Self {
+        Self {
+            actor: Actor::System(part),
+            client_ip: None,
+            user_agent: None,
+            correlation_id: Uuid::now_v7().to_string(),
+            traceparent: None,
+            causation_id: None,
+            idempotency_key: None,
+            if_match: None,
+        }
+    }
+
+    /// The metadata of the events that `command` makes. Where it came from is about the actor; without one, about
+    /// nobody in particular, under a subject of the day.
+    pub fn metadata(&self, command: &str, command_id: Uuid, now: DateTime<Utc>) -> Metadata {
+        let subject = match self.actor.account() {
+            Some(account) => format!("account-{account}"),
+            None => format!("day-{}", now.format("%Y-%m-%d")),
+        };
+        let personal = |value: &Option<String>| value.clone().map(|value| Personal::new(subject.clone(), value));
+        Metadata {
+            actor: self.actor.name(),
+            client_ip: personal(&self.client_ip),
+            user_agent: personal(&self.user_agent),
+            command: command.to_owned(),
+            command_id,
+            causation_id: self.causation_id,
+            correlation_id: self.correlation_id.clone(),
+            traceparent: self.traceparent.clone(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `/v1/events`, `/v1/events/{position}` and `/v1/streams/{stream}`: what happened.
+//!
+//! Analysts, operators and administrators read all of it. Everybody else reads the streams of what they may see in
+//! a view: a stream has the permission of the document that it stands behind.
+
+use actix_web::http::header::ACCEPT;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, Utc};
+use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId, reveal};
+use daybook_log::{EventFilter, EventPage, Log};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::{Backend, Problem, request, views};
+
+/// Who may read the whole history.
+pub(crate) const ACCESS: Access = Access::roles(&[Role::Analyst, Role::Operator]);
+
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Query {
+    #[serde(default)]
+    after: Position,
+    limit: Option<usize>,
+    stream: Option<StreamId>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    actor: Option<String>,
+    correlation_id: Option<String>,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    data: Vec<Box<RawValue>>,
+    next: Option<Position>,
+}
+
+/// `GET /v1/events`: a page as JSON, or everything that matches as NDJSON.
+pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
+    let actor = reader(&http, &backend).await?;
+    let query: Query = request::query(&http)?;
+    let limit = limit(query.limit)?;
+    let filter = EventFilter {
+        after: query.after,
+        stream: query.stream,
+        event_type: query.event_type,
+        actor: query.actor,
+        correlation_id: query.correlation_id,
+        since: query.since,
+        until: query.until,
+    };
+    let lines = request::header(&http, &ACCEPT)?.is_some_and(|accept| accept.contains("application/x-ndjson"));
+    if lines {
+        let all = query.limit.is_none();
+        let body = ndjson(backend.log.clone(), actor, filter, if all { None } else { Some(limit) });
+        return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(body));
+    }
+    let found = backend.log.find(&filter, limit).await?;
+    answer(found, &actor)
+}
+
+/// `GET /v1/events/{position}`
+pub(crate) async fn event(
+    http: HttpRequest,
+    position: web::Path<String>,
+    backend: web::Data<Backend>,
+) -> Result<HttpResponse, Problem> {
+    let actor = reader(&http, &backend).await?;
+    let missing = || Problem::not_found(format!("There is no event at position `{position}`."));
+    let at: Position = position.parse().map_err(|_| missing())?;
+    let event = backend.log.event(at).await?.ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(line(&event, &actor)?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamQuery {
+    #[serde(default)]
+    after: Position,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/streams/{stream}`
+pub(crate) async fn stream_events(
+    http: HttpRequest,
+    stream: web::Path<String>,
+    backend: web::Data<Backend>,
+) -> Result<HttpResponse, Problem> {
+    let actor = request::actor(&http, &backend).await?;
+    let query: StreamQuery = request::query(&http)?;
+    let limit = limit(query.limit)?;
+    let missing = || Problem::not_found(format!("There is no stream `{stream}`, or it is not yours."));
+    let stream: StreamId = stream.parse().map_err(|_| missing())?;
+    if !may_read(&backend, &actor, &stream).await? {
+        return Err(if actor == Actor::Anonymous { Problem::sign_in() } else { missing() });
+    }
+    let filter = EventFilter { after: query.after, stream: Some(stream.clone()), ..EventFilter::default() };
+    let found = backend.log.find(&filter, limit).await?;
+    if found.events.is_empty() && query.after == Position::START {
+        return Err(missing());
+    }
+    answer(found, &actor)
+}
+
+/// The actor, when it may read the whole history.
+async fn reader(http: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
+    let actor = request::actor(http, backend).await?;
+    match ACCESS.rule(&actor) {
+        Ruling::Allowed => Ok(actor),
+        Ruling::SignIn => Err(Problem::sign_in()),
+        Ruling::IfOwner | Ruling::Denied => Err(Problem::forbidden()),
+    }
+}
+
+async fn may_read(backend: &Backend, actor: &Actor, stream: &StreamId) -> Result<bool, Problem> {
+    if ACCESS.rule(actor) == Ruling::Allowed {
+        return Ok(true);
+    }
+    for projection in backend.domain.projections.values() {
+        let spec = projection.spec();
+        if spec.category == stream.category()
+            && !spec.access.is_public()
+            && views::may_read(backend, actor, spec, stream.id()).await?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(LIMIT),
+        Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::parameter("limit", format!("The limit is 1 to {LIMIT_MAX}."))),
+    }
+}
+
+fn answer(found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
+    let data = found
+        .events
+        .iter()
+        .map(|event| RawValue::from_string(line(event, actor)?).map_err(|error| Problem::internal(&error)))
+        .collect::<Result<_, _>>()?;
+    Ok(HttpResponse::Ok().json(Page { data, next: found.next }))
+}
+
+/// An event's line as this actor may see it: with their own personal fields open, and everybody's for an
+/// administrator.
+fn line(event: &RecordedEvent, actor: &Actor) -> Result<String, Problem> {
+    let mut event = event.clone();
+    event.metadata = opened(event.metadata, actor)?;
+    event.payload = opened(event.payload, actor)?;
+    serde_json::to_string(&event).map_err(|error| Problem::internal(&error))
+}
+
+fn opened(json: Box<RawValue>, actor: &Actor) -> Result<Box<RawValue>, Problem> {
+    if !json.get().contains("\"personal\"") {
+        return Ok(json);
+    }
+    let own = actor.account().map(|account| format!("account-{account}"));
+    let opens_all = actor.has_any(&[]);
+    let mut value: Value = serde_json::from_str(json.get()).map_err(|error| Problem::internal(&error))?;
+    reveal(&mut value, &|subject| opens_all || own.as_deref() == Some(subject));
+    serde_json::value::to_raw_value(&value).map_err(|error| Problem::internal(&error))
+}
+
+/// Everything that matches, page after page, until the end of the log or the limit.
+fn ndjson(
+    log: Log,
+    actor: Actor,
+    filter: EventFilter,
+    limit: Option<usize>,
+) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
+    stream::try_unfold(Some((filter, limit)), move |state| {
+        let (log, actor) = (log.clone(), actor.clone());
+        async move {
+            let Some((mut filter, left)) = state else { return Ok(None) };
+            let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
+            let mut lines = String::new();
+            for event in &page.events {
+                lines.push_str(&line(event, &actor)?);
+                lines.push('\n');
+            }
+            let left = left.map(|left| left - page.events.len());
+            let rest = page.next.filter(|_| left != Some(0)).map(|next| {
+                filter.after = next;
+                (filter, left)
+            });
+            Ok(Some((Bytes::from(lines), rest)))
+        }
+    })
+}

@@ -1,0 +1,100 @@
+//! What surrounds every request: its correlation id, its line in the log, its metrics; panics end here.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest};
+use daybook_core::Actor;
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use crate::Problem;
+
+/// The header that carries the correlation id, both ways.
+pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// What is known of a request beside its content. The log line is made of it.
+#[derive(Debug)]
+pub(crate) struct RequestInfo {
+    /// Ties together everything that the request sets off.
+    pub(crate) correlation_id: String,
+    /// The address that it came from.
+    pub(crate) client_ip: Option<String>,
+    /// Who sent it, once that is known.
+    pub(crate) actor: RefCell<Option<Actor>>,
+}
+
+impl RequestInfo {
+    /// What is known of a request.
+    pub(crate) fn of(request: &HttpRequest) -> Rc<Self> {
+        request.extensions().get::<Rc<Self>>().cloned().unwrap_or_else(|| Rc::new(Self::new(None, None)))
+    }
+
+    fn new(correlation_id: Option<&str>, client_ip: Option<String>) -> Self {
+        let correlation_id = correlation_id
+            .filter(|id| is_correlation_id(id))
+            .map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
+        Self { correlation_id, client_ip, actor: RefCell::new(None) }
+    }
+}
+
+/// A caller may choose the correlation id, if it is one that can stand anywhere.
+fn is_correlation_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The middleware.
+pub(crate) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let info = Rc::new(RequestInfo::new(
+        request.headers().get(CORRELATION_ID).and_then(|value| value.to_str().ok()),
+        request.peer_addr().map(|address| address.ip().to_string()),
+    ));
+    request.extensions_mut().insert(info.clone());
+    let (method, http_request) = (request.method().clone(), request.request().clone());
+
+    let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => response.map_into_boxed_body(),
+        Ok(Err(error)) => ServiceResponse::new(http_request, error.error_response()),
+        Err(_) => ServiceResponse::new(http_request, Problem::internal(&"a handler panicked").to_response()),
+    };
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>()).cloned();
+    if let Some(mut problem) = problem.clone() {
+        problem.correlation_id = Some(info.correlation_id.clone());
+        response = response.into_response(problem.to_response());
+    }
+    if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let outcome = problem.as_ref().map_or("ok", Problem::code).to_owned();
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    tracing::info!(
+        target: "daybook::request",
+        client_ip = info.client_ip.as_deref(),
+        actor = info.actor.borrow().as_ref().and_then(Actor::name),
+        method = method.as_str(),
+        route,
+        status,
+        outcome,
+        duration_ms = took.as_secs_f64() * 1000.0,
+        correlation_id = info.correlation_id,
+        "request",
+    );
+    let labels = [("method", method.as_str().to_owned()), ("route", route), ("outcome", outcome)];
+    metrics::counter!("daybook_http_requests_total", &labels).increment(1);
+    metrics::histogram!("daybook_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
+    Ok(response)
+}

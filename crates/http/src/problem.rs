@@ -1,0 +1,281 @@
+//! Every failure as a problem document (RFC 9457), and nowhere else.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use daybook_core::{FieldError, InputError, Position, Rejection, RejectionKind};
+use daybook_dispatch::DispatchError;
+use daybook_identity::IdentityError;
+use daybook_log::LogError;
+use daybook_views::ViewError;
+use serde::Serialize;
+
+/// A failure, as the client is told of it. The middleware adds the correlation id and writes it out.
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct Problem {
+    /// `urn:daybook:error:` and the code. Explained in `docs/errors.md`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The meaning of the status.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// Stable: what programs tell failures apart by.
+    code: String,
+    /// What happened, for people.
+    detail: String,
+    /// The offending field; the first one when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Every offending field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    /// `not_yet`: the position that the view has reached. `precondition_failed`: see `revision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    /// `precondition_failed`: the revision that the aggregate is at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    /// The request's correlation id, which the server's own log bears too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) correlation_id: Option<String>,
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A failure with a status, a code and a sentence.
+    pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
+        let code = code.into();
+        Self {
+            kind: format!("urn:daybook:error:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: detail.into(),
+            field: None,
+            errors: Vec::new(),
+            position: None,
+            revision: None,
+            correlation_id: None,
+            retry_after_s: None,
+            allow: None,
+        }
+    }
+
+    /// A header or a query parameter that cannot be used.
+    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail).field(name)
+    }
+
+    /// There is no such thing, or not for this actor.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// Signing in is needed first.
+    pub fn sign_in() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "This needs an access token: sign in first.")
+    }
+
+    /// The actor may not do this.
+    pub fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Your roles do not allow this.")
+    }
+
+    /// Something that is needed does not answer just now.
+    pub fn unavailable(code: &str, detail: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// The method is not one of those allowed here.
+    pub fn method(allow: &'static str) -> Self {
+        let detail = format!("This address answers {allow} only.");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+    }
+
+    /// A failure of the program. What happened goes to the log, not to the client.
+    pub fn internal(cause: &dyn fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed");
+        let detail = "Something went wrong on our side. The correlation id helps to find out what.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
+    /// Names the offending field.
+    #[must_use]
+    pub fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The whole answer, with the correlation id that the middleware knows.
+    pub(crate) fn to_response(&self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::build(status);
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(methods) = self.allow {
+            response.insert_header((ALLOW, methods));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.to_response()
+    }
+}
+
+impl From<InputError> for Problem {
+    fn from(error: InputError) -> Self {
+        let detail = error.to_string();
+        match error {
+            InputError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail),
+            InputError::Shape(field) => {
+                Self { errors: vec![field.clone()], ..Self::new(StatusCode::BAD_REQUEST, "invalid_body", detail) }
+                    .field(field.field)
+            }
+            InputError::Invalid(errors) => Self {
+                field: errors.first().map(|error| error.field.clone()),
+                errors,
+                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
+            },
+        }
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let status = match rejection.kind {
+            RejectionKind::Rule => StatusCode::UNPROCESSABLE_ENTITY,
+            RejectionKind::Conflict => StatusCode::CONFLICT,
+            RejectionKind::NotFound => StatusCode::NOT_FOUND,
+        };
+        Self { field: rejection.field, ..Self::new(status, rejection.code, rejection.message) }
+    }
+}
+
+impl From<DispatchError> for Problem {
+    fn from(error: DispatchError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DispatchError::Input(error) => error.into(),
+            DispatchError::SignIn => Self::sign_in(),
+            DispatchError::Denied => Self::forbidden(),
+            DispatchError::NotTheirs => Self::not_found("There is no such thing, or it is not yours."),
+            DispatchError::Rejected(rejection) => rejection.into(),
+            DispatchError::Precondition { actual, .. } => Self {
+                revision: Some(actual.get()),
+                ..Self::new(
+                    StatusCode::PRECONDITION_FAILED,
+                    "precondition_failed",
+                    format!("It has changed meanwhile: {detail}."),
+                )
+            },
+            DispatchError::Conflict => Self::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Others kept changing what this decides over until the time for it was up. Try again.",
+            ),
+            DispatchError::InFlight => Self {
+                retry_after_s: Some(1),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "in_flight",
+                    "The same command with the same idempotency key is being worked on.",
+                )
+            },
+            DispatchError::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "This idempotency key was used before, with another body.",
+            ),
+            DispatchError::Log(error) => error.into(),
+            DispatchError::Internal(cause) => Self::internal(&cause),
+        }
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Busy => Self::unavailable("busy", "Too much is being written just now. Try again."),
+            LogError::Unavailable(cause) => {
+                tracing::warn!(cause, "the log is not available");
+                Self::unavailable("unavailable", "The log is not available. Nothing was written. Try again.")
+            }
+            LogError::Closed => Self::unavailable("unavailable", "This server is shutting down."),
+            LogError::Unknown => Self::unavailable(
+                "outcome_unknown",
+                "The connection to the log broke in the middle. Whether this was written is not known; trying again \
+                 with the same idempotency key is safe.",
+            ),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Unknown(view) => Self::not_found(format!("There is no view `{view}`.")),
+            ViewError::NotYet { reached } => Self {
+                position: Some(reached.get()),
+                ..Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")
+            },
+            ViewError::Unavailable(cause) => {
+                tracing::warn!(cause, "the views are not available");
+                Self::unavailable("unavailable", "The views are not available. Try again.")
+            }
+            ViewError::Log(error) => error.into(),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<IdentityError> for Problem {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Invalid(errors) => InputError::Invalid(errors).into(),
+            IdentityError::InvalidCredentials => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid_credentials",
+                "The e-mail address or the password is wrong.",
+            ),
+            IdentityError::InvalidToken => {
+                Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "The token is not valid, or not any more.")
+            }
+            IdentityError::Busy => Self::unavailable("busy", "Too many are signing in just now. Try again."),
+            IdentityError::Unavailable(cause) => {
+                tracing::warn!(cause, "identity is not available");
+                Self::unavailable("unavailable", "Signing in is not possible just now. Try again.")
+            }
+            IdentityError::Dispatch(error) => error.into(),
+            IdentityError::Internal(cause) => Self::internal(&cause),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The routes, and the server that answers them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::dev::{Handler, Server, ServerHandle};
+use actix_web::http::Method;
+use actix_web::middleware::from_fn;
+use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, web};
+
+use crate::{Backend, Problem, auth, commands, health, history, observe, openapi, views};
+
+/// A server that was started.
+pub struct Running {
+    /// Runs when it is polled, and ends when it was stopped.
+    pub server: Server,
+    /// Stops it: requests under way are answered first.
+    pub handle: ServerHandle,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Starts to serve on `listener`.
+///
+/// # Errors
+///
+/// When the listener cannot be used.
+pub fn start(backend: Backend, listener: TcpListener) -> std::io::Result<Running> {
+    let address = listener.local_addr()?;
+    let (workers, drain_s) = (backend.settings.workers, backend.settings.drain_s);
+    let description = web::Data::new(openapi::Document::of(&backend.domain));
+    let backend = web::Data::new(backend);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(backend.clone())
+            .app_data(description.clone())
+            .wrap(from_fn(observe::observe))
+            .configure(routes)
+            .default_service(web::to(|| async { Err::<String, _>(Problem::not_found("There is nothing here.")) }))
+    })
+    .workers(workers)
+    .disable_signals()
+    .shutdown_timeout(drain_s)
+    .client_request_timeout(Duration::from_secs(10))
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    Ok(Running { server, handle, address })
+}
+
+fn routes(routes: &mut web::ServiceConfig) {
+    routes
+        .service(at("/v1/commands/{name}", Only::Post, commands::post))
+        .service(at("/v1/views/{view}", Only::Get, views::page))
+        .service(at("/v1/views/{view}/{key}", Only::Get, views::document))
+        .service(at("/v1/events", Only::Get, history::events))
+        .service(at("/v1/events/{position}", Only::Get, history::event))
+        .service(at("/v1/streams/{stream}", Only::Get, history::stream_events))
+        .service(at("/v1/auth/register", Only::Post, auth::register))
+        .service(at("/v1/auth/login", Only::Post, auth::login))
+        .service(at("/v1/auth/refresh", Only::Post, auth::refresh))
+        .service(at("/v1/auth/logout", Only::Post, auth::logout))
+        .service(at("/.well-known/jwks.json", Only::Get, auth::jwks))
+        .service(at("/health/live", Only::Get, health::live))
+        .service(at("/health/ready", Only::Get, health::ready))
+        .service(at("/openapi.json", Only::Get, openapi::get));
+}
+
+/// The one method that an address answers.
+#[derive(Clone, Copy)]
+enum Only {
+    Get,
+    Post,
+}
+
+/// An address with its handler; other methods are told which one it answers.
+fn at<F, Args>(path: &str, only: Only, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let (method, allow) = match only {
+        Only::Get => (Method::GET, "GET"),
+        Only::Post => (Method::POST, "POST"),
+    };
+    web::resource(path)
+        .route(Route::new().method(method).to(handler))
+        .default_service(web::to(move || async move { Err::<String, _>(Problem::method(allow)) }))
+}

@@ -1,0 +1,106 @@
+//! Child processes that never outlive us.
+
+use std::ffi::OsStr;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+/// How long a child has to end by itself once it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs `command` to its end, its output being ours.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed.
+pub(crate) async fn run(command: &mut Command) -> anyhow::Result<()> {
+    let mut group = Group::spawn(command)?;
+    let status = group.child.wait().await?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs `command` to its end and answers what it wrote to its standard output.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed.
+pub(crate) async fn read(command: &mut Command) -> anyhow::Result<String> {
+    let mut group = Group::spawn(command.stdout(Stdio::piped()))?;
+    let mut text = String::new();
+    if let Some(mut stdout) = group.child.stdout.take() {
+        stdout.read_to_string(&mut text).await?;
+    }
+    let status = group.child.wait().await?;
+    if !status.success() {
+        bail!("`{}` ended with {status}", shown(command));
+    }
+    Ok(text)
+}
+
+/// Runs a short `command` quietly; its output is part of the error when it does not succeed.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed.
+pub(crate) fn run_quietly(command: &mut std::process::Command) -> anyhow::Result<String> {
+    let shown = format!("{} …", command.get_program().to_string_lossy());
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    let stdout = String::from_utf8_lossy(&stdout);
+    if !status.success() {
+        bail!("`{shown}` ended with {status}:\n{stdout}{}", String::from_utf8_lossy(&stderr));
+    }
+    Ok(stdout.trim().to_owned())
+}
+
+/// A child in a process group of its own. A terminal's Ctrl-C reaches us alone, so the order in which things stop
+/// is ours; and what the child has started goes with it.
+struct Group {
+    child: Child,
+    id: Option<u32>,
+}
+
+impl Group {
+    fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
+        Ok(Self { id: child.id(), child })
+    }
+
+    fn signal(&self, name: &str) {
+        let Some(id) = self.id else { return };
+        // The shell's own `kill`: there is no other in a slim container. A group that is gone already is no error.
+        let _ = std::process::Command::new("sh")
+            .args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &id.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        self.signal("TERM");
+        let limit = Instant::now() + GRACE;
+        while Instant::now() < limit && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.signal("KILL");
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let command = command.as_std();
+    let words: Vec<_> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}

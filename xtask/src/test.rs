@@ -1,0 +1,88 @@
+//! `cargo xtask test`: every check and every test.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cargo_metadata::{Message, TargetKind};
+use tokio::process::Command;
+
+use crate::child;
+use crate::postgres::Cluster;
+use crate::steps::Steps;
+
+/// Takes all steps, until one fails.
+///
+/// # Errors
+///
+/// When a step fails.
+pub(crate) async fn run(test_args: &[String]) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    let outcome = take(&mut steps, test_args).await;
+    steps.print_summary();
+    outcome
+}
+
+/// Cheap steps first, so that a mistake is told early.
+async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
+    steps.take("format", child::run(&mut cargo(&["fmt", "--all", "--check"]))).await?;
+    let server = steps.take("PostgreSQL", Server::find_or_start()).await?;
+    let clippy = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    steps.take("lints", child::run(&mut cargo(clippy))).await?;
+    let doc = &["doc", "--workspace", "--no-deps"];
+    steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
+    let binary = steps.take("the binary", build()).await?;
+    // What an interrupted test cannot remove by itself goes with this folder.
+    let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
+    let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    test.args(test_args).env("DATABASE_URL", server.url()).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
+    steps.take("tests", child::run(&mut test)).await
+}
+
+/// The PostgreSQL that the tests use.
+enum Server {
+    /// Somebody else's.
+    Given(String),
+    /// Our own.
+    Started(Cluster),
+}
+
+impl Server {
+    async fn find_or_start() -> anyhow::Result<Self> {
+        match std::env::var("DATABASE_URL") {
+            Ok(url) if !url.is_empty() => Ok(Self::Given(url)),
+            _ => Cluster::start().await.map(Self::Started),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Given(url) => url.clone(),
+            Self::Started(cluster) => cluster.url(),
+        }
+    }
+}
+
+/// Builds the binary that the black-box tests run, and answers where it is.
+async fn build() -> anyhow::Result<PathBuf> {
+    let args = &["build", "--package", "daybook", "--message-format=json-render-diagnostics"];
+    let messages = child::read(&mut cargo(args)).await?;
+    Message::parse_stream(messages.as_bytes())
+        .filter_map(Result::ok)
+        .find_map(|message| match message {
+            Message::CompilerArtifact(artifact)
+                if artifact.target.name == "daybook" && artifact.target.kind.contains(&TargetKind::Bin) =>
+            {
+                artifact.executable
+            }
+            _ => None,
+        })
+        .map(PathBuf::from)
+        .context("cargo built no binary named `daybook`")
+}
+
+/// The cargo that runs us.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args);
+    command
+}
