@@ -7,7 +7,8 @@
 //! payloads refuse unknown fields, and `golden/` keeps a sample of every version ever shipped, which must be readable
 //! for ever.
 //!
-//! **Architecture invariant:** no rules live here, only words. What may happen is decided in the shop.
+//! **Architecture invariant:** nothing is decided here. What the words mean ([`Money`], [`StockLevel`]) is said once, for
+//! the shop that decides with them and the projections that show them; what may happen is the shop's alone.
 
 mod customer;
 mod money;

@@ -104,3 +104,33 @@ fn shown(command: &Command) -> String {
         std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncBufReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_child_has_started_goes_with_it() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
+        let mut group = Group::spawn(&mut command).expect("there is a shell");
+        let mut first_line = String::new();
+        let mut stdout = tokio::io::BufReader::new(group.child.stdout.take().expect("it was asked for"));
+        stdout.read_line(&mut first_line).await.expect("the shell says whom it started");
+
+        drop(group);
+
+        // The pipe closes when the last process that holds it is gone.
+        let mut rest = String::new();
+        let closed = tokio::time::timeout(GRACE, stdout.read_to_string(&mut rest)).await;
+        assert!(closed.is_ok(), "`sleep` ({}) is still there", first_line.trim());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_fails_is_told_by_its_command_line() {
+        let error = run(Command::new("sh").args(["-c", "exit 3"])).await.expect_err("it fails");
+        assert!(error.to_string().starts_with("`sh -c exit 3` ended with"), "{error}");
+    }
+}

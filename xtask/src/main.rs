@@ -19,13 +19,7 @@ use crate::postgres::Cluster;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let matches = cli().get_matches();
-    // Whatever `run` had started when a signal came is stopped and removed as its values are dropped.
-    let outcome = tokio::select! {
-        biased;
-        signal = stop_signal() => signal.and_then(|name| Err(anyhow::anyhow!("stopped by {name}"))),
-        outcome = run(&matches) => outcome,
-    };
+    let outcome = run(&cli().get_matches()).await;
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,7 +47,7 @@ fn cli() -> Command {
                         .value_name("ARGS")
                         .num_args(0..)
                         .last(true)
-                        .help("Passed on to `cargo test` (such as `-p daybook-log` or `-- --nocapture`)"),
+                        .help("Passed on to `cargo test`: part of a test's name, or `-- --nocapture`"),
                 ),
         )
         .subcommand(
@@ -66,10 +60,10 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     match matches.subcommand() {
         Some(("test", matches)) => {
             let args: Vec<_> = matches.get_many::<String>("args").unwrap_or_default().cloned().collect();
-            test::run(&args).await
+            unless_stopped(test::run(&args)).await
         }
         Some(("postgres", _)) => {
-            let cluster = Cluster::start().await?;
+            let cluster = unless_stopped(Cluster::start()).await?;
             println!("DATABASE_URL={}", cluster.url());
             println!("It runs until Ctrl-C, and is then removed with all that is in it.");
             let signal = stop_signal().await?;
@@ -77,6 +71,16 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             Ok(())
         }
         other => unreachable!("clap let {other:?} through"),
+    }
+}
+
+/// Does `work`, unless a signal comes first. What `work` had started is then stopped and removed as its values are
+/// dropped.
+async fn unless_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        biased;
+        signal = stop_signal() => Err(anyhow::anyhow!("stopped by {}", signal?)),
+        outcome = work => outcome,
     }
 }
 

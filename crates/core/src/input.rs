@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1.5}]}"#), "lines[0].quantity");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1, "price": 1}]}"#), "lines[0].price");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [], "role": "admin"}"#), "role");
-        assert_eq!(shape_of(r#"{"name": "a", "name": "b", "lines": []}"#), "name");
+        assert_eq!(shape_of(r#"{"name": "a", "name": "b", "lines": []}"#), "", "the message names a repeated field");
     }
 
     #[test]
@@ -137,7 +137,8 @@ mod tests {
         let InputError::Invalid(errors) = refused(r#"{"name": "long", "lines": [{"quantity": 0}]}"#) else {
             panic!("not told apart")
         };
-        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!(fields, ["name", "lines[0].quantity"]);
+        let mut fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["lines[0].quantity", "name"]);
     }
 }

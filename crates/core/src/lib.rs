@@ -41,7 +41,7 @@ pub use projection::{
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};
 pub use scenario::{Scenario, Then, event};
-pub use seed::{Seed, SeedAccount, SeedActor, SeedStep};
+pub use seed::{Seed, SeedAccount, SeedActor, SeedExample, SeedStep};
 
 #[doc(hidden)]
 pub use serde_json as __serde_json;

@@ -204,8 +204,15 @@ impl<P: Projection> Batch for Opened<'_, P> {
                 if let Some(document) = documents.get_mut(key.as_str()) {
                     P::apply(key, &mut document.view, event);
                     document.position = event.record.position;
-                    if event.record.stream.category() == self.category && event.record.stream.id() == key {
+                    if document.view.is_none() {
+                        // Nothing is stored of it, so that nothing of it may be known in the same batch either.
+                        document.revision = Revision::NONE;
+                    } else if event.record.stream.category() == self.category && event.record.stream.id() == key {
                         document.revision = event.record.revision;
+                    }
+                    // A document that was removed leaves nothing behind, wherever the batch ends.
+                    if document.view.is_none() {
+                        document.revision = Revision::NONE;
                     }
                 }
             }

@@ -12,6 +12,21 @@ pub struct Seed {
     pub accounts: Vec<SeedAccount>,
     /// The commands.
     pub steps: Vec<SeedStep>,
+    /// What a newcomer may try first.
+    pub example: Option<SeedExample>,
+}
+
+/// Something to try: send a command, read what came of it in a view, look at its history.
+#[derive(Debug, Clone)]
+pub struct SeedExample {
+    /// Who sends the command.
+    pub role: Role,
+    /// The command's name.
+    pub command: &'static str,
+    /// Its body.
+    pub body: Value,
+    /// The view that shows the command's own aggregate.
+    pub view: &'static str,
 }
 
 /// An account of a demonstration.

@@ -79,7 +79,8 @@ fn unique() -> String {
     format!("{}_{nanos}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Makes one test for each backend out of an `async fn(Location, Database)`, as a module with the function's name.
+/// Makes one test for each backend out of an `async fn(Location, Database)`, as a module with the function's name;
+/// `Schema` is in scope for the list of schemas.
 ///
 /// ```ignore
 /// on_both!(&[Schema::Log], appended_events_are_read_back);
@@ -88,6 +89,8 @@ fn unique() -> String {
 macro_rules! on_both {
     ($schemas:expr, $($test:ident),+ $(,)?) => {
         $(mod $test {
+            use $crate::Schema;
+
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
                 $crate::testing::run($crate::testing::Backend::Sqlite, $schemas, super::$test).await;

@@ -44,9 +44,18 @@ impl Event for AccountRoleRevoked {
     const VERSION: u32 = 1;
 }
 
+/// The account has another password.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AccountPasswordChanged {}
+
+impl Event for AccountPasswordChanged {
+    const TYPE: &'static str = "account.password_changed";
+    const VERSION: u32 = 1;
+}
+
 daybook_core::event_set! {
     /// What happens to an account.
-    pub enum AccountEvent { AccountRegistered, AccountRoleGranted, AccountRoleRevoked }
+    pub enum AccountEvent { AccountRegistered, AccountRoleGranted, AccountRoleRevoked, AccountPasswordChanged }
 }
 
 /// An account, as decisions see it.
@@ -82,6 +91,7 @@ impl Aggregate for Account {
             AccountEvent::AccountRoleRevoked(revoked) => {
                 self.roles.remove(&revoked.role);
             }
+            AccountEvent::AccountPasswordChanged(_) => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{IdentityError, Secret};
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     /// The e-mail address to sign in with, at most 254 bytes. Upper and lower case are not told apart.
-    #[garde(email, length(max = 254))]
+    #[garde(email, length(bytes, max = 254))]
     pub email: String,
     /// The password: 8 to 128 characters, none of the commonest.
     #[garde(custom(new_password))]
@@ -29,7 +29,7 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// The account's e-mail address.
-    #[garde(length(max = 254))]
+    #[garde(length(bytes, max = 254))]
     pub email: String,
     /// Its password.
     #[garde(custom(bounded))]
@@ -75,9 +75,30 @@ impl fmt::Debug for Tokens {
 
 /// Passwords that are tried first everywhere.
 const COMMONEST: [&str; 24] = [
-    "password", "12345678", "123456789", "1234567890", "11111111", "00000000", "87654321", "88888888", "12341234",
-    "123123123", "qwertyui", "qwertyuiop", "qwerty123", "1q2w3e4r", "1qaz2wsx", "asdfghjk", "password1",
-    "password123", "passw0rd", "iloveyou", "sunshine", "football", "baseball", "princess",
+    "password",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "11111111",
+    "00000000",
+    "87654321",
+    "88888888",
+    "12341234",
+    "123123123",
+    "qwertyui",
+    "qwertyuiop",
+    "qwerty123",
+    "1q2w3e4r",
+    "1qaz2wsx",
+    "asdfghjk",
+    "password1",
+    "password123",
+    "passw0rd",
+    "iloveyou",
+    "sunshine",
+    "football",
+    "baseball",
+    "princess",
 ];
 
 fn new_password(password: &Secret, (): &()) -> garde::Result {
@@ -113,12 +134,21 @@ pub(crate) fn normalized(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-/// Validates what did not come in as JSON.
+/// Validates a registration that did not come in as JSON.
 pub(crate) fn validate(registration: &Registration) -> Result<(), IdentityError> {
     registration.validate().map_err(|report| {
-        let field =
-            |(path, error): &(garde::Path, garde::Error)| FieldError { field: path.to_string(), message: error.message().to_owned() };
+        let field = |(path, error): &(garde::Path, garde::Error)| FieldError {
+            field: path.to_string(),
+            message: error.message().to_owned(),
+        };
         IdentityError::Invalid(report.iter().map(field).collect())
+    })
+}
+
+/// Validates a new password that did not come in as JSON.
+pub(crate) fn validate_password(password: &Secret) -> Result<(), IdentityError> {
+    new_password(password, &()).map_err(|error| {
+        IdentityError::Invalid(vec![FieldError { field: "password".into(), message: error.message().to_owned() }])
     })
 }
 

@@ -2,15 +2,15 @@
 //! them, on the same way as everybody's.
 
 use daybook_core::{
-    Access, AccountOpened, AnyCommand, Command, Context, Decision, Entity, Loaded, NotLoaded, Outcome, Personal,
-    Reads, Rejection, Role, StreamId, Aggregate,
+    Access, AccountOpened, Aggregate, AnyCommand, Command, Context, Decision, Entity, Loaded, NotLoaded, Outcome,
+    Personal, Reads, Rejection, Role, StreamId,
 };
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::account::{Account, AccountRegistered, AccountRoleGranted, AccountRoleRevoked};
+use crate::account::{Account, AccountPasswordChanged, AccountRegistered, AccountRoleGranted, AccountRoleRevoked};
 use crate::session::{EndReason, Session, SessionEnded, SessionStarted};
 
 /// The claim that keeps e-mail addresses apart. Its key is a keyed digest, so that the log holds no address.
@@ -122,6 +122,35 @@ impl Command for RevokeRole {
     }
 }
 
+/// Writes down that an account gets another password.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
+pub(crate) struct ChangePassword {
+    pub(crate) account_id: Uuid,
+}
+
+impl Command for ChangePassword {
+    const NAME: &'static str = "account.change_password";
+    const ACCESS: Access = Access::owner_or(&[Role::Admin]);
+    type Model = Entity<Account>;
+
+    fn target(&self, _: &Context) -> StreamId {
+        StreamId::new(Account::CATEGORY, self.account_id)
+    }
+
+    fn load(&self, reads: &mut Reads<'_>, _: &Context) -> Result<Self::Model, NotLoaded> {
+        reads.get(self.account_id)
+    }
+
+    fn owner(&self, _: &Self::Model, _: &Context) -> Option<Uuid> {
+        Some(self.account_id)
+    }
+
+    fn handle(&self, account: &Self::Model, _: &Context) -> Result<Decision, Rejection> {
+        Ok(Decision::new().emit(known(account)?, AccountPasswordChanged {}))
+    }
+}
+
 /// Starts a session of an account whose password was just proved.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
@@ -187,4 +216,124 @@ impl Command for EndSession {
 
 fn known(account: &Entity<Account>) -> Result<&Entity<Account>, Rejection> {
     if account.exists() { Ok(account) } else { Err(Rejection::not_found("account")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::{Actor, Scenario, event};
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(1);
+    const SESSION: Uuid = Uuid::from_u128(2);
+
+    fn registered() -> AccountRegistered {
+        let personal = |value: &str| Personal::new(StreamId::new("account", ID).as_str(), value.to_owned());
+        AccountRegistered { email: personal("a@example.com"), name: personal("A") }
+    }
+
+    fn customer(id: Uuid) -> Actor {
+        Actor::Account { id, roles: vec![Role::Customer] }
+    }
+
+    fn register(roles: &[Role]) -> (Decision, String) {
+        let command = RegisterAccount {
+            account_id: ID,
+            email: "a@example.com",
+            name: "A",
+            roles,
+            email_key: "5ec2e7",
+            on_opened: |opened| {
+                let session = Entity::absent(opened.account_id);
+                Decision::new().emit::<Session>(&session, SessionStarted { account_id: opened.account_id })
+            },
+        };
+        let context = Context {
+            actor: Actor::Anonymous,
+            now: chrono::DateTime::UNIX_EPOCH,
+            command_id: Uuid::from_u128(8),
+            fresh_id: Uuid::from_u128(9),
+        };
+        match command.decide(&Loaded::default(), &context) {
+            Outcome::Decided(decision, _) => (decision, command.canonical().expect("JSON")),
+            other => panic!("no decision but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn registering_opens_an_account_claims_its_address_and_adds_what_the_domain_wants() {
+        let (decision, canonical) = register(&[]);
+        let streams: Vec<_> = decision.events.iter().map(|new| new.stream.category()).collect();
+        assert_eq!(streams, ["account", "session"]);
+        assert_eq!(decision.expected.len(), 2, "both streams must be new");
+        let [daybook_core::ClaimChange::Take { name, key, holder, taken }] = &decision.claims[..] else {
+            panic!("not one claim: {:?}", decision.claims)
+        };
+        assert_eq!((*name, key.as_str(), holder), (EMAIL_CLAIM, "5ec2e7", &StreamId::new("account", ID)));
+        assert_eq!((&*taken.code, taken.field.as_deref()), ("email_taken", Some("email")));
+        assert!(!canonical.contains(&ID.to_string()), "a repeated registration must be the same body");
+    }
+
+    #[test]
+    fn an_account_can_be_opened_with_further_roles() {
+        let (decision, _) = register(&[Role::Customer, Role::Admin]);
+        let types: Vec<_> =
+            decision.events.iter().map(|new| new.event.encode().expect("JSON").event_type).collect();
+        assert_eq!(types, ["account.registered", "account.role_granted", "session.started"]);
+    }
+
+    #[test]
+    fn a_role_is_granted_once() {
+        let grant = || GrantRole { account_id: ID, role: Role::Staff };
+        let given = || Scenario::new().given::<Account>(ID, [registered()]);
+        given().when(grant()).then([event::<Account>(ID, AccountRoleGranted { role: Role::Staff })]);
+        given().given::<Account>(ID, [AccountRoleGranted { role: Role::Staff }]).when(grant()).then([]);
+        Scenario::new().when(grant()).then_rejected("not_found");
+        given().actor(customer(ID)).when(grant()).then_denied();
+    }
+
+    #[test]
+    fn a_role_that_is_held_can_be_revoked() {
+        let revoke = |role| RevokeRole { account_id: ID, role };
+        let given = || Scenario::new().given::<Account>(ID, [registered()]);
+        given()
+            .when(revoke(Role::Customer))
+            .then([event::<Account>(ID, AccountRoleRevoked { role: Role::Customer })]);
+        given().when(revoke(Role::Staff)).then([]);
+        given().actor(customer(ID)).when(revoke(Role::Customer)).then_denied();
+    }
+
+    #[test]
+    fn a_password_is_changed_by_its_owner() {
+        let given = || Scenario::new().given::<Account>(ID, [registered()]);
+        let change = || ChangePassword { account_id: ID };
+        given().actor(customer(ID)).when(change()).then([event::<Account>(ID, AccountPasswordChanged {})]);
+        given().actor(customer(SESSION)).when(change()).then_denied();
+        Scenario::new().when(change()).then_rejected("not_found");
+    }
+
+    #[test]
+    fn a_session_starts_for_an_account_that_exists() {
+        let start = || StartSession { session_id: SESSION, account_id: ID };
+        Scenario::new().given::<Account>(ID, [registered()]).actor(customer(ID)).when(start()).then([event::<
+            Session,
+        >(
+            SESSION,
+            SessionStarted { account_id: ID },
+        )]);
+        Scenario::new().when(start()).then_rejected("not_found");
+    }
+
+    #[test]
+    fn a_session_is_ended_once_and_by_its_owner() {
+        let end = || EndSession { session_id: SESSION, reason: EndReason::Logout };
+        let given = || Scenario::new().given::<Session>(SESSION, [SessionStarted { account_id: ID }]);
+        given()
+            .actor(customer(ID))
+            .when(end())
+            .then([event::<Session>(SESSION, SessionEnded { reason: EndReason::Logout })]);
+        given().given::<Session>(SESSION, [SessionEnded { reason: EndReason::Reused }]).when(end()).then([]);
+        given().actor(customer(SESSION)).when(end()).then_denied();
+        Scenario::new().when(end()).then_rejected("not_found");
+    }
 }

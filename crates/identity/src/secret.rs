@@ -10,12 +10,13 @@ use serde::Deserialize;
 #[serde(transparent)]
 pub struct Secret(String);
 
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
     }
+}
 
+impl Secret {
     /// The text itself.
     pub(crate) fn expose(&self) -> &str {
         &self.0

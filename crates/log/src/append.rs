@@ -71,6 +71,9 @@ pub enum Claim {
     },
 }
 
+/// How long an idempotency key that expires is kept.
+pub(crate) const KEY_DAYS: i64 = 7;
+
 /// What makes a retried command answer its first receipt. Both digests are keyed by the server; neither the key
 /// nor the body can be read from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,22 @@ pub struct Checkpoint {
     pub event_id: Uuid,
 }
 
+impl Checkpoint {
+    /// Checks what the head alone can tell.
+    pub(crate) fn check_head(&self, head: &Head) -> Result<(), HistoryError> {
+        if head.log_id != self.log_id {
+            return Err(HistoryError::OtherLog { expected: self.log_id, actual: head.log_id });
+        }
+        if head.epoch != self.epoch {
+            return Err(HistoryError::OtherEpoch { expected: self.epoch, actual: head.epoch });
+        }
+        if head.position < self.position {
+            return Err(HistoryError::Shorter { checkpoint: self.position, head: head.position });
+        }
+        Ok(())
+    }
+}
+
 /// The log is not the one that a checkpoint was written for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {

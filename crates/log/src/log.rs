@@ -1,12 +1,22 @@
 //! The handle that the other crates hold.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_core::{Missing, Position, RecordedEvent, StreamId};
-use daybook_database::Database;
+use daybook_database::{Database, Schema};
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::{Append, Checkpoint, EventFilter, EventPage, Head, LogError, Verdict};
+use crate::appender::Appender;
+use crate::find::{PAGE_EVENTS_MAX, find};
+use crate::postgres::PostgresStore;
+use crate::prepare::Prepared;
+use crate::sqlite::SqliteStore;
+use crate::store::{Page, Store};
+use crate::{
+    Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, LogError, Verdict, background,
+};
 
 /// How the log works in this process.
 #[derive(Debug, Clone)]
@@ -34,7 +44,11 @@ impl Default for Settings {
 
 /// The event log. Cheap to clone.
 #[derive(Clone)]
-pub struct Log {}
+pub struct Log {
+    store: Arc<dyn Store>,
+    appender: Arc<Appender>,
+    newest: watch::Receiver<Position>,
+}
 
 impl Log {
     /// Opens the log in a database that is migrated, and starts its appender.
@@ -43,74 +57,136 @@ impl Log {
     ///
     /// When the database is away or holds no log.
     pub async fn open(database: Database, settings: Settings) -> Result<Self, LogError> {
-        unimplemented!("{database:?} {settings:?}")
+        database.check_migrated(Schema::Log).await?;
+        let store: Arc<dyn Store> = match database {
+            Database::Postgres(pool) => Arc::new(PostgresStore::new(pool, settings.lock_timeout)),
+            Database::Sqlite(file) => Arc::new(SqliteStore::new(file)),
+        };
+        let (head, newest) = watch::channel(store.head().await?.position);
+        let appender = Appender::start(store.as_ref(), &settings, head.clone()).map_err(sqlx::Error::Io)?;
+        tokio::spawn(background::follow(store.clone(), settings.follow_interval, head, appender.closing()));
+        tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
+        Ok(Self { store, appender: Arc::new(appender), newest })
     }
 
-    /// Appends, in a group with whatever else waits.
+    /// Appends, in a group with whatever else waits. Once called, it goes on though nobody waits for it any more.
     ///
     /// # Errors
     ///
     /// When there is no verdict: the database is away ([`LogError::Unavailable`], [`LogError::Unknown`]), the queue
     /// is full ([`LogError::Busy`]) or the log was closed.
     pub async fn append(&self, append: Append) -> Result<Verdict, LogError> {
-        unimplemented!("{append:?}")
+        match Prepared::new(append) {
+            Ok(prepared) => self.appender.append(prepared).await,
+            Err(reason) => Ok(Verdict::Invalid(reason)),
+        }
     }
 
     /// The log's identity and its end, as committed.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
     pub async fn head(&self) -> Result<Head, LogError> {
-        unimplemented!()
+        self.store.head().await
     }
 
     /// A signal of the newest position that this process knows of: its own appends at once, other processes' within
     /// [`Settings::follow_interval`]. It only says that there is something to read.
     pub fn watch(&self) -> watch::Receiver<Position> {
-        unimplemented!()
+        self.newest.clone()
     }
 
-    /// The events after a position, in order, at most `limit`.
+    /// The events after a position, in order, at most `limit`, and never more than 10,000. None are left out between
+    /// two of them, nor before the first.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away, or what it holds is damaged.
     pub async fn read(&self, after: Position, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
-        unimplemented!("{after} {limit}")
+        let through = Position::new(u64::MAX);
+        let limit = limit.min(PAGE_EVENTS_MAX);
+        self.store.page(Page { after, through, filter: &EventFilter::default(), limit }).await
     }
 
     /// The event at a position.
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read).
     pub async fn event(&self, position: Position) -> Result<Option<RecordedEvent>, LogError> {
-        unimplemented!("{position}")
+        let after = Position::new(position.get().saturating_sub(1));
+        let page = Page { after, through: position, filter: &EventFilter::default(), limit: 1 };
+        Ok(self.store.page(page).await?.pop())
     }
 
-    /// Events that match a filter, at most `limit`.
+    /// Events that match a filter, at most `limit`, and never more than 10,000.
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read).
     pub async fn find(&self, filter: &EventFilter, limit: usize) -> Result<EventPage, LogError> {
-        unimplemented!("{filter:?} {limit}")
+        find(self.store.as_ref(), filter, limit).await
     }
 
-    /// Feeds each of the streams its events, as one consistent state of the log.
+    /// Feeds each of the streams its events, as one consistent state of the log. No stream may be there twice.
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read); also [`LogError::Decode`] when an aggregate does not know one of its events.
     pub async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
-        unimplemented!("{streams:?}")
+        if streams.is_empty() { Ok(streams) } else { self.store.load(streams).await }
     }
 
     /// The stream that holds a claim.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
     pub async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError> {
-        unimplemented!("{name} {key}")
+        self.store.claim_holder(name, key).await
     }
 
     /// Looks an idempotency key up before a command is decided: [`Verdict::Repeated`], [`Verdict::KeyReused`], or
     /// `None` when it was not used.
-    pub async fn repeated(&self, key: &crate::IdempotencyKey) -> Result<Option<Verdict>, LogError> {
-        unimplemented!("{key:?}")
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn repeated(&self, key: &IdempotencyKey) -> Result<Option<Verdict>, LogError> {
+        Ok(self.store.kept(&key.digest).await?.map(|kept| kept.verdict(key)))
     }
 
     /// The checkpoint of a reader that has taken in everything up to `event`; of one that has taken in nothing yet
     /// when `None`.
     pub fn checkpoint(&self, head: &Head, event: Option<&RecordedEvent>) -> Checkpoint {
-        unimplemented!("{head:?} {event:?}")
+        Checkpoint {
+            log_id: head.log_id,
+            epoch: head.epoch,
+            position: event.map_or(Position::START, |event| event.position),
+            event_id: event.map_or(Uuid::nil(), |event| event.id),
+        }
     }
 
     /// Checks that the log is still the one that a checkpoint was written for (invariant L11).
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::History`] when it is not.
     pub async fn check(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
-        unimplemented!("{checkpoint:?}")
+        let head = self.head().await?;
+        checkpoint.check_head(&head)?;
+        if checkpoint.position > Position::START {
+            let event = self.event(checkpoint.position).await?;
+            if event.is_none_or(|event| event.id != checkpoint.event_id) {
+                return Err(HistoryError::OtherEvent(checkpoint.position).into());
+            }
+        }
+        Ok(())
     }
 
     /// Commits what waits, and stops. Later appends get [`LogError::Closed`].
     pub async fn close(&self) {
-        unimplemented!()
+        self.appender.close().await;
     }
 }

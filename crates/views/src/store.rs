@@ -9,6 +9,7 @@ use daybook_core::{Changed, Position, Revision};
 use daybook_database::Database;
 use daybook_log::Checkpoint;
 
+use crate::status::Stopped;
 use crate::table::Table;
 
 /// The right to write a view, until somebody else is given a later epoch.
@@ -57,8 +58,8 @@ pub(crate) struct Progress {
     pub(crate) position: Position,
     /// Who holds the lease, unless it ran out.
     pub(crate) owner: Option<String>,
-    pub(crate) stopped_reason: Option<String>,
-    pub(crate) stopped_position: Option<Position>,
+    /// Why it stands still, if it does.
+    pub(crate) stopped: Option<Stopped>,
 }
 
 /// A database that holds views. Times are the database's own, never the process's.
@@ -83,13 +84,8 @@ pub(crate) trait Store: Send + Sync {
     /// Renews all leases that `owner` holds.
     async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error>;
 
-    /// Gives the lease back, if it is still held. `stopped` says why the view is not to go on, and at which event.
-    async fn release(
-        &self,
-        table: &Table,
-        epoch: i64,
-        stopped: Option<(&str, Option<Position>)>,
-    ) -> Result<(), sqlx::Error>;
+    /// Gives the lease back, if it is still held. `stopped` says why the view does not go on.
+    async fn release(&self, table: &Table, epoch: i64, stopped: Option<&Stopped>) -> Result<(), sqlx::Error>;
 
     /// The documents with these keys that exist, with their revision.
     async fn stored(
@@ -158,6 +154,18 @@ pub(crate) fn select_sql<'a>(table: &Table, selection: &'a Selection, body: &str
         selection.limit,
     );
     (sql, parameters)
+}
+
+/// What [`Store::progress`] reads: projection, version, position, owner, and why and where it stands still.
+pub(crate) type ProgressRow = (String, i64, i64, Option<String>, Option<String>, Option<i64>);
+
+impl From<ProgressRow> for Progress {
+    fn from((projection, version, position, owner, reason, stopped): ProgressRow) -> Self {
+        let stopped = reason
+            .zip(stopped)
+            .map(|(reason, position)| Stopped { position: Position::from_i64(position), reason });
+        Self { projection, version, position: Position::from_i64(position), owner, stopped }
+    }
 }
 
 /// A row of [`select_sql`]: where there is no document, only the position.

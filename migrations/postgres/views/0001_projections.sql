@@ -18,12 +18,13 @@ CREATE TABLE projection_checkpoints (
     lease_owner      text,
     lease_epoch      bigint NOT NULL,
     lease_until      timestamptz,
-    -- Why it stands still, and the position of the event that it cannot take in, when it was an event.
+    -- Why it stands still, and at which position.
     stopped_reason   text,
     stopped_position bigint,
     updated_at       timestamptz NOT NULL,
     PRIMARY KEY (projection, version, slice_from, slice_to),
     CHECK (0 <= slice_from AND slice_from < slice_to AND slice_to <= 1024),
     CHECK (position >= 0),
-    CHECK ((lease_owner IS NULL) = (lease_until IS NULL))
+    CHECK ((lease_owner IS NULL) = (lease_until IS NULL)),
+    CHECK ((stopped_reason IS NULL) = (stopped_position IS NULL))
 );

@@ -1,0 +1,82 @@
+//! The command line.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::settings::SETTINGS;
+
+/// The command line: every verb, and every setting as a flag of all of them.
+pub(crate) fn command() -> Command {
+    let email = || Arg::new("email").required(true).value_name("EMAIL").help("The account's e-mail address");
+    let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
+    let verbs = [
+        Command::new("demo").about("Serve a small shop with some history: the place to start"),
+        Command::new("serve").about("Serve"),
+        Command::new("migrate").about("Bring the databases' schemas up to date"),
+        Command::new("status").about("Say how far the log and each projection are"),
+        Command::new("config").about("Print each setting with where its value came from"),
+        Command::new("openapi").about("Print the API's description (OpenAPI 3.1)"),
+        Command::new("events").about("Look into the log").subcommand_required(true).subcommands([
+            Command::new("tail").about("Print the newest events").args([
+                Arg::new("lines").short('n').long("lines").value_name("N").default_value("20").help("How many"),
+                Arg::new("follow").short('f').long("follow").action(ArgAction::SetTrue).help("Go on as they come"),
+            ]),
+            Command::new("show")
+                .about("Print one event")
+                .arg(Arg::new("position").required(true).value_name("POSITION").help("Its position")),
+        ]),
+        Command::new("user").about("Manage accounts").subcommand_required(true).subcommands([
+            Command::new("create")
+                .about("Open an account; without a password to read, one is drawn and printed")
+                .args([
+                    email(),
+                    Arg::new("name")
+                        .long("name")
+                        .value_name("NAME")
+                        .help("The holder's name; the address without it"),
+                    role("role").long("role").action(ArgAction::Append),
+                    Arg::new("password-stdin")
+                        .long("password-stdin")
+                        .action(ArgAction::SetTrue)
+                        .help("Read the password from standard input, without showing it on a terminal"),
+                ]),
+            Command::new("grant").about("Give an account a role").args([email(), role("role").required(true)]),
+        ]),
+    ];
+    Command::new("daybook")
+        .about("Daybook: an event-sourced backend. `daybook demo` shows one at work.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(verbs)
+        .arg(
+            Arg::new("config-file")
+                .long("config-file")
+                .value_name("FILE")
+                .env("DAYBOOK_CONFIG_FILE")
+                .global(true)
+                .help("TOML file with settings; ./daybook.toml when there is one"),
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).global(true).help("Answer in JSON"))
+        .args(SETTINGS.iter().map(|setting| {
+            let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+            Arg::new(setting.key)
+                .long(setting.key.replace('_', "-"))
+                .value_name("VALUE")
+                .global(true)
+                .help_heading("Settings")
+                .help(format!("{} [env: {}]{default}", setting.help, setting.env))
+        }))
+}
+
+/// What a flag was set to on the command line.
+pub(crate) fn flag(matches: &ArgMatches, key: &str) -> Option<String> {
+    matches.get_one::<String>(key).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

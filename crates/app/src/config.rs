@@ -1,0 +1,119 @@
+//! The settings, parsed into what the parts of Daybook take.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use daybook_database::{Location, Options};
+
+use crate::settings::Resolved;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Answers requests.
+    Api,
+    /// Keeps the views up to date.
+    Projector,
+}
+
+/// Everything that is configured.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) log: Location,
+    pub(crate) views: Location,
+    pub(crate) keys: Location,
+    pub(crate) listen: String,
+    pub(crate) metrics_listen: Option<String>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) migrate_on_start: bool,
+    pub(crate) database: Options,
+    pub(crate) appends: daybook_log::Settings,
+    pub(crate) commands: daybook_dispatch::Settings,
+    pub(crate) identity: daybook_identity::Settings,
+    pub(crate) http: daybook_http::Settings,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// JSON, unless somebody is looking.
+    Auto,
+    /// JSON.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    pub(crate) fn from(settings: &Resolved) -> anyhow::Result<Self> {
+        let data: PathBuf = settings.required("data")?;
+        let embedded = |name: &str| Location::Sqlite(data.join(name));
+        let log: Option<Location> = settings.parse("database_url")?;
+        let beside = |key, name: &str| -> anyhow::Result<Location> {
+            let own: Option<Location> = settings.parse(key)?;
+            Ok(own.or_else(|| log.clone()).unwrap_or_else(|| embedded(name)))
+        };
+        let seconds = |key| settings.required(key).map(Duration::from_secs);
+        Ok(Self {
+            views: beside("views_database_url", "views.db")?,
+            keys: beside("keys_database_url", "keys.db")?,
+            log: log.clone().unwrap_or_else(|| embedded("log.db")),
+            listen: settings.required("listen")?,
+            metrics_listen: Some(settings.required::<String>("metrics_listen")?).filter(|listen| listen != "off"),
+            roles: roles(&settings.required::<String>("roles")?)?,
+            log_level: settings.required("log_level")?,
+            log_format: match settings.required::<String>("log_format")?.as_str() {
+                "auto" => LogFormat::Auto,
+                "json" => LogFormat::Json,
+                "text" => LogFormat::Text,
+                other => bail!("`log_format` cannot be `{other}`: expected auto, json or text"),
+            },
+            migrate_on_start: settings.required("migrate_on_start")?,
+            database: Options {
+                connections_max: settings.required("connections_max")?,
+                unsafe_durability: settings.required("unsafe_durability")?,
+                ..Options::default()
+            },
+            appends: daybook_log::Settings {
+                queue_appends_max: settings.required::<NonZeroUsize>("queue_appends_max")?.get(),
+                group_appends_max: settings.required::<NonZeroUsize>("group_appends_max")?.get(),
+                ..daybook_log::Settings::default()
+            },
+            commands: daybook_dispatch::Settings {
+                deadline: settings.required("command_deadline_ms").map(Duration::from_millis)?,
+                ..daybook_dispatch::Settings::default()
+            },
+            identity: daybook_identity::Settings {
+                issuer: settings.required("issuer")?,
+                audience: settings.required("audience")?,
+                access_lifetime: seconds("access_token_s")?,
+                refresh_lifetime: seconds("refresh_token_s")?,
+                ..daybook_identity::Settings::default()
+            },
+            http: daybook_http::Settings {
+                body_bytes_max: settings.required("body_bytes_max")?,
+                wait_s_max: settings.required("wait_s_max")?,
+                workers: settings.parse::<NonZeroUsize>("workers")?.map_or_else(
+                    || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+                    NonZeroUsize::get,
+                ),
+                drain_s: settings.required("drain_s")?,
+            },
+            data,
+        })
+    }
+}
+
+fn roles(text: &str) -> anyhow::Result<Vec<Role>> {
+    let role = |name: &str| match name.trim() {
+        "api" => Ok(Role::Api),
+        "projector" => Ok(Role::Projector),
+        other => bail!("`{other}` is not a role of a process: expected api or projector"),
+    };
+    text.split(',').map(role).collect()
+}

@@ -1,0 +1,114 @@
+//! The parts of Daybook, joined.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use daybook_core::Domain;
+use daybook_database::{Database, DatabaseError, Location, Schema};
+use daybook_dispatch::{Dispatcher, KeyedDigest};
+use daybook_identity::{Identity, Secrets};
+use daybook_log::Log;
+use daybook_views::Views;
+
+use crate::config::Config;
+
+/// The databases of an installation. Several of them may be one.
+pub(crate) struct Databases {
+    pub(crate) log: Database,
+    pub(crate) views: Database,
+    pub(crate) keys: Database,
+}
+
+impl Databases {
+    /// Connects to all of them.
+    pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {
+        let at = [&config.log, &config.views, &config.keys];
+        if at.iter().any(|location| matches!(location, Location::Sqlite(_))) {
+            make_private_folder(&config.data)?;
+        }
+        Ok(Self {
+            log: Database::connect(&config.log, &config.database).await?,
+            views: Database::connect(&config.views, &config.database).await?,
+            keys: Database::connect(&config.keys, &config.database).await?,
+        })
+    }
+
+    fn each(&self) -> [(&Database, Schema); 3] {
+        [(&self.log, Schema::Log), (&self.views, Schema::Views), (&self.keys, Schema::Keys)]
+    }
+
+    /// Runs the migrations that wait.
+    pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
+        for (database, schema) in self.each() {
+            database.migrate(schema).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that no migrations wait.
+    pub(crate) async fn check_migrated(&self) -> Result<(), DatabaseError> {
+        for (database, schema) in self.each() {
+            database.check_migrated(schema).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        for (database, _) in self.each() {
+            database.close().await;
+        }
+    }
+}
+
+/// Makes the data folder, readable for nobody else: it holds keys.
+fn make_private_folder(path: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the data folder {}", path.display()))
+}
+
+/// The parts of Daybook, joined and running.
+pub(crate) struct Engine {
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) databases: Databases,
+    pub(crate) log: Log,
+    pub(crate) digests: Arc<dyn KeyedDigest>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) identity: Identity,
+    pub(crate) views: Views,
+}
+
+impl Engine {
+    /// Starts everything that every process needs. The databases have to be migrated.
+    pub(crate) async fn start(domain: Domain, config: &Config, databases: Databases) -> anyhow::Result<Self> {
+        let domain = Arc::new(domain);
+        let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
+        let secrets = Secrets::open(&databases.keys).await?;
+        let digests: Arc<dyn KeyedDigest> = Arc::new(secrets.clone());
+        let dispatcher = Dispatcher::new(log.clone(), digests.clone(), config.commands.clone());
+        let identity = Identity::start(
+            databases.keys.clone(),
+            log.clone(),
+            dispatcher.clone(),
+            secrets,
+            domain.on_account_opened,
+            config.identity.clone(),
+        )
+        .await?;
+        let projections = domain.projections.values().cloned().collect();
+        let views = Views::open(databases.views.clone(), log.clone(), projections)?;
+        Ok(Self { domain, databases, log, digests, dispatcher, identity, views })
+    }
+
+    /// Stops it in the reverse order; what was begun is finished.
+    pub(crate) async fn stop(self) {
+        self.identity.stop().await;
+        self.dispatcher.close().await;
+        self.log.close().await;
+        self.databases.close().await;
+    }
+}

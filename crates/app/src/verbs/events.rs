@@ -1,0 +1,87 @@
+//! `daybook events …`
+
+use anyhow::{Context, bail};
+use clap::ArgMatches;
+use daybook_core::{Domain, Position, RecordedEvent, reveal};
+use daybook_database::Database;
+use daybook_log::Log;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::terminal;
+
+/// How many events are read at a time.
+const PAGE: usize = 500;
+
+/// Prints events. Personal fields stay sealed: whoever may open them does so where it is recorded.
+pub(crate) async fn events(
+    _: Domain,
+    config: &Config,
+    arguments: &ArgMatches,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let database = Database::connect(&config.log, &config.database).await?;
+    database.check_migrated(daybook_database::Schema::Log).await?;
+    let log = Log::open(database.clone(), config.appends.clone()).await?;
+    let outcome = match arguments.subcommand() {
+        Some(("tail", arguments)) => tail(&log, arguments, as_json).await,
+        Some(("show", arguments)) => show(&log, arguments).await,
+        _ => bail!("say what to do with the events: tail or show"),
+    };
+    log.close().await;
+    database.close().await;
+    outcome
+}
+
+async fn tail(log: &Log, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
+    let lines: u64 = arguments.get_one::<String>("lines").context("how many?")?.parse().context("`--lines`")?;
+    let mut signal = log.watch();
+    let head = log.head().await?.position;
+    let mut after = Position::new(head.get().saturating_sub(lines));
+    loop {
+        let events = log.read(after, PAGE).await?;
+        for event in &events {
+            print(event, as_json)?;
+            after = event.position;
+        }
+        if events.len() == PAGE {
+            continue;
+        }
+        if !arguments.get_flag("follow") {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = signal.changed() => changed?,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+async fn show(log: &Log, arguments: &ArgMatches) -> anyhow::Result<()> {
+    let position: Position =
+        arguments.get_one::<String>("position").context("which?")?.parse().context("a position is a number")?;
+    let event = log.event(position).await?.with_context(|| format!("there is no event at position {position}"))?;
+    terminal::json(&sealed(&event)?)
+}
+
+fn print(event: &RecordedEvent, as_json: bool) -> anyhow::Result<()> {
+    let sealed = sealed(event)?;
+    if as_json {
+        return terminal::line(serde_json::to_string(&sealed)?);
+    }
+    let actor = event.metadata()?.actor.unwrap_or_else(|| "anonymous".into());
+    terminal::line(format_args!(
+        "{:>8}  {}  {:28} {}@{}  by {actor}",
+        event.position,
+        event.recorded_at.format("%Y-%m-%d %H:%M:%S%.3f"),
+        event.event_type,
+        event.stream,
+        event.revision,
+    ))
+}
+
+fn sealed(event: &RecordedEvent) -> anyhow::Result<Value> {
+    let mut json = serde_json::to_value(event)?;
+    reveal(&mut json, &|_| false);
+    Ok(json)
+}

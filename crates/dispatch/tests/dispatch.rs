@@ -1,0 +1,267 @@
+//! The way of a command, on both stores, over a domain of one aggregate: a purse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daybook_core::{
+    Access, Actor, Aggregate, Command, CommandSpec, Context, Decision, Entity, Event, NotLoaded, Position, Reads,
+    RecordedEvent, Rejection, Revision, Role, StreamId, event_set,
+};
+use daybook_database::{Database, Location, on_both};
+use daybook_dispatch::{DispatchError, Dispatcher, KeyedDigest, Request, Settings};
+use daybook_log::Log;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+struct Paid {
+    amount: i64,
+    owner: Option<Uuid>,
+}
+
+impl Event for Paid {
+    const TYPE: &'static str = "purse.paid";
+    const VERSION: u32 = 1;
+}
+
+event_set! {
+    enum PurseEvent { Paid }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Purse {
+    balance: i64,
+    owner: Option<Uuid>,
+}
+
+impl Aggregate for Purse {
+    const CATEGORY: &'static str = "purse";
+    type Event = PurseEvent;
+
+    fn apply(&mut self, PurseEvent::Paid(paid): &PurseEvent) {
+        self.balance += paid.amount;
+        self.owner = self.owner.or(paid.owner);
+    }
+}
+
+/// Moves an amount from one purse to another; out of nowhere when there is no `from`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields)]
+struct Pay {
+    #[garde(skip)]
+    from: Option<Uuid>,
+    #[garde(skip)]
+    to: Uuid,
+    #[garde(range(min = 1))]
+    amount: i64,
+}
+
+impl Command for Pay {
+    const NAME: &'static str = "purse.pay";
+    const ACCESS: Access = Access::owner_or(&[Role::Staff]);
+    type Model = (Option<Entity<Purse>>, Entity<Purse>);
+
+    fn target(&self, _: &Context) -> StreamId {
+        StreamId::new("purse", self.from.unwrap_or(self.to))
+    }
+
+    fn load(&self, reads: &mut Reads<'_>, _: &Context) -> Result<Self::Model, NotLoaded> {
+        let from = self.from.map(|from| reads.get(from));
+        let to = reads.get(self.to);
+        Ok((from.transpose()?, to?))
+    }
+
+    fn owner(&self, (from, to): &Self::Model, _: &Context) -> Option<Uuid> {
+        from.as_ref().unwrap_or(to).owner
+    }
+
+    fn handle(&self, (from, to): &Self::Model, context: &Context) -> Result<Decision, Rejection> {
+        let mut decision = Decision::new();
+        if let Some(from) = from {
+            if from.balance < self.amount {
+                return Err(Rejection::rule("not_enough", "There is not enough in it.").field("amount"));
+            }
+            decision = decision.emit(from, Paid { amount: -self.amount, owner: None });
+        }
+        Ok(decision.emit(to, Paid { amount: self.amount, owner: context.actor.account() }))
+    }
+}
+
+struct Digests;
+
+impl KeyedDigest for Digests {
+    fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let text = format!("{purpose}{parts:?}");
+        let mut digest = [0; 32];
+        digest[..16].copy_from_slice(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_bytes());
+        digest
+    }
+}
+
+async fn dispatcher(database: Database) -> (Dispatcher, Log) {
+    let log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
+    let settings = Settings { refusal_window: Duration::from_secs(3600), ..Settings::default() };
+    (Dispatcher::new(log.clone(), Arc::new(Digests), settings), log)
+}
+
+fn request(role: Role) -> Request {
+    let actor = Actor::Account { id: Uuid::from_u128(role as u128 + 1), roles: vec![role] };
+    Request { actor, client_ip: Some("192.0.2.7".into()), ..Request::system("test") }
+}
+
+fn body(from: Option<u128>, to: u128, amount: i64) -> Vec<u8> {
+    let pay = Pay { from: from.map(Uuid::from_u128), to: Uuid::from_u128(to), amount };
+    serde_json::to_vec(&pay).expect("JSON")
+}
+
+async fn history(log: &Log) -> Vec<RecordedEvent> {
+    log.read(Position::START, 1_000).await.expect("the log answers")
+}
+
+async fn a_receipt_says_where_the_events_stand(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    dispatcher.dispatch(&spec, &body(None, 1, 10), &staff).await.expect("a receipt");
+    let receipt = dispatcher.dispatch(&spec, &body(Some(1), 2, 4), &staff).await.expect("a receipt");
+
+    assert_eq!(receipt.id, Uuid::from_u128(1).to_string());
+    assert_eq!(receipt.position, Position::new(3));
+    let events = history(&log).await;
+    for (event, said) in events[1..].iter().zip(&receipt.events) {
+        assert_eq!((&said.stream, said.revision, said.position), (&event.stream, event.revision, event.position));
+        assert_eq!(said.event_type, event.event_type);
+        let metadata = event.metadata().expect("metadata");
+        assert_eq!(metadata.command_id, receipt.command_id);
+        assert_eq!(metadata.command, "purse.pay");
+        assert_eq!(metadata.actor, staff.actor.name());
+        assert_eq!(metadata.correlation_id, staff.correlation_id);
+    }
+    assert_eq!(receipt.events[1].revision, Revision::new(1));
+    log.close().await;
+}
+
+async fn a_repeated_command_gets_the_first_receipt(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let keyed = |key: &str, role| Request { idempotency_key: Some(key.into()), ..request(role) };
+    let first = dispatcher.dispatch(&spec, &body(None, 1, 10), &keyed("a", Role::Staff)).await.expect("a receipt");
+    let again = dispatcher.dispatch(&spec, &body(None, 1, 10), &keyed("a", Role::Staff)).await.expect("a receipt");
+    assert_eq!(first, again);
+    let other_body = dispatcher.dispatch(&spec, &body(None, 1, 11), &keyed("a", Role::Staff)).await;
+    assert!(matches!(other_body, Err(DispatchError::KeyReused)), "{other_body:?}");
+    let other_actor = dispatcher.dispatch(&spec, &body(None, 1, 10), &keyed("a", Role::Admin)).await;
+    assert_ne!(other_actor.expect("a receipt").command_id, first.command_id);
+    assert_eq!(history(&log).await.len(), 2);
+    log.close().await;
+}
+
+async fn many_at_once_overdraw_nothing(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    dispatcher.dispatch(&spec, &body(None, 1, 10), &request(Role::Staff)).await.expect("a receipt");
+    let tries: Vec<_> = (0..32u128)
+        .map(|n| {
+            let (dispatcher, spec) = (dispatcher.clone(), spec.clone());
+            tokio::spawn(async move {
+                dispatcher.dispatch(&spec, &body(Some(1), 100 + n, 1), &request(Role::Staff)).await
+            })
+        })
+        .collect();
+    let (mut paid, mut refused) = (0, 0);
+    for one in tries {
+        match one.await.expect("no panic") {
+            Ok(_) => paid += 1,
+            Err(DispatchError::Rejected(rejection)) if rejection.code == "not_enough" => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((paid, refused), (10, 22));
+    log.close().await;
+}
+
+async fn a_stale_precondition_is_told_and_writes_nothing(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let at = |revision| Request { if_match: Some(Revision::new(revision)), ..request(Role::Staff) };
+    dispatcher.dispatch(&spec, &body(None, 1, 10), &at(0)).await.expect("it did not exist");
+    let stale = dispatcher.dispatch(&spec, &body(None, 1, 10), &at(0)).await;
+    assert!(
+        matches!(stale, Err(DispatchError::Precondition { actual, .. }) if actual == Revision::new(1)),
+        "{stale:?}"
+    );
+    dispatcher.dispatch(&spec, &body(None, 1, 10), &at(1)).await.expect("that is where it is");
+    assert_eq!(history(&log).await.len(), 2);
+    log.close().await;
+}
+
+async fn of_two_with_the_same_precondition_one_is_told(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let at_start = Request { if_match: Some(Revision::NONE), ..request(Role::Staff) };
+    let (body_a, body_b) = (body(None, 1, 1), body(None, 1, 2));
+    let (a, b) = tokio::join!(
+        dispatcher.dispatch(&spec, &body_a, &at_start),
+        dispatcher.dispatch(&spec, &body_b, &at_start),
+    );
+    let told = |result: &Result<_, DispatchError>| matches!(result, Err(DispatchError::Precondition { .. }));
+    assert!((a.is_ok() && told(&b)) || (b.is_ok() && told(&a)), "{a:?} {b:?}");
+    log.close().await;
+}
+
+async fn refusals_are_in_the_log_once_and_counted(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    for _ in 0..5 {
+        let refused = dispatcher.dispatch(&spec, &body(Some(1), 2, 1), &request(Role::Staff)).await;
+        assert!(matches!(refused, Err(DispatchError::Rejected(_))), "{refused:?}");
+        let denied = dispatcher.dispatch(&spec, &body(Some(1), 2, 1), &request(Role::Customer)).await;
+        assert!(matches!(denied, Err(DispatchError::NotTheirs)), "{denied:?}");
+    }
+    assert_eq!(history(&log).await.len(), 2, "the first of each is written at once");
+    dispatcher.close().await;
+
+    let mut counts = std::collections::BTreeMap::new();
+    for event in history(&log).await {
+        assert_eq!(event.stream.category(), "daybook.refusals");
+        assert!(event.payload.get().contains("purse-00000000"), "{}", event.payload);
+        let payload: serde_json::Value = serde_json::from_str(event.payload.get()).expect("JSON");
+        *counts.entry(event.event_type).or_insert(0) += payload["count"].as_u64().expect("a count");
+    }
+    let counts: Vec<_> = counts.into_iter().collect();
+    assert_eq!(counts, [("daybook.command.denied".to_owned(), 5), ("daybook.command.rejected".to_owned(), 5)]);
+    log.close().await;
+}
+
+async fn an_owner_may_and_the_order_of_checks_holds(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let customer = request(Role::Customer);
+    let theirs = Pay { from: None, to: Uuid::from_u128(9), amount: 5 };
+    let as_owner = Request { actor: customer.actor.clone(), ..Request::system("test") };
+    let staff_like = Request {
+        actor: Actor::Account { id: customer.actor.account().expect("an account"), roles: vec![Role::Staff] },
+        ..Request::system("test")
+    };
+    dispatcher.run(Pay::NAME, Pay::ACCESS, &theirs, &staff_like).await.expect("staff opens it for them");
+    dispatcher.dispatch(&spec, &body(Some(9), 2, 1), &as_owner).await.expect("it is theirs");
+
+    let anonymous = Request { actor: Actor::Anonymous, ..Request::system("test") };
+    let first = dispatcher.dispatch(&spec, b"nonsense", &anonymous).await;
+    assert!(matches!(first, Err(DispatchError::SignIn)), "{first:?}");
+    let second = dispatcher.dispatch(&spec, b"nonsense", &as_owner).await;
+    assert!(matches!(second, Err(DispatchError::Input(_))), "{second:?}");
+    log.close().await;
+}
+
+on_both!(
+    &[Schema::Log],
+    a_receipt_says_where_the_events_stand,
+    a_repeated_command_gets_the_first_receipt,
+    many_at_once_overdraw_nothing,
+    a_stale_precondition_is_told_and_writes_nothing,
+    of_two_with_the_same_precondition_one_is_told,
+    refusals_are_in_the_log_once_and_counted,
+    an_owner_may_and_the_order_of_checks_holds,
+);

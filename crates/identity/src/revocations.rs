@@ -1,0 +1,220 @@
+//! What has changed since access tokens were issued: sessions that ended, and roles that were granted or revoked.
+//!
+//! A token says what was true when it was issued. What became of it since is in the log, so each process follows the
+//! log and keeps in memory what happened within the last token's lifetime; older changes no living token can miss. A
+//! process that cannot follow takes no token at all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use daybook_core::{Aggregate, Event, EventSet, Position, RecordedEvent, Role};
+use daybook_log::{EventFilter, Log, LogError};
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use crate::access_token::Verified;
+use crate::account::{Account, AccountEvent, AccountRoleGranted, AccountRoleRevoked};
+use crate::session::{Session, SessionEnded, SessionEvent};
+use crate::{IdentityError, Settings};
+
+/// How many events are read at a time.
+const PAGE: usize = 1_000;
+
+/// By how much longer than a token lives its revocation is remembered: processes' clocks differ.
+const MARGIN: TimeDelta = TimeDelta::minutes(5);
+
+/// How long a command waits until this process has taken in what it did.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What has changed since access tokens were issued.
+pub(crate) struct Revocations {
+    changes: RwLock<Changes>,
+    /// What was in the log at this time has been taken in.
+    current_at: Mutex<Instant>,
+    /// How long ago that may be.
+    lag_max: Duration,
+    remembered_for: TimeDelta,
+    /// Everything up to here has been taken in.
+    reached: watch::Sender<Position>,
+    /// Asks not to wait for the next look at the log.
+    nudge: Notify,
+}
+
+#[derive(Default)]
+struct Changes {
+    /// The sessions that ended, and when that happened.
+    ended: HashMap<Uuid, DateTime<Utc>>,
+    /// The last change to each role of each account.
+    roles: HashMap<Uuid, Vec<RoleChange>>,
+    pruned_at: DateTime<Utc>,
+}
+
+struct RoleChange {
+    role: Role,
+    granted: bool,
+    at: DateTime<Utc>,
+}
+
+impl Revocations {
+    /// Takes in what happened within the last token's lifetime.
+    pub(crate) async fn read(log: &Log, settings: &Settings) -> Result<Self, IdentityError> {
+        let lifetime = TimeDelta::from_std(settings.access_lifetime)
+            .map_err(|_| IdentityError::Internal("access tokens live too long".into()))?;
+        let started = Instant::now();
+        let head = log.head().await?.position;
+        let revocations = Self {
+            changes: RwLock::default(),
+            current_at: Mutex::new(started),
+            lag_max: settings.follow_lag_max,
+            remembered_for: lifetime + MARGIN,
+            reached: watch::Sender::new(head),
+            nudge: Notify::new(),
+        };
+        let since = Utc::now() - revocations.remembered_for;
+        for event_type in [SessionEnded::TYPE, AccountRoleGranted::TYPE, AccountRoleRevoked::TYPE] {
+            let mut filter =
+                EventFilter { event_type: Some(event_type.into()), since: Some(since).filter(|_| false), ..EventFilter::default() };
+            loop {
+                let page = log.find(&filter, PAGE).await?;
+                revocations.take(&page.events)?;
+                let Some(next) = page.next.filter(|next| *next < head) else { break };
+                filter.after = next;
+            }
+        }
+        Ok(revocations)
+    }
+
+    /// Follows the log until `stop` says so or is gone.
+    pub(crate) async fn follow(self: Arc<Self>, log: Log, mut stop: watch::Receiver<bool>, interval: Duration) {
+        let mut failing = false;
+        loop {
+            let step = tokio::select! {
+                _ = stop.changed() => return,
+                step = self.step(&log) => step,
+            };
+            match &step {
+                Err(error) if !failing => tracing::warn!(%error, "cannot follow the log for revocations"),
+                Ok(_) if failing => tracing::info!("following the log for revocations again"),
+                _ => {}
+            }
+            failing = step.is_err();
+            if matches!(step, Ok(true)) {
+                continue;
+            }
+            tokio::select! {
+                _ = stop.changed() => return,
+                () = self.nudge.notified() => {}
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    }
+
+    /// Takes in the next events; says whether there are more.
+    async fn step(&self, log: &Log) -> Result<bool, LogError> {
+        let asked = Instant::now();
+        let reached = *self.reached.borrow();
+        let events = log.read(reached, PAGE).await?;
+        self.take(&events)?;
+        if let Some(last) = events.last() {
+            self.reached.send_replace(last.position);
+        }
+        let more = events.len() == PAGE;
+        if !more {
+            *self.current_at.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        }
+        Ok(more)
+    }
+
+    fn take(&self, events: &[RecordedEvent]) -> Result<(), LogError> {
+        let now = Utc::now();
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            match event.stream.category() {
+                Session::CATEGORY => {
+                    if let Some(SessionEvent::SessionEnded(_)) = SessionEvent::decode(event)? {
+                        changes.ended.insert(id_of(event)?, event.recorded_at);
+                    }
+                }
+                Account::CATEGORY => {
+                    let (role, granted) = match AccountEvent::decode(event)? {
+                        Some(AccountEvent::AccountRoleGranted(granted)) => (granted.role, true),
+                        Some(AccountEvent::AccountRoleRevoked(revoked)) => (revoked.role, false),
+                        Some(AccountEvent::AccountRegistered(_) | AccountEvent::AccountPasswordChanged(_))
+                        | None => continue,
+                    };
+                    let roles = changes.roles.entry(id_of(event)?).or_default();
+                    roles.retain(|change| change.role != role);
+                    roles.push(RoleChange { role, granted, at: event.recorded_at });
+                }
+                _ => {}
+            }
+        }
+        changes.prune(now, self.remembered_for);
+        Ok(())
+    }
+
+    /// A session of this process ended.
+    pub(crate) fn ended(&self, session_id: Uuid) {
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        changes.ended.insert(session_id, Utc::now());
+    }
+
+    /// Waits until everything up to `position` has been taken in.
+    pub(crate) async fn reach(&self, position: Position) -> Result<(), IdentityError> {
+        let mut reached = self.reached.subscribe();
+        self.nudge.notify_one();
+        match tokio::time::timeout(REACH_TIMEOUT, reached.wait_for(|reached| *reached >= position)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(behind()),
+        }
+    }
+
+    /// What a token is worth now: the roles of its account.
+    pub(crate) fn judge(&self, token: &Verified) -> Result<Vec<Role>, IdentityError> {
+        let current_at = *self.current_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if current_at.elapsed() > self.lag_max {
+            return Err(behind());
+        }
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        if changes.ended.contains_key(&token.session_id) {
+            return Err(IdentityError::InvalidToken);
+        }
+        let mut roles = token.roles.to_vec();
+        for change in changes.roles.get(&token.account_id).into_iter().flatten() {
+            roles.retain(|role| *role != change.role);
+            if change.granted {
+                roles.push(change.role);
+            }
+        }
+        Ok(roles)
+    }
+}
+
+impl Changes {
+    /// Forgets, about once a minute, what no living token can miss.
+    fn prune(&mut self, now: DateTime<Utc>, remembered_for: TimeDelta) {
+        if now - self.pruned_at < TimeDelta::minutes(1) {
+            return;
+        }
+        self.pruned_at = now;
+        let oldest = now - remembered_for;
+        self.ended.retain(|_, at| *at >= oldest);
+        self.roles.retain(|_, changes| {
+            changes.retain(|change| change.at >= oldest);
+            !changes.is_empty()
+        });
+    }
+}
+
+fn behind() -> IdentityError {
+    IdentityError::Unavailable("this process does not know the newest revocations".into())
+}
+
+fn id_of(event: &RecordedEvent) -> Result<Uuid, LogError> {
+    event.stream.id().parse().map_err(|_| LogError::Damaged {
+        position: event.position,
+        reason: format!("`{}` is no stream of an account or a session", event.stream),
+    })
+}

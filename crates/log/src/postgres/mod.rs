@@ -1,0 +1,21 @@
+//! The log on PostgreSQL.
+
+mod reader;
+mod writer;
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+/// The log on PostgreSQL.
+pub(crate) struct PostgresStore {
+    pool: PgPool,
+    lock_timeout: Duration,
+}
+
+impl PostgresStore {
+    /// Reads through `pool`; its writer waits for the head's lock for `lock_timeout`.
+    pub(crate) fn new(pool: PgPool, lock_timeout: Duration) -> Self {
+        Self { pool, lock_timeout }
+    }
+}

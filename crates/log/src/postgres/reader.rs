@@ -1,0 +1,114 @@
+//! Reading.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use daybook_core::{Missing, Position, RecordedEvent, Revision, StreamId};
+use futures_util::TryStreamExt;
+use serde_json::value::RawValue;
+use sqlx::AssertSqlSafe;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::PostgresStore;
+use super::writer::PostgresWriter;
+use crate::group::Kept;
+use crate::sql::{self, event_columns};
+use crate::store::{Page, Store, Writer};
+use crate::stored::{self, Loading, damaged};
+use crate::{Head, LogError};
+
+/// A row of [`event_columns`]. `json` comes as the text that was stored.
+type EventRow = (i64, String, i64, Uuid, String, i32, DateTime<Utc>, Json<Box<RawValue>>, Json<Box<RawValue>>);
+
+fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
+    let (position, stream, revision, id, event_type, schema_version, recorded_at, metadata, payload) = row;
+    Ok(RecordedEvent {
+        position: Position::from_i64(position),
+        stream: stream.parse().map_err(|error| damaged(position, error))?,
+        revision: Revision::from_i64(revision),
+        id,
+        event_type,
+        schema_version: schema_version.try_into().map_err(|error| damaged(position, error))?,
+        recorded_at,
+        metadata: metadata.0,
+        payload: payload.0,
+    })
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn head(&self) -> Result<Head, LogError> {
+        let (log_id, epoch, position): (Uuid, i64, i64) = sqlx::query_as(sql::HEAD).fetch_one(&self.pool).await?;
+        Ok(Head { log_id, epoch: epoch.unsigned_abs(), position: Position::from_i64(position) })
+    }
+
+    async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
+        let [after, through, limit] = page.bounds();
+        let mut query = sqlx::query_as::<_, EventRow>(AssertSqlSafe(sql::page(page.filter)))
+            .bind(after)
+            .bind(through)
+            .bind(limit);
+        for text in sql::page_texts(&page) {
+            query = query.bind(text);
+        }
+        query.fetch_all(&self.pool).await?.into_iter().map(event).collect()
+    }
+
+    async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError> {
+        let position: i64 = sqlx::query_scalar(sql::LAST_BEFORE).bind(time).fetch_one(&self.pool).await?;
+        Ok(Position::from_i64(position))
+    }
+
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
+        let names: Vec<String> = streams.iter().map(|missing| missing.stream().to_string()).collect();
+        let reached: Vec<i64> = streams.iter().map(|missing| missing.revision().to_i64()).collect();
+        let query = sqlx::query_as::<_, EventRow>(concat!(
+            "SELECT ",
+            event_columns!(),
+            " FROM unnest($1::text[], $2::bigint[]) AS asked (name, reached) \
+             JOIN events ON stream = name AND revision > reached ORDER BY stream, revision"
+        ))
+        .bind(&names)
+        .bind(&reached);
+        let mut rows = query.fetch(&self.pool);
+        let mut loading = Loading::new(streams);
+        while let Some(row) = rows.try_next().await? {
+            loading.take(&event(row)?)?;
+        }
+        Ok(loading.finish())
+    }
+
+    async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError> {
+        let holder: Option<String> =
+            sqlx::query_scalar(sql::CLAIM_HOLDER).bind(name).bind(key).fetch_optional(&self.pool).await?;
+        holder.as_deref().map(stored::holder).transpose()
+    }
+
+    async fn kept(&self, digest: &[u8; 32]) -> Result<Option<Kept>, LogError> {
+        let row: Option<(Vec<u8>, String)> = sqlx::query_as(
+            "SELECT body, receipt::text FROM idempotency \
+             WHERE digest = $1 AND (expires_at IS NULL OR expires_at > now())",
+        )
+        .bind(digest)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|(body, receipt)| stored::kept(&body, &receipt)).transpose()
+    }
+
+    async fn remove_expired(&self, limit: u32) -> Result<u64, LogError> {
+        // A key that an append replaces at this moment is locked, and left alone.
+        let removed = sqlx::query(
+            "DELETE FROM idempotency WHERE digest IN (\
+                SELECT digest FROM idempotency WHERE expires_at <= now() \
+                ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(i64::from(limit))
+        .execute(&self.pool)
+        .await?;
+        Ok(removed.rows_affected())
+    }
+
+    fn writer(&self) -> Box<dyn Writer> {
+        Box::new(PostgresWriter::new(&self.pool, self.lock_timeout))
+    }
+}

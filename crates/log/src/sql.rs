@@ -1,0 +1,77 @@
+//! SQL that both databases understand.
+
+use std::fmt::Write;
+
+use crate::EventFilter;
+use crate::store::Page;
+
+/// The columns of an event, in the order in which the drivers take them.
+macro_rules! event_columns {
+    () => {
+        "position, stream, revision, id, type, schema_version, recorded_at, metadata, payload"
+    };
+}
+pub(crate) use event_columns;
+
+/// The log's identity and its end.
+pub(crate) const HEAD: &str = "SELECT log_id, epoch, position FROM log_head";
+
+/// The stream that holds a claim.
+pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
+
+/// The position of the last event recorded before a time. Times never run backwards along the log, so halving the
+/// range of positions finds it, without an index: `low` was recorded before the time, and nothing behind `high` was.
+pub(crate) const LAST_BEFORE: &str = "\
+    WITH RECURSIVE search (low, high) AS (
+        SELECT 0, position FROM log_head
+        UNION ALL
+        SELECT CASE WHEN before THEN middle ELSE low END, CASE WHEN before THEN high ELSE middle - 1 END
+        FROM (
+            SELECT low, high, middle,
+                (SELECT recorded_at FROM events WHERE position = middle) < $1 AS before
+            FROM (SELECT low, high, (low + high + 1) / 2 AS middle FROM search WHERE low < high) AS halves
+        ) AS looked_at
+    )
+    SELECT low FROM search WHERE low = high";
+
+/// The events of a page. Takes the position after which it begins, the one at which it ends, the most events, and
+/// then [`page_texts`].
+pub(crate) fn page(filter: &EventFilter) -> String {
+    let mut sql =
+        String::from(concat!("SELECT ", event_columns!(), " FROM events WHERE position > $1 AND position <= $2"));
+    let mut parameter = 3;
+    let order = if filter.stream.is_some() {
+        // Within a stream revisions are ordered as positions are, and have the index. Where the page begins
+        // behind an event of the stream, as all but the first page do, its revision is where to enter the index.
+        parameter += 1;
+        sql.push_str(
+            " AND stream = $4 AND revision > \
+             coalesce((SELECT revision FROM events WHERE position = $1 AND stream = $4), 0)",
+        );
+        "revision"
+    } else {
+        "position"
+    };
+    let conditions = [
+        (&filter.event_type, "type"),
+        (&filter.actor, "metadata->>'actor'"),
+        (&filter.correlation_id, "metadata->>'correlation_id'"),
+    ];
+    for (value, column) in conditions {
+        if value.is_some() {
+            parameter += 1;
+            // Writing to a String cannot fail.
+            let _ = write!(sql, " AND {column} = ${parameter}");
+        }
+    }
+    let _ = write!(sql, " ORDER BY {order} LIMIT $3");
+    sql
+}
+
+/// The texts that [`page`] takes.
+pub(crate) fn page_texts<'a>(page: &Page<'a>) -> impl Iterator<Item = &'a str> {
+    let filter = page.filter;
+    let stream = filter.stream.as_ref().map(|stream| stream.as_str());
+    let others = [&filter.event_type, &filter.actor, &filter.correlation_id];
+    stream.into_iter().chain(others.into_iter().filter_map(|value| value.as_deref()))
+}

@@ -1,0 +1,19 @@
+//! The log on SQLite.
+
+mod reader;
+mod time;
+mod writer;
+
+use daybook_database::SqliteFile;
+
+/// The log on SQLite.
+pub(crate) struct SqliteStore {
+    file: SqliteFile,
+}
+
+impl SqliteStore {
+    /// The log in `file`.
+    pub(crate) fn new(file: SqliteFile) -> Self {
+        Self { file }
+    }
+}

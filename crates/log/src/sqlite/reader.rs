@@ -1,0 +1,116 @@
+//! Reading.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use daybook_core::{Missing, Position, RecordedEvent, Revision, StreamId};
+use futures_util::TryStreamExt;
+use serde_json::value::RawValue;
+use sqlx::AssertSqlSafe;
+
+use super::writer::SqliteWriter;
+use super::{SqliteStore, time};
+use crate::group::Kept;
+use crate::sql::{self, event_columns};
+use crate::store::{Page, Store, Writer};
+use crate::stored::{self, Loading, damaged, misfit};
+use crate::{Head, LogError};
+
+/// A row of [`event_columns`].
+type EventRow = (i64, String, i64, String, String, i64, String, String, String);
+
+fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
+    let (position, stream, revision, id, event_type, schema_version, recorded_at, metadata, payload) = row;
+    Ok(RecordedEvent {
+        position: Position::from_i64(position),
+        stream: stream.parse().map_err(|error| damaged(position, error))?,
+        revision: Revision::from_i64(revision),
+        id: id.parse().map_err(|error| damaged(position, error))?,
+        event_type,
+        schema_version: schema_version.try_into().map_err(|error| damaged(position, error))?,
+        recorded_at: time::from_text(&recorded_at).map_err(|error| damaged(position, error))?,
+        metadata: RawValue::from_string(metadata).map_err(|error| damaged(position, error))?,
+        payload: RawValue::from_string(payload).map_err(|error| damaged(position, error))?,
+    })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn head(&self) -> Result<Head, LogError> {
+        let (log_id, epoch, position): (String, i64, i64) =
+            sqlx::query_as(sql::HEAD).fetch_one(self.file.readers()).await?;
+        let log_id = log_id.parse().map_err(|error| misfit("log_id", error))?;
+        Ok(Head { log_id, epoch: epoch.unsigned_abs(), position: Position::from_i64(position) })
+    }
+
+    async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
+        let [after, through, limit] = page.bounds();
+        let mut query = sqlx::query_as::<_, EventRow>(AssertSqlSafe(sql::page(page.filter)))
+            .bind(after)
+            .bind(through)
+            .bind(limit);
+        for text in sql::page_texts(&page) {
+            query = query.bind(text);
+        }
+        query.fetch_all(self.file.readers()).await?.into_iter().map(event).collect()
+    }
+
+    async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError> {
+        let position: i64 =
+            sqlx::query_scalar(sql::LAST_BEFORE).bind(time::to_text(time)).fetch_one(self.file.readers()).await?;
+        Ok(Position::from_i64(position))
+    }
+
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
+        let asked: Vec<_> =
+            streams.iter().map(|missing| (missing.stream().as_str(), missing.revision().get())).collect();
+        let asked = serde_json::to_string(&asked).map_err(|error| misfit("stream", error))?;
+        // CROSS JOIN: SQLite takes the tables in this order.
+        let query = sqlx::query_as::<_, EventRow>(concat!(
+            "SELECT ",
+            event_columns!(),
+            " FROM (SELECT value->>0 AS name, value->>1 AS reached FROM json_each($1)) \
+             CROSS JOIN events ON stream = name AND revision > reached ORDER BY stream, revision"
+        ))
+        .bind(asked);
+        let mut rows = query.fetch(self.file.readers());
+        let mut loading = Loading::new(streams);
+        while let Some(row) = rows.try_next().await? {
+            loading.take(&event(row)?)?;
+        }
+        Ok(loading.finish())
+    }
+
+    async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError> {
+        let holder: Option<String> =
+            sqlx::query_scalar(sql::CLAIM_HOLDER).bind(name).bind(key).fetch_optional(self.file.readers()).await?;
+        holder.as_deref().map(stored::holder).transpose()
+    }
+
+    async fn kept(&self, digest: &[u8; 32]) -> Result<Option<Kept>, LogError> {
+        let row: Option<(Vec<u8>, String)> = sqlx::query_as(
+            "SELECT body, receipt FROM idempotency \
+             WHERE digest = $1 AND (expires_at IS NULL OR expires_at > $2)",
+        )
+        .bind(digest.as_slice())
+        .bind(time::to_text(Utc::now()))
+        .fetch_optional(self.file.readers())
+        .await?;
+        row.map(|(body, receipt)| stored::kept(&body, &receipt)).transpose()
+    }
+
+    async fn remove_expired(&self, limit: u32) -> Result<u64, LogError> {
+        let removed = sqlx::query(
+            "DELETE FROM idempotency WHERE digest IN (\
+                SELECT digest FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+        )
+        .bind(time::to_text(Utc::now()))
+        .bind(limit)
+        .execute(self.file.writer())
+        .await?;
+        Ok(removed.rows_affected())
+    }
+
+    fn writer(&self) -> Box<dyn Writer> {
+        Box::new(SqliteWriter::new(self.file.clone()))
+    }
+}

@@ -1,0 +1,12 @@
+//! The rules that the log keeps on every database: the invariants L2 to L8, L10 and L11 as sentences.
+
+mod appending;
+mod checkpoints;
+mod claims;
+mod fixture;
+mod idempotency;
+mod immutable;
+mod loading;
+mod order;
+mod queue;
+mod searching;

@@ -1,0 +1,123 @@
+//! The projectors of a process: starting and stopping them, keeping their leases, reporting their lag.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::Views;
+use crate::projector::Projector;
+
+/// How the projectors of a process work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What to call this process where it is shown who folds a projection.
+    pub process: String,
+    /// The most events that are folded and committed at once.
+    pub page_events_max: usize,
+    /// How long after its last sign of life a projector counts as dead, by the clock of the views' database. A live
+    /// one gives four signs in that time.
+    pub lease: Duration,
+    /// How often to look for events when the log gives no signal.
+    pub idle_interval: Duration,
+    /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
+    pub retry_stopped: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            process: format!("process {}", std::process::id()),
+            page_events_max: 1_000,
+            lease: Duration::from_secs(2),
+            idle_interval: Duration::from_secs(1),
+            retry_stopped: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The projectors of this process, at work. Of all processes that have some for a projection, one folds it and the
+/// others wait to take over.
+///
+/// Dropping them ends them where they are, and others wait for their leases to run out; [`stop`](Self::stop) is the
+/// orderly way.
+pub struct Projectors {
+    stop: watch::Sender<bool>,
+    projectors: JoinSet<()>,
+    /// The keeper of the leases and the reporter of the lag.
+    attendants: JoinSet<()>,
+}
+
+impl Projectors {
+    /// Starts a projector for each projection.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn start(views: &Views, settings: Settings) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        // Of this start of this process alone: what it held before a crash is not its own any more.
+        let owner = format!("{} {}", settings.process, Uuid::new_v4());
+        let mut projectors = JoinSet::new();
+        for view in views.views() {
+            let projector = Projector::new(views, view, &owner, &settings, stopping.clone());
+            projectors.spawn(projector.run());
+        }
+        let mut attendants = JoinSet::new();
+        attendants.spawn(keep_leases(views.clone(), owner, settings.lease));
+        attendants.spawn(report_lag(views.clone()));
+        Self { stop, projectors, attendants }
+    }
+
+    /// Lets each projector finish what it is committing and give its lease back.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.projectors.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a projector ended badly");
+            }
+        }
+        self.attendants.shutdown().await;
+    }
+}
+
+impl fmt::Debug for Projectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projectors").field("running", &self.projectors.len()).finish()
+    }
+}
+
+/// Renews all leases of this process, in one statement. A lease that was lost stays lost; its projector notices when
+/// it writes.
+async fn keep_leases(views: Views, owner: String, lease: Duration) {
+    let mut ticks = tokio::time::interval(lease / 4);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = views.store().renew(&owner, lease).await {
+            tracing::debug!(%error, "could not renew the projectors' leases");
+        }
+    }
+}
+
+/// Reports how far behind each view is, whoever folds it and whether it moves or not.
+async fn report_lag(views: Views) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match views.status().await {
+            Ok(statuses) => {
+                for one in statuses {
+                    metrics::gauge!("daybook_projection_lag_events", "projection" => one.name)
+                        .set(one.lag_events as f64);
+                    metrics::gauge!("daybook_projection_lag_seconds", "projection" => one.name)
+                        .set(one.lag_seconds);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "could not read how far the views are"),
+        }
+    }
+}

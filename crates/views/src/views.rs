@@ -1,0 +1,172 @@
+//! The handle that answers queries.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daybook_core::{AnyProjection, Position};
+use daybook_database::Database;
+use daybook_log::Log;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::store::{Selected, Selection, Store, store};
+use crate::table::Table;
+use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
+
+/// How often a query that waits for a position looks, when the projector is another process: at first, and at most.
+const POLL_MIN: Duration = Duration::from_millis(10);
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// The views, for reading. Cheap to clone.
+#[derive(Clone)]
+pub struct Views {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    log: Log,
+    views: BTreeMap<&'static str, Arc<View>>,
+}
+
+/// One view, as this process knows it.
+pub(crate) struct View {
+    pub(crate) projection: Arc<dyn AnyProjection>,
+    pub(crate) table: Table,
+    /// The position that this process's projector has committed: wakes queries that wait for it.
+    pub(crate) committed: watch::Sender<Position>,
+    /// Whether the table was seen.
+    exists: AtomicBool,
+}
+
+impl Views {
+    /// Prepares for reading the views of `projections`. Touches no database: the tables are made by
+    /// [`Projectors`](crate::Projectors), and until then the views are empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewError::Spec`] when a projection cannot be stored.
+    pub fn open(
+        database: Database,
+        log: Log,
+        projections: Vec<Arc<dyn AnyProjection>>,
+    ) -> Result<Self, ViewError> {
+        let mut views = BTreeMap::new();
+        for projection in projections {
+            let table = Table::new(projection.spec())?;
+            let name = table.projection;
+            let committed = watch::Sender::new(Position::START);
+            let view = View { projection, table, committed, exists: AtomicBool::new(false) };
+            if views.insert(name, Arc::new(view)).is_some() {
+                return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
+            }
+        }
+        Ok(Self { shared: Arc::new(Shared { store: store(database), log, views }) })
+    }
+
+    /// The document with a key.
+    ///
+    /// # Errors
+    ///
+    /// See [`ViewError`]; [`ViewError::NotYet`] when the view does not get as far as `at_least` in time.
+    pub async fn get(
+        &self,
+        view: &str,
+        key: &str,
+        at_least: Option<AtLeast>,
+    ) -> Result<Answer<Option<Document>>, ViewError> {
+        let selection = Selection { key: Some(key.to_owned()), limit: 1, ..Selection::default() };
+        Answer::one(self.read(view, &selection, at_least).await?)
+    }
+
+    /// A page of documents, in the order of their keys.
+    ///
+    /// # Errors
+    ///
+    /// See [`get`](Self::get).
+    pub async fn page(
+        &self,
+        view: &str,
+        query: &PageQuery,
+        at_least: Option<AtLeast>,
+    ) -> Result<Answer<Page>, ViewError> {
+        let limit = query.limit.clamp(1, PageQuery::LIMIT_MAX);
+        let selection = Selection {
+            key: None,
+            owner: query.owner.clone(),
+            after: query.after.as_ref().map(|cursor| cursor.key.clone()),
+            limit: limit + 1,
+        };
+        Answer::page(self.read(view, &selection, at_least).await?, limit as usize)
+    }
+
+    /// Reads, again and again until the view is as far as it has to be.
+    async fn read(
+        &self,
+        name: &str,
+        selection: &Selection,
+        at_least: Option<AtLeast>,
+    ) -> Result<Selected, ViewError> {
+        let view = self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))?;
+        let mut committed = view.committed.subscribe();
+        let mut poll = POLL_MIN;
+        loop {
+            // Marked as seen before reading, so that whatever is committed from here on wakes.
+            committed.mark_unchanged();
+            let late = at_least.is_some_and(|wanted| Instant::now() >= wanted.deadline);
+            let selected = self.read_now(view, selection).await?;
+            match at_least {
+                Some(wanted) if selected.position < wanted.position && late => {
+                    return Err(ViewError::NotYet { reached: selected.position });
+                }
+                Some(wanted) if selected.position < wanted.position => {
+                    let until = wanted.deadline.min(Instant::now() + poll);
+                    // The time running out is no failure: it is time to look again.
+                    let _ = timeout_at(until, reaches(&mut committed, wanted.position)).await;
+                    poll = (poll * 2).min(POLL_MAX);
+                }
+                _ => return Ok(selected),
+            }
+        }
+    }
+
+    async fn read_now(&self, view: &View, selection: &Selection) -> Result<Selected, ViewError> {
+        if !view.exists.load(Ordering::Relaxed) {
+            if self.shared.store.columns(&view.table).await?.is_empty() {
+                return Ok(Selected::default());
+            }
+            view.exists.store(true, Ordering::Relaxed);
+        }
+        Ok(self.shared.store.select(&view.table, selection).await?)
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    pub(crate) fn views(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.shared.views.values()
+    }
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Views").field(&self.shared.views.keys()).finish()
+    }
+}
+
+/// Waits for a newly committed position that is far enough.
+async fn reaches(committed: &mut watch::Receiver<Position>, position: Position) {
+    while committed.changed().await.is_ok() {
+        if *committed.borrow_and_update() >= position {
+            return;
+        }
+    }
+}

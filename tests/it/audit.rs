@@ -1,0 +1,124 @@
+//! The log is the audit trail: who did what, and who was refused what.
+
+use std::time::Duration;
+
+use daybook_tests::{Backend, Client, Customer, Daybook, Product, Role, on_both, wait_for};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+on_both!(
+    an_event_tells_who_caused_it_and_how,
+    what_was_refused_is_in_the_log,
+    personal_data_is_opened_for_those_who_may_only,
+    the_history_is_dense_in_every_form
+);
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+async fn an_event_tells_who_caused_it_and_how(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 10).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let receipt = customer.order(&product.order(1)).header("traceparent", trace).send().await.expect(200);
+
+    let analyst = daybook.login(Role::Analyst).await;
+    let stream = format!("order-{}", receipt["id"].as_str().expect("an id"));
+    let events = analyst.events(&format!("stream={stream}")).await;
+    let [event] = events.as_slice() else { panic!("one event, not {events:?}") };
+    let metadata = &event["metadata"];
+    assert_eq!(metadata["actor"], customer.account_id.as_str());
+    assert_eq!(metadata["command"], "order.place");
+    assert_eq!(metadata["command_id"], receipt["command_id"]);
+    assert_eq!(metadata["causation_id"], Value::Null);
+    assert_eq!(metadata["traceparent"], trace);
+    assert!(event["schema_version"].is_u64() && event["id"].is_string(), "{event}");
+    assert!(event["recorded_at"].as_str().is_some_and(|time| time.ends_with('Z')), "in UTC: {event}");
+
+    // The same event, however it is asked for.
+    assert_eq!(analyst.get(&format!("/v1/events/{}", event["position"])).await.expect(200), *event);
+    assert_eq!(analyst.get(&format!("/v1/streams/{stream}")).await.expect(200)["data"], json!([event]));
+    // All that one command did has one correlation id, and can be found by it.
+    let correlation = metadata["correlation_id"].as_str().expect("a correlation id");
+    let found = analyst.events(&format!("correlation_id={correlation}")).await;
+    let positions = |events: &[Value]| events.iter().map(|event| event["position"].clone()).collect::<Vec<_>>();
+    assert_eq!(positions(&found), positions(receipt["events"].as_array().expect("a receipt has events")));
+}
+
+async fn what_was_refused_is_in_the_log(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 1).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let analyst = daybook.login(Role::Analyst).await;
+
+    let receive = json!({"product_id": product.id, "quantity": 1});
+    customer.client.command("stock.receive", &receive).send().await.problem(403);
+    let denied = refusal(&analyst, &customer, "daybook.command.denied").await;
+    assert_eq!(denied["metadata"]["command"], "stock.receive");
+
+    customer.order(&product.order(2)).send().await.problem_code(422, "out_of_stock");
+    let rejected = refusal(&analyst, &customer, "daybook.command.rejected").await;
+    assert_eq!(rejected["metadata"]["command"], "order.place");
+    assert!(rejected["payload"].to_string().contains("\"out_of_stock\""), "{rejected}");
+
+    for event in [denied, rejected] {
+        let stream = event["stream"].as_str().expect("a stream");
+        assert!(!stream.starts_with("order-") && !stream.starts_with("stock"), "in a stream of its own: {stream}");
+    }
+}
+
+async fn personal_data_is_opened_for_those_who_may_only(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 10).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let receipt = customer.order(&product.order(1)).send().await.expect(200);
+    let path = format!("/v1/events/{}", receipt["events"][0]["position"]);
+
+    let metadata = async |role| daybook.login(role).await.get(&path).await.expect(200)["metadata"].clone();
+    let sealed = json!({"sealed": true});
+    let analyst = metadata(Role::Analyst).await;
+    assert_eq!((&analyst["client_ip"], &analyst["user_agent"]), (&sealed, &sealed));
+    let admin = metadata(Role::Admin).await;
+    assert_eq!((&admin["client_ip"], &admin["user_agent"]), (&json!("127.0.0.1"), &json!("daybook-tests")));
+
+    let history = ndjson(&daybook.login(Role::Analyst).await).await;
+    assert!(!history.contains(&customer.email), "the analyst's export holds an e-mail address");
+    let everything = ndjson(&daybook.login(Role::Admin).await).await;
+    for user in daybook.demo_users() {
+        assert!(!everything.contains(&user.password), "a password of {:?} is in the log", user.role);
+    }
+    assert!(!everything.contains("$argon2"), "a password's hash is in the log");
+}
+
+async fn the_history_is_dense_in_every_form(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let analyst = daybook.login(Role::Analyst).await;
+
+    let pages = analyst.events("limit=7").await;
+    let positions: Vec<_> = pages.iter().map(|event| event["position"].as_u64().expect("a position")).collect();
+    assert_eq!(positions, (1..=positions.len() as u64).collect::<Vec<_>>());
+    let times: Vec<_> = pages.iter().map(|event| event["recorded_at"].as_str().expect("a time")).collect();
+    assert!(times.is_sorted(), "recorded_at never runs backwards");
+
+    let lines: Vec<Value> = ndjson(&analyst)
+        .await
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert_eq!(lines[..pages.len()], pages, "the lines are the pages' events");
+}
+
+/// The customer's first event of this type.
+async fn refusal(analyst: &Client, customer: &Customer, event_type: &str) -> Value {
+    let query = format!("type={event_type}&actor={}", customer.account_id);
+    wait_for(event_type, LIMIT, async || analyst.events(&query).await.into_iter().next()).await
+}
+
+/// The whole history, one event a line.
+async fn ndjson(client: &Client) -> String {
+    let request = client.request(Method::GET, "/v1/events").header("accept", "application/x-ndjson");
+    let answer = request.send().await;
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    answer.body
+}

@@ -1,0 +1,12 @@
+//! Black-box tests: the real binary, on each store, through its HTTP interface and its command line.
+
+mod architecture;
+mod audit;
+mod bad_input;
+mod crash;
+mod idempotency;
+mod operations;
+mod roles;
+mod scarcity;
+mod sessions;
+mod tour;

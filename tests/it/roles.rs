@@ -1,0 +1,47 @@
+//! One system as several processes, on PostgreSQL.
+
+use std::sync::Arc;
+
+use daybook_tests::{Backend, Customer, Daybook, Product, Role, Store};
+use reqwest::Method;
+
+const API: &[&str] = &["serve", "--roles", "api"];
+const PROJECTOR: &[&str] = &["serve", "--roles", "projector"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_and_views_work_with_the_roles_in_two_processes() {
+    let store = Arc::new(Store::new(Backend::Postgres).await);
+    let mut seeded = Daybook::start(Arc::clone(&store), &["demo"]).await;
+    assert!(seeded.terminate().await.success());
+
+    let daybook = Daybook::start(store, API).await;
+    let mut projector = daybook.worker(PROJECTOR).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 10).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let first = customer.order(&product.order(1)).send().await.expect(200);
+    customer.client.order(&first).await.expect(200);
+
+    // Without its projector the log goes on, and the view says honestly how far it is.
+    assert!(projector.terminate().await.success());
+    let second = customer.order(&product.order(1)).send().await.expect(200);
+    let path = format!("/v1/views/orders/{}", second["id"].as_str().expect("an id"));
+    let fresh = customer.client.request(Method::GET, &format!("{path}?min_position={}", second["position"]));
+    let problem = fresh.send().await.problem_code(503, "not_yet");
+    assert!(problem["position"].as_u64() < second["position"].as_u64(), "{problem}");
+
+    let _projector = daybook.worker(PROJECTOR).await;
+    assert_eq!(customer.client.order(&second).await.expect(200)["data"]["status"], "placed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_projectors_do_not_get_in_each_others_way() {
+    let daybook = Daybook::demo(Backend::Postgres).await;
+    let _beside = daybook.worker(PROJECTOR).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 100).await;
+    let customer = Customer::register(&daybook.client()).await;
+    for _ in 0..20 {
+        let receipt = customer.order(&product.order(1)).send().await.expect(200);
+        let order = customer.client.order(&receipt).await.expect(200);
+        assert_eq!(order["revision"], 1, "each event is folded once");
+    }
+}

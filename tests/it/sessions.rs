@@ -1,0 +1,52 @@
+//! Accounts and sessions.
+
+use daybook_tests::{Backend, Client, Customer, Daybook, on_both};
+use serde_json::{Value, json};
+
+on_both!(a_refresh_token_is_good_for_one_use, logout_ends_the_session, an_address_has_one_account);
+
+async fn a_refresh_token_is_good_for_one_use(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let client = daybook.client();
+    let first = login(&daybook).await;
+    assert_eq!(first["token_type"], "Bearer");
+    assert!(first["expires_in"].as_u64().is_some_and(|seconds| (60..=3_600).contains(&seconds)), "{first}");
+
+    let second = refresh(&client, &first, 200).await;
+    assert_ne!(second["refresh_token"], first["refresh_token"]);
+    let customer = client.with_token(second["access_token"].as_str().expect("an access token"));
+    customer.get("/v1/views/orders").await.expect(200);
+
+    // Used twice: one of the two is a thief, so neither goes on.
+    refresh(&client, &first, 401).await;
+    refresh(&client, &second, 401).await;
+}
+
+async fn logout_ends_the_session(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let client = daybook.client();
+    let session = login(&daybook).await;
+    let token = json!({"refresh_token": session["refresh_token"]});
+    client.post("/v1/auth/logout", &token).await.expect(204);
+    refresh(&client, &session, 401).await;
+}
+
+async fn an_address_has_one_account(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let customer = Customer::register(&daybook.client()).await;
+    for email in [customer.email.clone(), customer.email.to_uppercase()] {
+        let account = json!({"email": email, "password": "three-lions-on-a-hill", "name": "Another"});
+        daybook.client().post("/v1/auth/register", &account).await.problem(409);
+    }
+}
+
+async fn login(daybook: &Daybook) -> Value {
+    let user = daybook.demo_users().remove(0);
+    let credentials = json!({"email": user.email, "password": user.password});
+    daybook.client().post("/v1/auth/login", &credentials).await.expect(200)
+}
+
+async fn refresh(client: &Client, tokens: &Value, status: u16) -> Value {
+    let answer = client.post("/v1/auth/refresh", &json!({"refresh_token": tokens["refresh_token"]})).await;
+    if status == 200 { answer.expect(200) } else { answer.problem(status) }
+}

@@ -1,0 +1,156 @@
+//! An HTTP client as any frontend has one.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::Answer;
+
+/// What the tests call themselves.
+const USER_AGENT: &str = "daybook-tests";
+
+/// The longest that a request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Somebody who talks to one server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// Somebody who is not signed in.
+    pub fn new(base_url: impl Into<String>) -> Self {
+        let http = reqwest::Client::builder().user_agent(USER_AGENT).timeout(TIMEOUT).no_proxy().build();
+        Self { http: http.expect("the client needs nothing"), base_url: base_url.into(), token: None }
+    }
+
+    /// The same, with this access token.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same person on another server (or the same one, started again).
+    #[must_use]
+    pub fn at(&self, base_url: impl Into<String>) -> Self {
+        Self { base_url: base_url.into(), ..self.clone() }
+    }
+
+    /// Signs in.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub async fn login(&self, email: &str, password: &str) -> Self {
+        let answer = self.post("/v1/auth/login", &json!({"email": email, "password": password})).await;
+        let tokens = answer.expect(200);
+        self.with_token(tokens["access_token"].as_str().expect("an access token"))
+    }
+
+    /// A request that is still to be sent.
+    pub fn request(&self, method: Method, path: &str) -> Request {
+        let builder = self.http.request(method.clone(), format!("{}{path}", self.base_url));
+        let builder = match &self.token {
+            Some(token) => builder.bearer_auth(token),
+            None => builder,
+        };
+        Request { shown: format!("{method} {path}"), builder }
+    }
+
+    /// Reads.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path).send().await
+    }
+
+    /// Posts JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::POST, path).json(body).send().await
+    }
+
+    /// A command that is still to be sent.
+    pub fn command(&self, name: &str, body: &Value) -> Request {
+        self.request(Method::POST, &format!("/v1/commands/{name}")).json(body)
+    }
+
+    /// Sends a command and answers its receipt.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn receipt(&self, name: &str, body: &Value) -> Value {
+        self.command(name, body).send().await.expect(200)
+    }
+
+    /// All events that a query finds (`stream=order-…`), page after page.
+    ///
+    /// # Panics
+    ///
+    /// When a page is not answered.
+    pub async fn events(&self, query: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut page = self.get(&format!("/v1/events?{query}{after}")).await.expect(200);
+            events.append(page["data"].as_array_mut().expect("a page has data"));
+            match page["next"].as_u64() {
+                None => return events,
+                Some(next) => after = format!("&after={next}"),
+            }
+        }
+    }
+}
+
+/// A request that is still to be sent.
+#[derive(Debug)]
+#[must_use = "send it"]
+pub struct Request {
+    shown: String,
+    builder: reqwest::RequestBuilder,
+}
+
+impl Request {
+    /// Adds a header.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        Self { builder: self.builder.header(name, value), ..self }
+    }
+
+    /// Sets the body to JSON.
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// Sets the body.
+    pub fn body(self, body: impl Into<String>) -> Self {
+        Self { builder: self.builder.body(body.into()), ..self }
+    }
+
+    /// Makes the server believe that this was sent before, when it was.
+    pub fn idempotency_key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    /// Sends it.
+    ///
+    /// # Panics
+    ///
+    /// When no answer comes.
+    pub async fn send(self) -> Answer {
+        let shown = self.shown.clone();
+        self.try_send().await.unwrap_or_else(|error| panic!("{shown} was not answered: {error}"))
+    }
+
+    /// Sends it to a server that may go away meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes, or only a part of one.
+    pub async fn try_send(self) -> Result<Answer, reqwest::Error> {
+        let response = self.builder.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Answer { request: self.shown, status, headers, body: response.text().await? })
+    }
+}

@@ -1,0 +1,219 @@
+//! A running Daybook.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::process::Process;
+use crate::{Backend, Client, Output, Store, wait_for};
+
+/// How long it may take until all is migrated, seeded and ready.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// The roles that a demonstration has a user for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sees and does what is their own.
+    Customer,
+    /// Works in the business.
+    Staff,
+    /// Reads the history.
+    Analyst,
+    /// Runs the system.
+    Operator,
+    /// May do everything.
+    Admin,
+}
+
+/// A user of the demonstration, from `demo.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct DemoUser {
+    /// The e-mail address.
+    pub email: String,
+    /// The password.
+    pub password: String,
+    /// The role.
+    pub role: Role,
+}
+
+#[derive(Deserialize)]
+struct Demo {
+    users: Vec<DemoUser>,
+}
+
+/// A running server, and the store that it runs on.
+#[derive(Debug)]
+pub struct Daybook {
+    // Before the store: the process goes first.
+    process: Process,
+    store: Arc<Store>,
+    args: Vec<String>,
+    base_url: String,
+    metrics_url: String,
+}
+
+impl Daybook {
+    /// Starts a demonstration on a store of its own, and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready.
+    pub async fn demo(backend: Backend) -> Self {
+        Self::start(Arc::new(Store::new(backend).await), &["demo"]).await
+    }
+
+    /// Starts a server (`["demo"]`, `["serve", "--roles", "api"]`) on a store, and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready.
+    pub async fn start(store: Arc<Store>, args: &[&str]) -> Self {
+        let mut process = launch(&store, args);
+        let base_url = process.printed("listening on ").await;
+        let metrics_url = process.printed("metrics on ").await;
+        let args = args.iter().map(ToString::to_string).collect();
+        let mut daybook = Self { process, store, args, base_url, metrics_url };
+        daybook.wait_until_ready().await;
+        daybook
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let client = self.client();
+        wait_for("the server to be ready", READY_LIMIT, async || {
+            self.process.assert_running();
+            let answer = client.request(reqwest::Method::GET, "/health/ready").try_send().await;
+            answer.is_ok_and(|answer| answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a process beside it that serves no HTTP (`["serve", "--roles", "projector"]`), on the same store.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub async fn worker(&self, args: &[&str]) -> Worker {
+        let mut process = launch(&self.store, args);
+        process.printed("metrics on ").await;
+        Worker(process)
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end with SIGTERM, and waits until it has.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate().await
+    }
+
+    /// Starts it again on the same store, after [`kill`](Self::kill) or [`terminate`](Self::terminate). It has new
+    /// addresses then.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready.
+    pub async fn restart(&mut self) {
+        self.process.kill();
+        let args: Vec<_> = self.args.iter().map(String::as_str).collect();
+        self.process = launch(&self.store, &args);
+        self.base_url = self.process.printed("listening on ").await;
+        self.metrics_url = self.process.printed("metrics on ").await;
+        self.wait_until_ready().await;
+    }
+
+    /// Runs a verb of the command line beside it, on the same store.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.cli_with_input(args, "")
+    }
+
+    /// The same, with something on the verb's standard input.
+    pub fn cli_with_input(&self, args: &[&str], input: &str) -> Output {
+        Process::run(&self.store, args, input)
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// All that it has written to its standard output and error.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// All that it has written once it has written `text`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn printed(&self, text: &str) -> String {
+        wait_for(text, READY_LIMIT, async || Some(self.output()).filter(|output| output.contains(text))).await
+    }
+
+    /// `client` with where it listens now.
+    pub fn known_to(&self, client: &Client) -> Client {
+        client.at(&self.base_url)
+    }
+
+    /// Its metrics.
+    pub async fn metrics(&self) -> String {
+        let answer = Client::new(&self.metrics_url).get("").await;
+        assert_eq!(answer.status, 200, "{answer}");
+        answer.body
+    }
+
+    /// The users of the demonstration, one of each role.
+    ///
+    /// # Panics
+    ///
+    /// When it is no demonstration.
+    pub fn demo_users(&self) -> Vec<DemoUser> {
+        let text = std::fs::read(self.store.data().join("demo.json")).expect("a demonstration writes demo.json");
+        serde_json::from_slice::<Demo>(&text).expect("demo.json is as documented").users
+    }
+
+    /// Somebody who is not signed in.
+    pub fn client(&self) -> Client {
+        Client::new(&self.base_url)
+    }
+
+    /// The demonstration's user with this role, signed in.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn login(&self, role: Role) -> Client {
+        let user = self.demo_users().into_iter().find(|user| user.role == role);
+        let user = user.unwrap_or_else(|| panic!("no demo user is {role:?}"));
+        self.client().login(&user.email, &user.password).await
+    }
+}
+
+/// A process without HTTP, beside a server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Worker(Process);
+
+impl Worker {
+    /// Asks it to end with SIGTERM, and waits until it has.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.0.terminate().await
+    }
+}
+
+fn launch(store: &Store, args: &[&str]) -> Process {
+    let addresses = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    Process::start(store, &[args, &addresses].concat())
+}

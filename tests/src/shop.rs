@@ -1,0 +1,90 @@
+//! What tests of the shop need again and again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Answer, Client, Request};
+
+/// The password of the accounts that tests open.
+const PASSWORD: &str = "three-lions-on-a-hill";
+
+/// A product that a test has made.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// Its id.
+    pub id: String,
+    /// Its price, in cents.
+    pub price: i64,
+}
+
+impl Product {
+    /// Makes one, with `stock` of it in store, and answers it once that is visible.
+    ///
+    /// # Panics
+    ///
+    /// When `staff` may not, or it goes wrong.
+    pub async fn create(staff: &Client, price: i64, stock: i64) -> Self {
+        let product = json!({
+            "sku": format!("TEST-{}", Uuid::now_v7().simple()),
+            "name": "A product under test",
+            "category": "Tests",
+            "price": {"amount": price, "currency": "EUR"},
+            "tax_category": "standard",
+        });
+        let receipt = staff.receipt("product.create", &product).await;
+        let id = receipt["id"].as_str().expect("a receipt has an id").to_owned();
+        if stock > 0 {
+            staff.receipt("stock.receive", &json!({"product_id": id, "quantity": stock})).await;
+        }
+        Self { id, price }
+    }
+
+    /// The body of an order for some of it.
+    pub fn order(&self, quantity: i64) -> Value {
+        json!({"lines": [{"product_id": self.id, "quantity": quantity}]})
+    }
+}
+
+/// A customer with an account of their own.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    /// The account's id.
+    pub account_id: String,
+    /// The e-mail address.
+    pub email: String,
+    /// The customer, signed in.
+    pub client: Client,
+}
+
+impl Customer {
+    /// Registers and signs in.
+    ///
+    /// # Panics
+    ///
+    /// When that goes wrong.
+    pub async fn register(client: &Client) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let email = format!("customer-{}@test.example", COUNT.fetch_add(1, Ordering::Relaxed));
+        let account = json!({"email": email, "password": PASSWORD, "name": "A Customer"});
+        let opened = client.post("/v1/auth/register", &account).await.expect(201);
+        let account_id = opened["account_id"].as_str().expect("an account has an id").to_owned();
+        let client = client.login(&email, PASSWORD).await;
+        Self { account_id, email, client }
+    }
+
+    /// An order that is still to be sent.
+    pub fn order(&self, body: &Value) -> Request {
+        self.client.command("order.place", body)
+    }
+}
+
+impl Client {
+    /// The order of a receipt as the view has it, not older than the receipt.
+    pub async fn order(&self, receipt: &Value) -> Answer {
+        let id = receipt["id"].as_str().expect("a receipt has an id");
+        let path = format!("/v1/views/orders/{id}?min_position={}", receipt["position"]);
+        self.request(reqwest::Method::GET, &path).header("prefer", "wait=10").send().await
+    }
+}

@@ -1,0 +1,88 @@
+//! A store of a test's own.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// The backends that a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The embedded store, in the data folder.
+    Sqlite,
+    /// A database on the server of `DATABASE_URL`.
+    Postgres,
+}
+
+/// A data folder and, on PostgreSQL, a database. Both go when it is dropped.
+#[derive(Debug)]
+pub struct Store {
+    data: TempDir,
+    database: Option<Database>,
+}
+
+/// A database on the test server.
+#[derive(Debug)]
+struct Database {
+    server: PgConnectOptions,
+    name: String,
+}
+
+impl Store {
+    /// Makes an empty one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no server to make a database on.
+    pub async fn new(backend: Backend) -> Self {
+        let data = tempfile::Builder::new().prefix("daybook-it-").tempdir().expect("a temporary folder");
+        let database = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => {
+                let url = std::env::var("DATABASE_URL")
+                    .expect("DATABASE_URL is not set: `cargo xtask test` starts a PostgreSQL and sets it");
+                let server = PgConnectOptions::from_str(&url).expect("DATABASE_URL is a PostgreSQL URL");
+                let name = format!("daybook_it_{}", Uuid::now_v7().simple());
+                execute(&server, format!("CREATE DATABASE {name}")).await.expect("a database of the test's own");
+                Some(Database { server, name })
+            }
+        };
+        Self { data, database }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The `DATABASE_URL` of the database, on PostgreSQL.
+    pub fn database_url(&self) -> Option<String> {
+        let Database { server, name } = self.database.as_ref()?;
+        Some(server.clone().database(name).to_url_lossy().to_string())
+    }
+}
+
+impl Drop for Store {
+    /// On a thread with a runtime of its own: a test's runtime cannot be waited on from within.
+    fn drop(&mut self) {
+        let Some(Database { server, name }) = self.database.take() else { return };
+        let dropping = std::thread::spawn(move || {
+            let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(execute(&server, statement)))
+        });
+        let outcome = dropping.join();
+        if !std::thread::panicking() {
+            outcome.expect("no panic").expect("a runtime").expect("the test's database goes");
+        }
+    }
+}
+
+async fn execute(server: &PgConnectOptions, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(server).await?;
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
