@@ -68,12 +68,18 @@ async fn the_metrics_count_what_happens(backend: Backend) {
     // Not on the public port, and on their own.
     daybook.client().get("/metrics").await.problem(404);
     let metrics = daybook.metrics().await;
-    for about in ["request", "command", "append", "group", "lag"] {
-        let told = metrics.lines().any(|line| line.starts_with("daybook_") && line.contains(about));
-        assert!(told, "nothing about {about}:\n{metrics}");
+    for name in [
+        "daybook_http_requests_total",
+        "daybook_http_request_duration_seconds",
+        "daybook_append_duration_seconds",
+        "daybook_append_group_size",
+        "daybook_projection_lag_events",
+        "daybook_projection_lag_seconds",
+    ] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name}:\n{metrics}");
     }
-    let place = |line: &&str| line.starts_with("daybook_") && line.contains("order.place");
-    assert!(metrics.lines().filter(place).count() >= 2, "order.place by outcome:\n{metrics}");
+    let placed = |line: &&str| line.starts_with("daybook_commands_total{") && line.contains("\"order.place\"");
+    assert!(metrics.lines().filter(placed).count() >= 2, "order.place by outcome:\n{metrics}");
 }
 
 async fn the_command_line_works_beside_a_running_server(backend: Backend) {

@@ -2,7 +2,7 @@
 //!
 //! [`main`] is all that a binary needs:
 //!
-//! ```ignore
+//! ```text
 //! fn main() -> std::process::ExitCode {
 //!     daybook_app::main(daybook_projections::register(daybook_shop::domain()))
 //! }

@@ -206,17 +206,28 @@ impl<'a, E: EventSet> Envelope<'a, E> {
 
 /// Declares an [`EventSet`]: an enum with one variant for each event contract, named like it.
 ///
-/// ```ignore
+/// ```
+/// # use daybook_core::{Event, EventSet};
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// pub struct LampLit {}
+/// # impl Event for LampLit { const TYPE: &'static str = "lamp.lit"; const VERSION: u32 = 1; }
+/// #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// pub struct LampDimmed { percent: u8 }
+/// # impl Event for LampDimmed { const TYPE: &'static str = "lamp.dimmed"; const VERSION: u32 = 1; }
+///
 /// daybook_core::event_set! {
-///     /// What happens to an order.
-///     pub enum OrderEvent { OrderPlaced, OrderCancelled }
+///     /// What happens to a lamp.
+///     pub enum LampEvent { LampLit, LampDimmed }
 /// }
+/// assert_eq!(LampEvent::from(LampDimmed { percent: 5 }).encode()?.payload, r#"{"percent":5}"#);
+/// # Ok::<(), serde_json::Error>(())
 /// ```
 #[macro_export]
 macro_rules! event_set {
     ($(#[$meta:meta])* $vis:vis enum $set:ident { $($event:ident),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone)]
+        #[allow(clippy::enum_variant_names, reason = "they are named like the events")]
         $vis enum $set {
             $(#[doc = concat!("See [`", stringify!($event), "`].")] $event($event)),+
         }

@@ -1,6 +1,6 @@
 //! *Given* events, *when* a command, *then* events: how any domain is tested.
 //!
-//! ```ignore
+//! ```text
 //! Scenario::new()
 //!     .given::<StockItem>(product, [StockReceived { quantity: 5 }])
 //!     .when(PlaceOrder { .. })

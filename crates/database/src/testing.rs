@@ -82,7 +82,7 @@ fn unique() -> String {
 /// Makes one test for each backend out of an `async fn(Location, Database)`, as a module with the function's name;
 /// `Schema` is in scope for the list of schemas.
 ///
-/// ```ignore
+/// ```text
 /// on_both!(&[Schema::Log], appended_events_are_read_back);
 /// ```
 #[macro_export]

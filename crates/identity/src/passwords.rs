@@ -38,10 +38,11 @@ impl Passwords {
         let HashCost { memory_kib, passes, lanes } = settings.hash_cost;
         let params = Params::new(memory_kib, passes, lanes, None)
             .map_err(|error| IdentityError::Internal(format!("the cost of hashing: {error}")))?;
+        let hashes_max = settings.hashes_max.max(1);
         let mut passwords = Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            places: Arc::new(Semaphore::new(settings.hashes_max + settings.hashes_waiting_max)),
-            turns: Arc::new(Semaphore::new(settings.hashes_max)),
+            places: Arc::new(Semaphore::new(hashes_max + settings.hashes_waiting_max)),
+            turns: Arc::new(Semaphore::new(hashes_max)),
             dummy: Arc::from(""),
         };
         let mut nobodys = [0; 32];

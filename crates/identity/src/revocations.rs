@@ -54,6 +54,7 @@ struct Changes {
 struct RoleChange {
     role: Role,
     granted: bool,
+    position: Position,
     at: DateTime<Utc>,
 }
 
@@ -145,8 +146,11 @@ impl Revocations {
                         | None => continue,
                     };
                     let roles = changes.roles.entry(id_of(event)?).or_default();
-                    roles.retain(|change| change.role != role);
-                    roles.push(RoleChange { role, granted, at: event.recorded_at });
+                    // At the start the events come type by type, so a later change may be here already.
+                    if !roles.iter().any(|change| change.role == role && change.position >= event.position) {
+                        roles.retain(|change| change.role != role);
+                        roles.push(RoleChange { role, granted, position: event.position, at: event.recorded_at });
+                    }
                 }
                 _ => {}
             }

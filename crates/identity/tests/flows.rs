@@ -139,7 +139,7 @@ fn check_rejected<T: std::fmt::Debug>(result: Result<T, IdentityError>, code: &s
 async fn until(what: &str, holds: impl Fn() -> bool) {
     let wait = async {
         while !holds() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
@@ -316,7 +316,10 @@ async fn what_was_revoked_before_the_start_stays_revoked(location: Location, dat
     let ended = one.login(EMAIL, PASSWORD).await.expect("signs in");
     let tokens = one.login(EMAIL, PASSWORD).await.expect("signs in");
     one.logout(&ended).await;
-    one.identity.revoke(EMAIL, Role::Staff, &Request::system("test")).await.expect("revokes");
+    let system = Request::system("test");
+    one.identity.revoke(EMAIL, Role::Staff, &system).await.expect("revokes");
+    one.identity.revoke(EMAIL, Role::Analyst, &system).await.expect("revokes");
+    one.identity.grant(EMAIL, Role::Analyst, &system).await.expect("grants again");
     let two = start(&other).await;
     check_invalid_token(two.authenticate(&ended));
     let actor = two.authenticate(&tokens).expect("genuine").actor;

@@ -20,17 +20,16 @@ pub(crate) const HEAD: &str = "SELECT log_id, epoch, position FROM log_head";
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
 
 /// The position of the last event recorded before a time. Times never run backwards along the log, so halving the
-/// range of positions finds it, without an index: `low` was recorded before the time, and nothing behind `high` was.
+/// range of positions finds it without an index: `low` was recorded before the time, and nothing behind `high` was.
 pub(crate) const LAST_BEFORE: &str = "\
     WITH RECURSIVE search (low, high) AS (
-        SELECT 0, position FROM log_head
+        SELECT CAST(0 AS bigint), position FROM log_head
         UNION ALL
-        SELECT CASE WHEN before THEN middle ELSE low END, CASE WHEN before THEN high ELSE middle - 1 END
-        FROM (
-            SELECT low, high, middle,
-                (SELECT recorded_at FROM events WHERE position = middle) < $1 AS before
-            FROM (SELECT low, high, (low + high + 1) / 2 AS middle FROM search WHERE low < high) AS halves
-        ) AS looked_at
+        SELECT
+            CASE WHEN recorded_at < $1 THEN position ELSE low END,
+            CASE WHEN recorded_at < $1 THEN high ELSE position - 1 END
+        FROM search JOIN events ON position = (low + high + 1) / 2
+        WHERE low < high
     )
     SELECT low FROM search WHERE low = high";
 

@@ -1,7 +1,7 @@
 //! L4, L8: atomic over several streams, and each with a verdict of its own.
 
 use daybook_core::{Position, Revision};
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, Conflict, NewRecord, Verdict};
 use futures_util::future::join_all;
 

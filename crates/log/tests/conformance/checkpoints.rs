@@ -1,7 +1,7 @@
 //! L11: one history.
 
 use daybook_core::Position;
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Checkpoint, HistoryError, Log, LogError};
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! L7: a claim is held by one stream.
 
 use daybook_core::StreamId;
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, Claim, Verdict};
 use futures_util::future::join_all;
 

@@ -1,6 +1,6 @@
 //! L6: a repeated command gets its first receipt.
 
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, IdempotencyKey, Verdict};
 use futures_util::future::join_all;
 

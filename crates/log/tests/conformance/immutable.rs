@@ -1,7 +1,7 @@
 //! L5: what is in the log stays as it is, whoever asks.
 
 use daybook_core::Position;
-use daybook_database::{Database, Fault, Location, Schema, fault, on_both};
+use daybook_database::{Database, Fault, Location, fault, on_both};
 use daybook_log::LogError;
 
 use crate::fixture::{commit, execute, open, order, read_all, to};

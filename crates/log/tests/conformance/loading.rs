@@ -4,7 +4,7 @@ use daybook_core::{
     Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Loaded, Missing, NotLoaded,
     Outcome, Reads, Rejection, StreamId, event_set,
 };
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, LogError, NewRecord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ struct Look {
 
 impl Command for Look {
     const NAME: &'static str = "order.look";
-    const ACCESS: Access = Access::Public;
+    const ACCESS: Access = Access::anyone();
     type Model = Vec<Entity<Order>>;
 
     fn target(&self, _: &Context) -> StreamId {
@@ -69,7 +69,7 @@ impl Command for Look {
 
     fn handle(&self, orders: &Self::Model, _: &Context) -> Result<Decision, Rejection> {
         let totals: Vec<_> = orders.iter().map(|order| order.totals.as_slice()).collect();
-        Err(Rejection::new("seen", format!("{totals:?}")))
+        Err(Rejection::rule("seen", format!("{totals:?}")))
     }
 }
 
@@ -111,7 +111,7 @@ async fn streams_are_loaded_in_the_order_of_their_events(_: Location, database: 
     let totals = |index: i64| (0..12).map(|total| total * 10 + index).collect::<Vec<_>>();
     assert_eq!(
         seen.to_string(),
-        Rejection::new("seen", format!("{:?}", [totals(1), vec![], totals(0)])).to_string()
+        Rejection::rule("seen", format!("{:?}", [totals(1), vec![], totals(0)])).to_string()
     );
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use daybook_core::{Position, StreamId};
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use futures_util::future::join_all;
 
 use crate::fixture::{commit, event, execute, nothing, open, open_again, order, read_all, to};

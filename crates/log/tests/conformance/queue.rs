@@ -1,6 +1,6 @@
 //! The appender: bounded, and orderly at its end.
 
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Log, LogError, Settings, Verdict};
 use futures_util::StreamExt;
 use futures_util::future::join_all;

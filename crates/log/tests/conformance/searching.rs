@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use daybook_core::Position;
-use daybook_database::{Database, Location, Schema, on_both};
+use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, EventFilter, Log, NewRecord};
 
 use crate::fixture::{commit, event, execute, nothing, open, order, read_all, to};
