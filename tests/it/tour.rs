@@ -1,5 +1,6 @@
 //! What a newcomer does first.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,12 +23,8 @@ async fn the_demonstration_shows_a_shop(backend: Backend) {
     let mut roles: Vec<_> = daybook.demo_users().iter().map(|user| format!("{:?}", user.role)).collect();
     roles.sort();
     assert_eq!(roles, ["Admin", "Analyst", "Customer", "Operator", "Staff"]);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let file = std::fs::metadata(daybook.store().data().join("demo.json")).expect("it is there");
-        assert_eq!(file.permissions().mode() & 0o777, 0o600, "the passwords are for the owner's eyes");
-    }
+    let file = std::fs::metadata(daybook.store().data().join("demo.json")).expect("it is there");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600, "the passwords are for the owner's eyes");
 
     let (anyone, staff) = (daybook.client(), daybook.login(Role::Staff).await);
     for (client, view, documents) in [

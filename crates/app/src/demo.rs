@@ -52,7 +52,9 @@ struct DemoUser {
 /// Makes the users and, once, the history.
 pub(crate) async fn prepare(engine: &Engine, config: &Config, base_url: &str) -> anyhow::Result<()> {
     let path = path(config);
-    let users = match read(&path)? {
+    let known = read(&path)?;
+    let passwords_are_new = known.is_none();
+    let users = match known {
         Some(file) => file.users,
         None => Role::ALL
             .into_iter()
@@ -64,30 +66,36 @@ pub(crate) async fn prepare(engine: &Engine, config: &Config, base_url: &str) ->
     let mut accounts = HashMap::new();
     for user in &file.users {
         let (name, roles) = (format!("Demo {}", user.role), vec![user.role]);
-        let account = open_account(engine, &user.email, &name, Some(&user.password), roles.clone()).await?;
-        accounts.insert(user.email.clone(), Actor::Account { id: account, roles });
+        let account = open_account(engine, &user.email, &name, &user.password, roles.clone()).await?;
+        if passwords_are_new && account.was_there {
+            let request = Request::system("demo");
+            engine.identity.set_password(account.id, user.password.clone().into(), &request).await?;
+        }
+        accounts.insert(user.email.clone(), Actor::Account { id: account.id, roles });
     }
     seed(engine, &file, accounts).await
 }
 
-/// Opens an account unless it is there, and sets its password when one is given.
+struct OpenAccount {
+    id: Uuid,
+    was_there: bool,
+}
+
+/// Opens an account, unless it is there.
 async fn open_account(
     engine: &Engine,
     email: &str,
     name: &str,
-    known_password: Option<&str>,
+    password: &str,
     roles: Vec<Role>,
-) -> anyhow::Result<Uuid> {
-    let request = Request::system("demo");
-    if let Some(account) = engine.identity.find_by_email(email).await? {
-        if let Some(password) = known_password {
-            engine.identity.set_password(account, password.to_owned().into()).await?;
-        }
-        return Ok(account);
+) -> anyhow::Result<OpenAccount> {
+    if let Some(id) = engine.identity.find_by_email(email).await? {
+        return Ok(OpenAccount { id, was_there: true });
     }
-    let password = known_password.map_or_else(password, ToOwned::to_owned);
-    let account = NewAccount { email: email.to_owned(), name: name.to_owned(), password: password.into(), roles };
-    Ok(engine.identity.create_account(account, &request).await?)
+    let (email, name, password) = (email.to_owned(), name.to_owned(), password.to_owned().into());
+    let account = NewAccount { email, name, password, roles };
+    let id = engine.identity.create_account(account, &Request::system("demo")).await?;
+    Ok(OpenAccount { id, was_there: false })
 }
 
 /// Sends the commands of the domain's history. Each has an idempotency key, so one that was interrupted goes on
@@ -102,8 +110,8 @@ async fn seed(engine: &Engine, file: &DemoFile, mut accounts: HashMap<String, Ac
     terminal::line(format_args!("seeding the demo: {} commands", seed.steps.len()))?;
     for account in &seed.accounts {
         let roles = vec![Role::Customer];
-        let id = open_account(engine, &account.email, &account.name, None, roles.clone()).await?;
-        accounts.insert(account.email.clone(), Actor::Account { id, roles });
+        let opened = open_account(engine, &account.email, &account.name, &password(), roles.clone()).await?;
+        accounts.insert(account.email.clone(), Actor::Account { id: opened.id, roles });
     }
     for (index, step) in seed.steps.iter().enumerate() {
         let actor = actor(step, file, &accounts)?;

@@ -33,9 +33,10 @@ pub fn fault(error: &sqlx::Error) -> Fault {
     let code = database.code().unwrap_or_default();
     if database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
         return match code.get(..2) {
-            // Connection, rollback (deadlock, serialization), resources, operator intervention, I/O, lock not available.
+            // Connection, rollback (deadlock, serialization), resources, operator intervention, I/O.
             Some("08" | "40" | "53" | "57" | "58") => Fault::Unavailable,
-            _ if code == "55P03" || code == "25006" => Fault::Unavailable,
+            // Lock not available, read-only (a standby), idle in a transaction for too long (the process was frozen).
+            _ if matches!(code.as_ref(), "55P03" | "25006" | "25P03") => Fault::Unavailable,
             Some("22" | "23") => Fault::Data,
             _ => Fault::Other,
         };

@@ -22,9 +22,9 @@ impl SqliteFile {
     const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
     pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, sqlx::Error> {
+        make_private_file(path)?;
         let connect = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -65,4 +65,10 @@ impl SqliteFile {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Makes the file, readable for nobody else, unless it is there. SQLite gives the files beside it the same rights.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }

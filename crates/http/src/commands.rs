@@ -13,7 +13,7 @@ pub(crate) async fn post(
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
     let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
-    let actor = request::actor(&http, &backend).await?;
+    let actor = request::actor(&http, &backend)?;
     let Some(spec) = backend.domain.commands.get(name.as_str()) else {
         return Err(unknown(&actor, &body, &name));
     };

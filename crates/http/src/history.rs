@@ -45,7 +45,7 @@ struct Page {
 
 /// `GET /v1/events`: a page as JSON, or everything that matches as NDJSON.
 pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
-    let actor = reader(&http, &backend).await?;
+    let actor = reader(&http, &backend)?;
     let query: Query = request::query(&http)?;
     let limit = limit(query.limit)?;
     let filter = EventFilter {
@@ -73,7 +73,7 @@ pub(crate) async fn event(
     position: web::Path<String>,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let actor = reader(&http, &backend).await?;
+    let actor = reader(&http, &backend)?;
     let missing = || Problem::not_found(format!("There is no event at position `{position}`."));
     let at: Position = position.parse().map_err(|_| missing())?;
     let event = backend.log.event(at).await?.ok_or_else(missing)?;
@@ -94,7 +94,7 @@ pub(crate) async fn stream_events(
     stream: web::Path<String>,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let actor = request::actor(&http, &backend).await?;
+    let actor = request::actor(&http, &backend)?;
     let query: StreamQuery = request::query(&http)?;
     let limit = limit(query.limit)?;
     let missing = || Problem::not_found(format!("There is no stream `{stream}`, or it is not yours."));
@@ -111,8 +111,8 @@ pub(crate) async fn stream_events(
 }
 
 /// The actor, when it may read the whole history.
-async fn reader(http: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
-    let actor = request::actor(http, backend).await?;
+fn reader(http: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
+    let actor = request::actor(http, backend)?;
     match ACCESS.rule(&actor) {
         Ruling::Allowed => Ok(actor),
         Ruling::SignIn => Err(Problem::sign_in()),

@@ -16,10 +16,9 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// When the listener cannot be used.
 pub fn serve(listener: TcpListener, render: Render) -> std::io::Result<(Server, ServerHandle, SocketAddr)> {
     let address = listener.local_addr()?;
-    let server =
-        HttpServer::new(move || {
-            let render = render.clone();
-            App::new().route(
+    let server = HttpServer::new(move || {
+        let render = render.clone();
+        App::new().route(
                 "/metrics",
                 web::get().to(move || {
                     let text = render();
@@ -28,12 +27,12 @@ pub fn serve(listener: TcpListener, render: Render) -> std::io::Result<(Server, 
                     }
                 }),
             )
-        })
-        .workers(1)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .listen(listener)?
-        .run();
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .listen(listener)?
+    .run();
     let handle = server.handle();
     Ok((server, handle, address))
 }

@@ -9,7 +9,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest};
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError};
 use daybook_core::Actor;
 use futures_util::FutureExt;
 use uuid::Uuid;
@@ -61,26 +61,34 @@ pub(crate) async fn observe(
         request.peer_addr().map(|address| address.ip().to_string()),
     ));
     request.extensions_mut().insert(info.clone());
-    let (method, http_request) = (request.method().clone(), request.request().clone());
+    let method = request.method().clone();
 
-    let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(response)) => response.map_into_boxed_body(),
-        Ok(Err(error)) => ServiceResponse::new(http_request, error.error_response()),
-        Err(_) => ServiceResponse::new(http_request, Problem::internal(&"a handler panicked").to_response()),
+    // The request itself cannot be kept meanwhile: the router needs it for itself.
+    let mut answered = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
+        Ok(Err(error)) => Err(error.as_error::<Problem>().cloned().unwrap_or_else(|| Problem::internal(&error))),
+        Err(_) => Err(Problem::internal(&"a handler panicked")),
     };
-    let problem = response.response().error().and_then(|error| error.as_error::<Problem>()).cloned();
-    if let Some(mut problem) = problem.clone() {
-        problem.correlation_id = Some(info.correlation_id.clone());
-        response = response.into_response(problem.to_response());
+    let problem = match &answered {
+        Ok(response) => response.response().error().and_then(|error| error.as_error::<Problem>()).cloned(),
+        Err(problem) => Some(problem.clone()),
+    };
+    if let Some(problem) = problem.clone() {
+        let problem = problem.correlated(&info.correlation_id);
+        answered = match answered {
+            Ok(response) => Ok(response.into_response(problem.to_response())),
+            Err(_) => Err(problem),
+        };
     }
-    if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
-        response.headers_mut().insert(CORRELATION_ID, value);
-    }
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let pattern = answered.as_ref().ok().and_then(|response| response.request().match_pattern());
+    let route = pattern.unwrap_or_else(|| "unmatched".to_owned());
     let outcome = problem.as_ref().map_or("ok", Problem::code).to_owned();
-    let (status, took) = (response.status().as_u16(), started.elapsed());
+    let status = match &answered {
+        Ok(response) => response.status().as_u16(),
+        Err(problem) => problem.status_code().as_u16(),
+    };
+    let took = started.elapsed();
     tracing::info!(
         target: "daybook::request",
         client_ip = info.client_ip.as_deref(),
@@ -96,5 +104,11 @@ pub(crate) async fn observe(
     let labels = [("method", method.as_str().to_owned()), ("route", route), ("outcome", outcome)];
     metrics::counter!("daybook_http_requests_total", &labels).increment(1);
     metrics::histogram!("daybook_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
+
+    let mut response = answered?;
+    if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
 }

@@ -7,7 +7,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::Problem;
+use crate::problem;
 
 /// The description, made once.
 pub(crate) struct Document(Value);
@@ -44,7 +44,7 @@ pub fn document(domain: &Domain) -> Value {
     history(&mut paths);
     identity(&mut paths, &mut schemas);
     operation(&mut paths);
-    schemas.subschema_for::<Problem>();
+    schemas.subschema_for::<problem::Document>();
     schemas.subschema_for::<Receipt>();
     let mut definitions: Map<String, Value> = schemas.take_definitions(true);
     definitions.insert("Event".into(), event_schema());

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
-use daybook_core::{FieldError, InputError, Position, Rejection, RejectionKind};
+use daybook_core::{FieldError, InputError, Rejection, RejectionKind};
 use daybook_dispatch::DispatchError;
 use daybook_identity::IdentityError;
 use daybook_log::LogError;
@@ -13,8 +13,13 @@ use daybook_views::ViewError;
 use serde::Serialize;
 
 /// A failure, as the client is told of it. The middleware adds the correlation id and writes it out.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Document>);
+
+/// The document itself: a failure as a problem document (RFC 9457).
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
-pub struct Problem {
+#[schemars(rename = "Problem")]
+pub(crate) struct Document {
     /// `urn:daybook:error:` and the code. Explained in `docs/errors.md`.
     #[serde(rename = "type")]
     kind: String,
@@ -32,7 +37,7 @@ pub struct Problem {
     /// Every offending field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// `not_yet`: the position that the view has reached. `precondition_failed`: see `revision`.
+    /// `not_yet`: the position that the view has reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     /// `precondition_failed`: the revision that the aggregate is at.
@@ -40,7 +45,7 @@ pub struct Problem {
     revision: Option<u64>,
     /// The request's correlation id, which the server's own log bears too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) correlation_id: Option<String>,
+    correlation_id: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
     #[serde(skip)]
@@ -51,7 +56,7 @@ impl Problem {
     /// A failure with a status, a code and a sentence.
     pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
         let code = code.into();
-        Self {
+        Self(Box::new(Document {
             kind: format!("urn:daybook:error:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -64,7 +69,12 @@ impl Problem {
             correlation_id: None,
             retry_after_s: None,
             allow: None,
-        }
+        }))
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Document)) -> Self {
+        set(&mut self.0);
+        self
     }
 
     /// A header or a query parameter that cannot be used.
@@ -89,13 +99,14 @@ impl Problem {
 
     /// Something that is needed does not answer just now.
     pub fn unavailable(code: &str, detail: impl Into<String>) -> Self {
-        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with(|document| document.retry_after_s = Some(1))
     }
 
     /// The method is not one of those allowed here.
     pub fn method(allow: &'static str) -> Self {
         let detail = format!("This address answers {allow} only.");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            .with(|document| document.allow = Some(allow))
     }
 
     /// A failure of the program. What happened goes to the log, not to the client.
@@ -108,41 +119,56 @@ impl Problem {
     /// Names the offending field.
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+        self.with(|document| document.field = Some(field.into()))
+    }
+
+    /// Names all the offending fields.
+    fn fields(self, errors: Vec<FieldError>) -> Self {
+        self.with(|document| {
+            document.field = errors.first().map(|error| error.field.clone());
+            document.errors = errors;
+        })
     }
 
     /// Its code.
     pub fn code(&self) -> &str {
-        &self.code
+        &self.0.code
+    }
+
+    /// Bears the correlation id of the request that failed.
+    pub(crate) fn correlated(self, id: &str) -> Self {
+        self.with(|document| document.correlation_id = Some(id.to_owned()))
     }
 
     /// The whole answer, with the correlation id that the middleware knows.
     pub(crate) fn to_response(&self) -> HttpResponse {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status_code();
         let mut response = HttpResponse::build(status);
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(methods) = self.allow {
+        if let Some(methods) = self.0.allow {
             response.insert_header((ALLOW, methods));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = serde_json::to_vec(self).unwrap_or_default();
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         response.content_type("application/problem+json").body(body)
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.detail)
+        write!(f, "{}: {}", self.0.code, self.0.detail)
     }
 }
 
+impl std::error::Error for Problem {}
+
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -155,15 +181,12 @@ impl From<InputError> for Problem {
         let detail = error.to_string();
         match error {
             InputError::Malformed(_) => Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail),
-            InputError::Shape(field) => {
-                Self { errors: vec![field.clone()], ..Self::new(StatusCode::BAD_REQUEST, "invalid_body", detail) }
-                    .field(field.field)
+            InputError::Shape(error) => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_body", detail).fields(vec![error])
             }
-            InputError::Invalid(errors) => Self {
-                field: errors.first().map(|error| error.field.clone()),
-                errors,
-                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
-            },
+            InputError::Invalid(errors) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail).fields(errors)
+            }
         }
     }
 }
@@ -175,7 +198,7 @@ impl From<Rejection> for Problem {
             RejectionKind::Conflict => StatusCode::CONFLICT,
             RejectionKind::NotFound => StatusCode::NOT_FOUND,
         };
-        Self { field: rejection.field, ..Self::new(status, rejection.code, rejection.message) }
+        Self::new(status, rejection.code, rejection.message).with(|document| document.field = rejection.field)
     }
 }
 
@@ -188,27 +211,23 @@ impl From<DispatchError> for Problem {
             DispatchError::Denied => Self::forbidden(),
             DispatchError::NotTheirs => Self::not_found("There is no such thing, or it is not yours."),
             DispatchError::Rejected(rejection) => rejection.into(),
-            DispatchError::Precondition { actual, .. } => Self {
-                revision: Some(actual.get()),
-                ..Self::new(
-                    StatusCode::PRECONDITION_FAILED,
-                    "precondition_failed",
-                    format!("It has changed meanwhile: {detail}."),
-                )
-            },
+            DispatchError::Precondition { actual, .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                format!("It has changed meanwhile: {detail}."),
+            )
+            .with(|document| document.revision = Some(actual.get())),
             DispatchError::Conflict => Self::new(
                 StatusCode::CONFLICT,
                 "conflict",
                 "Others kept changing what this decides over until the time for it was up. Try again.",
             ),
-            DispatchError::InFlight => Self {
-                retry_after_s: Some(1),
-                ..Self::new(
-                    StatusCode::CONFLICT,
-                    "in_flight",
-                    "The same command with the same idempotency key is being worked on.",
-                )
-            },
+            DispatchError::InFlight => Self::new(
+                StatusCode::CONFLICT,
+                "in_flight",
+                "The same command with the same idempotency key is being worked on.",
+            )
+            .with(|document| document.retry_after_s = Some(1)),
             DispatchError::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
@@ -243,10 +262,10 @@ impl From<ViewError> for Problem {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::Unknown(view) => Self::not_found(format!("There is no view `{view}`.")),
-            ViewError::NotYet { reached } => Self {
-                position: Some(reached.get()),
-                ..Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")
-            },
+            ViewError::NotYet { reached } => {
+                Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")
+                    .with(|document| document.position = Some(reached.get()))
+            }
             ViewError::Unavailable(cause) => {
                 tracing::warn!(cause, "the views are not available");
                 Self::unavailable("unavailable", "The views are not available. Try again.")

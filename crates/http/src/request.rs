@@ -47,7 +47,7 @@ pub(crate) async fn body(
 }
 
 /// Who sends the request: by its access token, or nobody in particular when it bears none.
-pub(crate) async fn actor(request: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
+pub(crate) fn actor(request: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
     let actor = match header(request, &AUTHORIZATION)? {
         None => Actor::Anonymous,
         Some(value) => {
@@ -56,7 +56,7 @@ pub(crate) async fn actor(request: &HttpRequest, backend: &Backend) -> Result<Ac
                 .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
                 .map(|(_, token)| token.trim())
                 .ok_or_else(Problem::sign_in)?;
-            backend.identity.authenticate(token).await?.actor
+            backend.identity.authenticate(token)?.actor
         }
     };
     RequestInfo::of(request).actor.replace(Some(actor.clone()));

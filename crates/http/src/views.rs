@@ -37,7 +37,7 @@ pub(crate) async fn page(
     view: web::Path<String>,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let actor = request::actor(&http, &backend).await?;
+    let actor = request::actor(&http, &backend)?;
     let spec = spec(&backend, &view)?;
     let owner = match spec.access.rule(&actor) {
         Ruling::Allowed => None,
@@ -97,7 +97,7 @@ pub(crate) async fn document(
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
     let (view, key) = path.into_inner();
-    let actor = request::actor(&http, &backend).await?;
+    let actor = request::actor(&http, &backend)?;
     let spec = spec(&backend, &view)?;
     match spec.access.rule(&actor) {
         Ruling::Allowed | Ruling::IfOwner => {}

@@ -6,13 +6,15 @@ use daybook_core::{Aggregate, Event, Personal, Role};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An account was opened. Its first role is [`Role::Customer`].
+/// An account was opened.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AccountRegistered {
     /// The e-mail address to sign in with.
     pub email: Personal<String>,
     /// The holder's name.
     pub name: Personal<String>,
+    /// What it is trusted with from the beginning.
+    pub roles: Vec<Role>,
 }
 
 impl Event for AccountRegistered {
@@ -82,9 +84,7 @@ impl Aggregate for Account {
 
     fn apply(&mut self, event: &AccountEvent) {
         match event {
-            AccountEvent::AccountRegistered(_) => {
-                self.roles.insert(Role::Customer);
-            }
+            AccountEvent::AccountRegistered(registered) => self.roles.extend(&registered.roles),
             AccountEvent::AccountRoleGranted(granted) => {
                 self.roles.insert(granted.role);
             }

@@ -21,7 +21,7 @@ pub(crate) struct RegisterAccount<'a> {
     pub(crate) account_id: Uuid,
     pub(crate) email: &'a str,
     pub(crate) name: &'a str,
-    /// The roles that it starts with, besides [`Role::Customer`].
+    /// The roles that it starts with.
     pub(crate) roles: &'a [Role],
     /// The key of its [`EMAIL_CLAIM`].
     pub(crate) email_key: &'a str,
@@ -45,12 +45,10 @@ impl AnyCommand for RegisterAccount<'_> {
         let personal = |value: &str| Personal::new(account.stream().as_str(), value.to_owned());
         let (email, name) = (personal(self.email), personal(self.name));
         let taken = Rejection::conflict("email_taken", "There is an account with this e-mail address already.");
-        let mut decision = Decision::new()
-            .emit(&account, AccountRegistered { email: email.clone(), name: name.clone() })
+        let roles = self.roles.to_vec();
+        let decision = Decision::new()
+            .emit(&account, AccountRegistered { email: email.clone(), name: name.clone(), roles })
             .claim(&account, EMAIL_CLAIM, self.email_key, taken.field("email"));
-        for role in self.roles.iter().copied().filter(|role| *role != Role::Customer) {
-            decision = decision.emit(&account, AccountRoleGranted { role });
-        }
         let opened = AccountOpened { account_id: self.account_id, email, name };
         Outcome::Decided(decision.and((self.on_opened)(&opened)), Vec::new())
     }
@@ -223,13 +221,15 @@ mod tests {
     use daybook_core::{Actor, Scenario, event};
 
     use super::*;
+    use crate::account::AccountEvent;
 
     const ID: Uuid = Uuid::from_u128(1);
     const SESSION: Uuid = Uuid::from_u128(2);
 
     fn registered() -> AccountRegistered {
         let personal = |value: &str| Personal::new(StreamId::new("account", ID).as_str(), value.to_owned());
-        AccountRegistered { email: personal("a@example.com"), name: personal("A") }
+        let roles = vec![Role::Customer];
+        AccountRegistered { email: personal("a@example.com"), name: personal("A"), roles }
     }
 
     fn customer(id: Uuid) -> Actor {
@@ -275,11 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn an_account_can_be_opened_with_further_roles() {
-        let (decision, _) = register(&[Role::Customer, Role::Admin]);
-        let types: Vec<_> =
-            decision.events.iter().map(|new| new.event.encode().expect("JSON").event_type).collect();
-        assert_eq!(types, ["account.registered", "account.role_granted", "session.started"]);
+    fn an_account_starts_with_the_roles_named_and_no_others() {
+        let (decision, _) = register(&[Role::Staff, Role::Analyst]);
+        let mut account = Account::default();
+        let event = decision.events[0].event.as_any();
+        account.apply(event.downcast_ref::<AccountEvent>().expect("the account's own event"));
+        assert_eq!(account.roles(), [Role::Staff, Role::Analyst]);
     }
 
     #[test]

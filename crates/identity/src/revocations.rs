@@ -76,7 +76,7 @@ impl Revocations {
         let since = Utc::now() - revocations.remembered_for;
         for event_type in [SessionEnded::TYPE, AccountRoleGranted::TYPE, AccountRoleRevoked::TYPE] {
             let mut filter =
-                EventFilter { event_type: Some(event_type.into()), since: Some(since).filter(|_| false), ..EventFilter::default() };
+                EventFilter { event_type: Some(event_type.into()), since: Some(since), ..EventFilter::default() };
             loop {
                 let page = log.find(&filter, PAGE).await?;
                 revocations.take(&page.events)?;

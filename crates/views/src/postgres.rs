@@ -26,9 +26,8 @@ fn create_sql(table: &Table) -> Vec<String> {
         "CREATE TABLE {name} (key text COLLATE \"C\" PRIMARY KEY, body jsonb NOT NULL, \
          position bigint NOT NULL, revision bigint NOT NULL{columns})"
     );
-    let index = |field: &Field| {
-        format!("CREATE INDEX {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
-    };
+    let index =
+        |field: &Field| format!("CREATE INDEX {} ON {name} (\"{}\", key)", table.index_name(field), field.name);
     std::iter::once(create).chain(table.fields.iter().map(index)).collect()
 }
 

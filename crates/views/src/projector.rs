@@ -308,7 +308,8 @@ impl Projector {
 
 /// The log has no holes (L2). One that has is not folded over.
 fn in_sequence(after: Position, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Halt> {
-    let hole = (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
+    let hole =
+        (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
     match hole {
         None => Ok(events),
         Some((due, is)) => {

@@ -25,11 +25,7 @@ fn create_sql(table: &Table) -> Vec<String> {
          position INTEGER NOT NULL, revision INTEGER NOT NULL{columns}) STRICT"
     );
     let index = |field: &Field| {
-        format!(
-            "CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)",
-            table.index_name(field),
-            field.name
-        )
+        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
     };
     std::iter::once(create).chain(table.fields.iter().map(index)).collect()
 }
@@ -205,8 +201,7 @@ impl Store for Sqlite {
             sqlx::query(AssertSqlSafe(sql)).bind(json(&present)?).execute(&mut *transaction).await?;
         }
         if !gone.is_empty() {
-            let sql =
-                format!("DELETE FROM {} WHERE key IN (SELECT value FROM json_each($1))", table.name);
+            let sql = format!("DELETE FROM {} WHERE key IN (SELECT value FROM json_each($1))", table.name);
             sqlx::query(AssertSqlSafe(sql)).bind(json(&gone)?).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;

@@ -1,5 +1,8 @@
 //! What the runtime asks of a database: the boundary between the logic here and the SQL of each backend.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

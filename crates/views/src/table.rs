@@ -111,8 +111,11 @@ mod tests {
         const KEY: Field = Field { name: "key", path: &["a"], kind: FieldKind::Text };
         const NO_PATH: Field = Field { name: "a", path: &[], kind: FieldKind::Text };
         const BAD_PATH: Field = Field { name: "a", path: &["a'}"], kind: FieldKind::Text };
-        const LONG: Field =
-            Field { name: "a_name_that_goes_on_and_on_for_fifty_characters_ah", path: &["a"], kind: FieldKind::Text };
+        const LONG: Field = Field {
+            name: "a_name_that_goes_on_and_on_for_fifty_characters_ah",
+            path: &["a"],
+            kind: FieldKind::Text,
+        };
         for name in ["", "Orders", "1orders", "orders;", "order-lines"] {
             assert!(Table::new(&spec(name, &[], None)).is_err(), "{name}");
         }

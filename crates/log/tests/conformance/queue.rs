@@ -13,6 +13,7 @@ on_both!(
     an_append_that_finds_the_queue_full_is_refused_at_once,
     closing_commits_what_waits_and_nothing_later,
     a_caller_that_goes_away_disturbs_nothing,
+    a_lost_connection_fails_one_group_and_is_made_again,
     a_database_without_a_log_is_not_opened,
 );
 
@@ -75,6 +76,23 @@ async fn a_caller_that_goes_away_disturbs_nothing(_: Location, database: Databas
     }
     commit(&log, to(&[&order(2)])).await;
     assert_eq!(read_all(&log).await.len(), 41);
+}
+
+async fn a_lost_connection_fails_one_group_and_is_made_again(_: Location, database: Database) {
+    let Database::Postgres(pool) = &database else { return };
+    let log = open(&database).await;
+    commit(&log, to(&[&order(1)])).await;
+    let appender =
+        "FROM pg_stat_activity WHERE application_name = 'daybook appender' AND datname = current_database()";
+    let killed: Vec<bool> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT pg_terminate_backend(pid, 10000) {appender}")))
+            .fetch_all(pool)
+            .await
+            .expect("an answer");
+    assert_eq!(killed, [true]);
+    assert!(matches!(log.append(to(&[&order(1)])).await, Err(LogError::Unavailable(_))));
+    commit(&log, to(&[&order(1)])).await;
+    assert_eq!(read_all(&log).await.len(), 2);
 }
 
 async fn a_database_without_a_log_is_not_opened(location: Location, _: Database) {

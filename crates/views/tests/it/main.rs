@@ -1,0 +1,9 @@
+//! The projector runtime over a real log, on both databases.
+
+mod away;
+mod domain;
+mod laws;
+mod queries;
+mod stops;
+mod takeover;
+mod world;

@@ -1,0 +1,115 @@
+//! P3's beginning: a projection stops where it cannot go on, says so, and stops no other.
+
+use daybook_core::{Position, projection};
+use daybook_database::{Database, Location, on_both};
+use daybook_views::{Projectors, Settings, Stopped};
+use std::time::Duration;
+
+use crate::domain::{Added, Counters, Opened, Openings, Superstitious};
+use crate::world::{World, at_least, event, quick, raw, start, until};
+
+on_both!(
+    &[Schema::Log, Schema::Views],
+    an_event_that_cannot_be_read_stops_its_projection_there,
+    a_fold_that_panics_stops_its_projection_there,
+    a_log_with_another_history_is_not_folded_over,
+    a_table_with_other_fields_is_not_written,
+    a_projection_that_was_stopped_goes_on_when_it_can,
+);
+
+async fn an_event_that_cannot_be_read_stops_its_projection_there(_: Location, database: Database) {
+    let world = World::new(database).await;
+    world.append((0..7).map(|_| event("a", &Added { by: 1 })).collect()).await;
+    let bad = world.append(vec![raw("a", "counter.added", 9, r#"{"by":1}"#)]).await;
+    let last = world.append(vec![event("b", &Opened { owner: "me".into() })]).await;
+    let views = world.views(&[projection::<Counters<1>>(), projection::<Openings>()]);
+    // The second round is after a restart.
+    for _ in 0..2 {
+        let projectors = start(&views, 1_000);
+        let status = until(&views, "counters", |status| status.stopped.is_some()).await;
+        let Some(Stopped { position, reason }) = status.stopped else { unreachable!() };
+        assert_eq!(position, bad);
+        assert!(reason.contains("`counter.added` version 9"), "{reason}");
+        assert_eq!((status.position, status.lag_events), (Position::new(7), 2));
+        assert!(status.owner.is_none() && status.lag_seconds >= 0.0);
+        // Everything before is there, and is served with its honest position.
+        let answer = views.get("counters", "a", None).await.expect("an answer");
+        assert_eq!((answer.position, answer.data.expect("the document").revision.get()), (Position::new(7), 7));
+        // Others flow on.
+        views.get("openings", "all", at_least(last)).await.expect("in time");
+        projectors.stop().await;
+    }
+    world.log.close().await;
+}
+
+async fn a_fold_that_panics_stops_its_projection_there(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let last = world.append((1..=20).map(|by| event("a", &Added { by })).collect()).await;
+    let views = world.views(&[projection::<Superstitious>(), projection::<Counters<1>>()]);
+    let projectors = start(&views, 1_000);
+    let status = until(&views, "superstitious", |status| status.stopped.is_some()).await;
+    let Some(Stopped { position, reason }) = status.stopped else { unreachable!() };
+    assert_eq!((position, status.position), (Position::new(13), Position::new(12)));
+    assert!(reason.contains("thirteen"), "{reason}");
+    let answer = views.get("superstitious", "all", None).await.expect("an answer");
+    assert_eq!(answer.data.expect("the document").body.get(), "12");
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_log_with_another_history_is_not_folded_over(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let last = world.append(vec![event("a", &Added { by: 1 })]).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let projectors = start(&views, 1_000);
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    projectors.stop().await;
+
+    world.execute("UPDATE projection_checkpoints SET epoch = epoch + 1").await;
+    world.append(vec![event("a", &Added { by: 1 })]).await;
+    let projectors = start(&views, 1_000);
+    let status = until(&views, "counters", |status| status.stopped.is_some()).await;
+    let stopped = status.stopped.expect("just seen");
+    assert_eq!((stopped.position, status.position), (last, last));
+    assert!(stopped.reason.contains("restored"), "{}", stopped.reason);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_table_with_other_fields_is_not_written(_: Location, database: Database) {
+    let world = World::new(database).await;
+    world
+        .execute("CREATE TABLE view_openings_v1 (key text PRIMARY KEY, body text, position bigint, other bigint)")
+        .await;
+    world.append(vec![event("a", &Opened { owner: "me".into() })]).await;
+    let views = world.views(&[projection::<Openings>()]);
+    let projectors = start(&views, 1_000);
+    let status = until(&views, "openings", |status| status.stopped.is_some()).await;
+    let stopped = status.stopped.expect("just seen");
+    assert!(stopped.reason.contains("version has to be raised"), "{}", stopped.reason);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_projection_that_was_stopped_goes_on_when_it_can(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let last = world.append(vec![event("a", &Added { by: 1 })]).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let settings = Settings { retry_stopped: Duration::from_millis(20), ..quick() };
+    let projectors = Projectors::start(&views, settings);
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    // A document that does not have the view's shape, until somebody mends it.
+    world.execute("UPDATE view_counters_v1 SET body = '{\"sum\":7}'").await;
+    let last = world.append(vec![event("a", &Added { by: 2 })]).await;
+    let status = until(&views, "counters", |status| status.stopped.is_some()).await;
+    assert_eq!(status.stopped.expect("just seen").position, last);
+    world
+        .execute("UPDATE view_counters_v1 SET body = '{\"owner\":null,\"sum\":{\"total\":1},\"events\":1}'")
+        .await;
+    let answer = views.get("counters", "a", at_least(last)).await.expect("in time");
+    assert!(answer.data.expect("the document").body.get().contains('3'));
+    until(&views, "counters", |status| status.stopped.is_none() && status.lag_events == 0).await;
+    projectors.stop().await;
+    world.log.close().await;
+}
