@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use daybook_core::Domain;
 use daybook_database::{Database, DatabaseError, Location, Schema};
 use daybook_dispatch::{Dispatcher, KeyedDigest};
@@ -20,12 +20,28 @@ pub(crate) struct Databases {
 }
 
 impl Databases {
-    /// Connects to all of them.
-    pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {
+    /// Connects to all of them; makes the files of the embedded store when they are not there.
+    pub(crate) async fn create(config: &Config) -> anyhow::Result<Self> {
         let at = [&config.log, &config.views, &config.keys];
         if at.iter().any(|location| matches!(location, Location::Sqlite(_))) {
             make_private_folder(&config.data)?;
         }
+        Self::connect(config).await
+    }
+
+    /// Connects to all of them, migrated as they have to be.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Location::Sqlite(path) = &config.log
+            && !path.exists()
+        {
+            bail!("there is no embedded store in {}: name its folder with `--data`", config.data.display());
+        }
+        let databases = Self::connect(config).await?;
+        databases.check_migrated().await?;
+        Ok(databases)
+    }
+
+    async fn connect(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
             log: Database::connect(&config.log, &config.database).await?,
             views: Database::connect(&config.views, &config.database).await?,

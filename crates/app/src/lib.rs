@@ -62,7 +62,7 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "serve" => serve::serve(domain, config, serve::Kind::Plain).await,
             "migrate" => verbs::migrate(&config).await,
             "status" => verbs::status(domain, &config, json).await,
-            "events" => verbs::events(domain, &config, arguments, json).await,
+            "events" => verbs::events(&config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,
             other => anyhow::bail!("there is no verb `{other}`"),
         }

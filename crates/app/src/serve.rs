@@ -37,7 +37,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
         None => None,
     };
 
-    let databases = Databases::connect(&config).await?;
+    let databases = Databases::create(&config).await?;
     if config.migrate_on_start {
         databases.migrate().await?;
     } else {

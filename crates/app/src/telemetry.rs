@@ -11,7 +11,8 @@ use crate::config::LogFormat;
 
 /// Starts to log to standard error.
 pub(crate) fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("actix_server=warn,{level}")).with_context(|| format!("`log_level` cannot be `{level}`"))?;
+    let filter = EnvFilter::try_new(format!("{level},actix_server=warn"))
+        .with_context(|| format!("`log_level` cannot be `{level}`"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let text = match format {
         LogFormat::Text => true,

@@ -45,7 +45,7 @@ fn without_password(value: &str) -> String {
 
 /// `daybook migrate`
 pub(crate) async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let databases = Databases::connect(config).await?;
+    let databases = Databases::create(config).await?;
     databases.migrate().await?;
     databases.close().await;
     terminal::line("the schemas of log, views and keys are up to date")

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError};
@@ -61,7 +62,7 @@ pub(crate) async fn observe(
         request.peer_addr().map(|address| address.ip().to_string()),
     ));
     request.extensions_mut().insert(info.clone());
-    let method = request.method().clone();
+    let (method, path) = (request.method().clone(), request.path().to_owned());
 
     // The request itself cannot be kept meanwhile: the router needs it for itself.
     let mut answered = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -94,6 +95,7 @@ pub(crate) async fn observe(
         client_ip = info.client_ip.as_deref(),
         actor = info.actor.borrow().as_ref().and_then(Actor::name),
         method = method.as_str(),
+        path,
         route,
         status,
         outcome,
@@ -101,7 +103,7 @@ pub(crate) async fn observe(
         correlation_id = info.correlation_id,
         "request",
     );
-    let labels = [("method", method.as_str().to_owned()), ("route", route), ("outcome", outcome)];
+    let labels = [("method", known(&method).to_owned()), ("route", route), ("outcome", outcome)];
     metrics::counter!("daybook_http_requests_total", &labels).increment(1);
     metrics::histogram!("daybook_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
 
@@ -111,4 +113,18 @@ pub(crate) async fn observe(
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
+}
+
+/// The method, or `other` for one that a client made up: metrics have a bounded number of labels.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::HEAD
+        | Method::OPTIONS => method.as_str(),
+        _ => "other",
+    }
 }

@@ -2,34 +2,28 @@
 
 use anyhow::{Context, bail};
 use clap::ArgMatches;
-use daybook_core::{Domain, Position, RecordedEvent, reveal};
-use daybook_database::Database;
+use daybook_core::{Position, RecordedEvent, reveal};
 use daybook_log::Log;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::engine::Databases;
 use crate::terminal;
 
 /// How many events are read at a time.
 const PAGE: usize = 500;
 
 /// Prints events. Personal fields stay sealed: whoever may open them does so where it is recorded.
-pub(crate) async fn events(
-    _: Domain,
-    config: &Config,
-    arguments: &ArgMatches,
-    as_json: bool,
-) -> anyhow::Result<()> {
-    let database = Database::connect(&config.log, &config.database).await?;
-    database.check_migrated(daybook_database::Schema::Log).await?;
-    let log = Log::open(database.clone(), config.appends.clone()).await?;
+pub(crate) async fn events(config: &Config, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
+    let databases = Databases::open(config).await?;
+    let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
     let outcome = match arguments.subcommand() {
         Some(("tail", arguments)) => tail(&log, arguments, as_json).await,
         Some(("show", arguments)) => show(&log, arguments).await,
         _ => bail!("say what to do with the events: tail or show"),
     };
     log.close().await;
-    database.close().await;
+    databases.close().await;
     outcome
 }
 

@@ -9,8 +9,7 @@ use crate::terminal;
 
 /// Prints how far the log and each projection are.
 pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let databases = Databases::connect(config).await?;
-    databases.check_migrated().await?;
+    let databases = Databases::open(config).await?;
     let engine = Engine::start(domain, config, databases).await?;
     let head = engine.log.head().await?;
     let projections = engine.views.status().await?;

@@ -21,8 +21,7 @@ pub(crate) async fn user(
     arguments: &ArgMatches,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let databases = Databases::connect(config).await?;
-    databases.check_migrated().await?;
+    let databases = Databases::open(config).await?;
     let engine = Engine::start(domain, config, databases).await?;
     let outcome = match arguments.subcommand() {
         Some(("create", arguments)) => create(&engine, arguments, as_json).await,
