@@ -53,7 +53,7 @@ async fn the_lines_to_paste_work(backend: Backend) {
     let lines: Vec<_> = output.lines().filter(|line| line.contains("curl ")).collect();
     assert_eq!(lines.len(), 4, "{output}");
     let pasted = Command::new("sh").args(["-c", &lines.join("\n")]).output().expect("there is a shell");
-    let shown = String::from_utf8_lossy(&pasted.stdout);
+    let shown = String::from_utf8_lossy(&pasted.stdout).replace("\": ", "\":");
     let errors = String::from_utf8_lossy(&pasted.stderr);
     assert!(pasted.status.success(), "the lines need `curl` and work with it: {shown}{errors}");
     for part in ["\"command_id\"", "\"status\":\"placed\"", "\"order.placed\""] {

@@ -1,5 +1,6 @@
 //! The way of a command, step by step.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,12 @@ use daybook_core::{
     Revision, Ruling, StreamId,
 };
 use daybook_log::{Append, Claim, Conflict, Expected, IdempotencyKey, Log, NewRecord, Verdict};
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::in_flight::InFlight;
 use crate::refusals::{Refusal, Refusals};
+use crate::turns::{Turn, Turns};
 use crate::{DispatchError, Request};
 
 /// A digest that only this installation can make: keyed, so that what went in can be neither read nor guessed.
@@ -42,6 +45,7 @@ pub struct Dispatcher {
     log: Log,
     digests: Arc<dyn KeyedDigest>,
     in_flight: InFlight,
+    turns: Turns,
     refusals: Refusals,
     settings: Settings,
 }
@@ -50,7 +54,7 @@ impl Dispatcher {
     /// Dispatches to `log`.
     pub fn new(log: Log, digests: Arc<dyn KeyedDigest>, settings: Settings) -> Self {
         let refusals = Refusals::new(log.clone(), settings.refusal_window);
-        Self { log, digests, in_flight: InFlight::default(), refusals, settings }
+        Self { log, digests, in_flight: InFlight::default(), turns: Turns::default(), refusals, settings }
     }
 
     /// Decodes, validates and runs a command that came from outside.
@@ -126,6 +130,7 @@ impl Dispatcher {
 
         let deadline = Instant::now() + self.settings.deadline;
         let target = command.target(context);
+        let mut turn: Option<Turn> = None;
         loop {
             let mut loaded = Loaded::default();
             let outcome = loop {
@@ -143,6 +148,11 @@ impl Dispatcher {
                 Outcome::Denied => return Err(DispatchError::NotTheirs),
                 Outcome::Missing(_) => return Err(DispatchError::Internal("nothing left to load".into())),
             };
+            let written: BTreeSet<StreamId> = decision.events.iter().map(|new| new.stream.clone()).collect();
+            if turn.is_none() && self.turns.are_taken(&written) {
+                turn = Some(self.wait(written, deadline).await?);
+                continue;
+            }
             let taken: Vec<_> = decision.claims.iter().map(when_taken).collect();
             let append = to_append(name, &target, decision, read, key, request, context)?;
             match self.log.append(append).await? {
@@ -153,9 +163,8 @@ impl Dispatcher {
                     if is_about_precondition(request.if_match, &target, &conflict) {
                         precondition(request.if_match, Some(conflict.actual))?;
                     }
-                    if Instant::now() >= deadline {
-                        return Err(DispatchError::Conflict);
-                    }
+                    drop(turn.take());
+                    turn = Some(self.wait(written, deadline).await?);
                 }
                 Verdict::ClaimTaken { index, .. } => {
                     let rejection = taken.into_iter().nth(index).flatten();
@@ -167,6 +176,11 @@ impl Dispatcher {
                 Verdict::Invalid(reason) => return Err(DispatchError::Internal(reason)),
             }
         }
+    }
+
+    /// Waits to be the only one in this process that writes these streams.
+    async fn wait(&self, written: BTreeSet<StreamId>, deadline: Instant) -> Result<Turn, DispatchError> {
+        timeout_at(deadline.into(), self.turns.wait(written)).await.map_err(|_| DispatchError::Conflict)
     }
 
     async fn load(&self, loaded: &mut Loaded, streams: Vec<Missing>) -> Result<(), DispatchError> {

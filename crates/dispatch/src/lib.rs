@@ -5,6 +5,7 @@ mod error;
 mod in_flight;
 mod refusals;
 mod request;
+mod turns;
 
 pub use dispatcher::{Dispatcher, KeyedDigest, Settings};
 pub use error::DispatchError;

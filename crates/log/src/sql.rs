@@ -21,34 +21,39 @@ pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1
 
 /// The position of the last event recorded before a time. Times never run backwards along the log, so halving the
 /// range of positions finds it without an index: `low` was recorded before the time, and nothing behind `high` was.
+///
+/// Each probe is a subquery, which can only be a look-up: as a join, PostgreSQL would read the whole table while it has
+/// no statistics of it.
 pub(crate) const LAST_BEFORE: &str = "\
     WITH RECURSIVE search (low, high) AS (
-        SELECT CAST(0 AS bigint), position FROM log_head
+        SELECT CAST(0 AS bigint), (SELECT position FROM log_head)
         UNION ALL
         SELECT
-            CASE WHEN recorded_at < $1 THEN position ELSE low END,
-            CASE WHEN recorded_at < $1 THEN high ELSE position - 1 END
-        FROM search JOIN events ON position = (low + high + 1) / 2
-        WHERE low < high
+            CASE WHEN (SELECT recorded_at FROM events WHERE position = (low + high + 1) / 2) < $1
+                THEN (low + high + 1) / 2 ELSE low END,
+            CASE WHEN (SELECT recorded_at FROM events WHERE position = (low + high + 1) / 2) < $1
+                THEN high ELSE (low + high - 1) / 2 END
+        FROM search WHERE low < high
     )
     SELECT low FROM search WHERE low = high";
 
 /// The events of a page. Takes the position after which it begins, the one at which it ends, the most events, and
 /// then [`page_texts`].
 pub(crate) fn page(filter: &EventFilter) -> String {
-    let mut sql =
-        String::from(concat!("SELECT ", event_columns!(), " FROM events WHERE position > $1 AND position <= $2"));
+    let mut sql = String::from(concat!("SELECT ", event_columns!(), " FROM events WHERE "));
     let mut parameter = 3;
     let order = if filter.stream.is_some() {
         // Within a stream revisions are ordered as positions are, and have the index. Where the page begins
         // behind an event of the stream, as all but the first page do, its revision is where to enter the index.
+        // The additions keep PostgreSQL from reading all positions between the two out of their own index.
         parameter += 1;
         sql.push_str(
-            " AND stream = $4 AND revision > \
+            "position + 0 > $1 AND position + 0 <= $2 AND stream = $4 AND revision > \
              coalesce((SELECT revision FROM events WHERE position = $1 AND stream = $4), 0)",
         );
         "revision"
     } else {
+        sql.push_str("position > $1 AND position <= $2");
         "position"
     };
     let conditions = [

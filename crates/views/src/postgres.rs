@@ -156,11 +156,13 @@ impl Store for Postgres {
         from: Position,
         to: &Checkpoint,
         changed: &[Changed],
+        lease: Duration,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.begin().await?;
         let moved = sqlx::query(
             "UPDATE projection_checkpoints \
-             SET log_id = $5, epoch = $6, position = $7, event_id = $8, updated_at = clock_timestamp() \
+             SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
+                 lease_until = clock_timestamp() + make_interval(secs => $9), updated_at = clock_timestamp() \
              WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
                AND lease_epoch = $3 AND position = $4",
         )
@@ -172,6 +174,7 @@ impl Store for Postgres {
         .bind(to.epoch as i64)
         .bind(to.position.to_i64())
         .bind(to.event_id)
+        .bind(lease.as_secs_f64())
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() == 0 {

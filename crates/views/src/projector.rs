@@ -274,7 +274,7 @@ impl Projector {
             let stored = self.store.stored(table, &keys).await?;
             fold::fold(batch, &stored)?
         };
-        match self.store.commit(table, lease.epoch, from, to, &changed).await? {
+        match self.store.commit(table, lease.epoch, from, to, &changed, self.settings.lease).await? {
             true => Ok(()),
             false => Err(Refused::Halt(Halt::LeaseLost)),
         }

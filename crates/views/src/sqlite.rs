@@ -154,11 +154,13 @@ impl Store for Sqlite {
         from: Position,
         to: &Checkpoint,
         changed: &[Changed],
+        lease: Duration,
     ) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
         let moved = sqlx::query(
             "UPDATE projection_checkpoints \
              SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
+                 lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', $9), \
                  updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
              WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
                AND lease_epoch = $3 AND position = $4",
@@ -171,6 +173,7 @@ impl Store for Sqlite {
         .bind(to.epoch as i64)
         .bind(to.position.to_i64())
         .bind(to.event_id.hyphenated())
+        .bind(seconds(lease))
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() == 0 {

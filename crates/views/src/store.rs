@@ -97,8 +97,8 @@ pub(crate) trait Store: Send + Sync {
         keys: &[String],
     ) -> Result<HashMap<String, (String, Revision)>, sqlx::Error>;
 
-    /// Writes the changed documents and moves the checkpoint from position `from` to `to`, in one transaction. `false`,
-    /// and nothing is written, when the lease was lost.
+    /// Writes the changed documents, moves the checkpoint from position `from` to `to` and renews the lease, in one
+    /// transaction. `false`, and nothing is written, when the lease was lost.
     async fn commit(
         &self,
         table: &Table,
@@ -106,6 +106,7 @@ pub(crate) trait Store: Send + Sync {
         from: Position,
         to: &Checkpoint,
         changed: &[Changed],
+        lease: Duration,
     ) -> Result<bool, sqlx::Error>;
 
     /// Reads documents and the position that they correspond to.

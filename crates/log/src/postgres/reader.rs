@@ -62,11 +62,14 @@ impl Store for PostgresStore {
     async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
         let names: Vec<String> = streams.iter().map(|missing| missing.stream().to_string()).collect();
         let reached: Vec<i64> = streams.iter().map(|missing| missing.revision().to_i64()).collect();
+        // OFFSET 0 makes each stream a look-up of its own. As a join, PostgreSQL would read the whole table while it
+        // has no statistics of it.
         let query = sqlx::query_as::<_, EventRow>(concat!(
             "SELECT ",
             event_columns!(),
             " FROM unnest($1::text[], $2::bigint[]) AS asked (name, reached) \
-             JOIN events ON stream = name AND revision > reached ORDER BY stream, revision"
+             CROSS JOIN LATERAL (SELECT * FROM events WHERE stream = name AND revision > reached OFFSET 0) AS found \
+             ORDER BY stream, revision"
         ))
         .bind(&names)
         .bind(&reached);

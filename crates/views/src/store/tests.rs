@@ -75,7 +75,7 @@ async fn a_writer_with_an_old_lease_can_write_nothing(_: Location, database: Dat
 
     let commit = |epoch| {
         let (store, table) = (store.clone(), table.clone());
-        async move { store.commit(&table, epoch, Position::START, &at(5), &[put("k", "{}")]).await }
+        async move { store.commit(&table, epoch, Position::START, &at(5), &[put("k", "{}")], LONG).await }
     };
     assert!(!commit(old.epoch).await.expect("an answer"));
     let selected = store.select(&table, &Selection { limit: 1, ..Selection::default() }).await.expect("an answer");
@@ -90,7 +90,7 @@ async fn a_writer_with_an_old_lease_can_write_nothing(_: Location, database: Dat
 
 async fn a_writer_that_starts_from_elsewhere_can_write_nothing(_: Location, database: Database) {
     let (store, table, lease) = ready(database).await;
-    let written = store.commit(&table, lease.epoch, Position::new(1), &at(5), &[put("k", "{}")]).await;
+    let written = store.commit(&table, lease.epoch, Position::new(1), &at(5), &[put("k", "{}")], LONG).await;
     assert!(!written.expect("an answer"));
     assert!(all(store.as_ref(), &table, Selection::default()).await.is_empty());
 }
@@ -119,7 +119,7 @@ async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Databas
 
 async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Database) {
     let (store, table, lease) = ready(database).await;
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &[]).await.expect("an answer"));
+    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &[], LONG).await.expect("an answer"));
     let stopped = Stopped { position: Position::new(6), reason: "broken".into() };
     store.release(&table, lease.epoch, Some(&stopped)).await.expect("given back");
     let progress = store.progress().await.expect("an answer").remove(0);
@@ -135,9 +135,9 @@ async fn documents_are_written_changed_and_removed(_: Location, database: Databa
     let (store, table, lease) = ready(database).await;
     let body = r#"{"note":"ä \"quoted\" \\ 'single' \n line"}"#;
     let first = [put("a", body), put("b", "{}"), put("c", "{}")];
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &first).await.expect("an answer"));
+    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &first, LONG).await.expect("an answer"));
     let second = [put("a", r#"{"note":"new"}"#), gone("b"), gone("never")];
-    assert!(store.commit(&table, lease.epoch, Position::new(5), &at(6), &second).await.expect("an answer"));
+    assert!(store.commit(&table, lease.epoch, Position::new(5), &at(6), &second, LONG).await.expect("an answer"));
 
     let keys: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
     let stored = store.stored(&table, &keys).await.expect("an answer");
@@ -147,7 +147,10 @@ async fn documents_are_written_changed_and_removed(_: Location, database: Databa
     assert_eq!(json("c"), serde_json::json!({}));
 
     assert!(
-        store.commit(&table, lease.epoch, Position::new(6), &at(7), &[put("a", body)]).await.expect("an answer")
+        store
+            .commit(&table, lease.epoch, Position::new(6), &at(7), &[put("a", body)], LONG)
+            .await
+            .expect("an answer")
     );
     let selection = Selection { key: Some("a".into()), limit: 1, ..Selection::default() };
     let selected = store.select(&table, &selection).await.expect("an answer");
@@ -164,7 +167,9 @@ async fn fields_are_columns_of_their_types(_: Location, database: Database) {
         put("b", r#"{"owner":null,"total":{"amount":10}}"#),
         put("c", r#"{"total":{}}"#),
     ];
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &documents).await.expect("an answer"));
+    assert!(
+        store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await.expect("an answer")
+    );
     let sql = "SELECT key, owner, amount, \"order\" FROM view_orders_v1 ORDER BY amount, key";
     type Columns = (String, Option<String>, Option<i64>, Option<String>);
     let rows: Vec<Columns> = match &database {
@@ -195,7 +200,7 @@ async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, 
         r#"{"total":{"amount":true}}"#,
     ] {
         let documents = [put("fine", "{}"), put("bad", body)];
-        let refused = store.commit(&table, lease.epoch, Position::START, &at(5), &documents).await;
+        let refused = store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await;
         assert_eq!(fault(&refused.expect_err(body)), Fault::Data, "{body}");
     }
     let selected = store.select(&table, &Selection { limit: 9, ..Selection::default() }).await.expect("an answer");
@@ -221,7 +226,9 @@ async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {
     let mine = r#"{"owner":"me"}"#;
     // In the order of bytes, which is no language's.
     let documents = [put("B", mine), put("a", "{}"), put("ab", mine), put("a-b", mine), put("é", mine)];
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &documents).await.expect("an answer"));
+    assert!(
+        store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await.expect("an answer")
+    );
     let store = store.as_ref();
     assert_eq!(all(store, &table, Selection::default()).await, ["B", "a", "a-b", "ab", "é"]);
     let after = Some("a".to_owned());

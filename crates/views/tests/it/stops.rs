@@ -1,9 +1,10 @@
 //! P3's beginning: a projection stops where it cannot go on, says so, and stops no other.
 
+use std::time::Duration;
+
 use daybook_core::{Position, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{Projectors, Settings, Stopped};
-use std::time::Duration;
 
 use crate::domain::{Added, Counters, Opened, Openings, Superstitious};
 use crate::world::{World, at_least, event, quick, raw, start, until};

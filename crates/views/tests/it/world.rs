@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::{Added, Closed, Folded, Moved, Opened};
 
 /// What a test waits for at most.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) database: Database,
