@@ -22,7 +22,7 @@ pub use wait::wait_for;
 
 /// Makes one test for each backend out of an `async fn(Backend)`, as a module with the function's name.
 ///
-/// ```ignore
+/// ```text
 /// on_both!(a_cancelled_order_stays_cancelled);
 /// ```
 #[macro_export]
