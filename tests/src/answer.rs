@@ -3,6 +3,9 @@
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+/// The page that explains every code.
+const ERRORS: &str = include_str!("../../docs/errors.md");
+
 /// What the server answered to one request.
 #[derive(Debug)]
 pub struct Answer {
@@ -57,6 +60,8 @@ impl Answer {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "no `{member}`: {self}");
         }
         assert_eq!(problem["status"], status, "{self}");
+        let row = format!("| `{}` | {status} |", problem["code"].as_str().unwrap_or_default());
+        assert!(ERRORS.contains(&row), "docs/errors.md does not explain it: {self}");
         problem
     }
 

@@ -23,11 +23,12 @@ fn create_sql(table: &Table) -> Vec<String> {
     let Table { name, .. } = table;
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(
-        "CREATE TABLE {name} (key text COLLATE \"C\" PRIMARY KEY, body jsonb NOT NULL, \
+        "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, body jsonb NOT NULL, \
          position bigint NOT NULL, revision bigint NOT NULL{columns})"
     );
-    let index =
-        |field: &Field| format!("CREATE INDEX {} ON {name} (\"{}\", key)", table.index_name(field), field.name);
+    let index = |field: &Field| {
+        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
+    };
     std::iter::once(create).chain(table.fields.iter().map(index)).collect()
 }
 
@@ -44,6 +45,37 @@ fn column(field: &Field) -> String {
     )
 }
 
+/// Checkpoint and documents in one statement, and so in one transaction and one round trip. Where the checkpoint does
+/// not move, nothing is written.
+///
+/// The statement's snapshot may be older than the lock on the checkpoint that it waited for. If anybody had written
+/// documents in between, the checkpoint would not be where it is required to be.
+fn commit_sql(Table { name, .. }: &Table) -> String {
+    format!(
+        "WITH moved AS (\
+             UPDATE projection_checkpoints \
+             SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
+                 lease_until = clock_timestamp() + make_interval(secs => $9), updated_at = clock_timestamp() \
+             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
+               AND lease_epoch = $3 AND position = $4 \
+             RETURNING position\
+         ), written AS (\
+             INSERT INTO {name} (key, body, position, revision) \
+             SELECT key, body::jsonb, position, revision \
+             FROM unnest($10::text[], $11::text[], $12::bigint[], $13::bigint[]) \
+               AS new (key, body, position, revision) \
+             WHERE EXISTS (SELECT FROM moved) \
+             ON CONFLICT (key) DO UPDATE \
+             SET body = excluded.body, position = excluded.position, revision = excluded.revision\
+         ), removed AS (\
+             DELETE FROM {name} WHERE key = ANY($14::text[]) AND EXISTS (SELECT FROM moved)\
+         ) \
+         SELECT count(*) FROM moved"
+    )
+}
+
+/// Every write is a single statement: a future that is dropped while it awaits an explicit `BEGIN` would leave the
+/// transaction open on a connection that goes back to the pool.
 #[async_trait]
 impl Store for Postgres {
     async fn columns(&self, table: &Table) -> Result<Vec<String>, sqlx::Error> {
@@ -57,18 +89,11 @@ impl Store for Postgres {
     }
 
     async fn create(&self, table: &Table) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.begin().await?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(CREATING).execute(&mut *transaction).await?;
-        let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-            .bind(&table.name)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if !exists {
-            for statement in create_sql(table) {
-                sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
-            }
-        }
-        transaction.commit().await
+        // Sent as one, the statements are one transaction.
+        let statements = create_sql(table).join("; ");
+        let sql = format!("SELECT pg_advisory_xact_lock({CREATING}); {statements}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.0).await?;
+        Ok(())
     }
 
     async fn acquire(
@@ -158,29 +183,6 @@ impl Store for Postgres {
         changed: &[Changed],
         lease: Duration,
     ) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.0.begin().await?;
-        let moved = sqlx::query(
-            "UPDATE projection_checkpoints \
-             SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
-                 lease_until = clock_timestamp() + make_interval(secs => $9), updated_at = clock_timestamp() \
-             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
-               AND lease_epoch = $3 AND position = $4",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(epoch)
-        .bind(from.to_i64())
-        .bind(to.log_id)
-        .bind(to.epoch as i64)
-        .bind(to.position.to_i64())
-        .bind(to.event_id)
-        .bind(lease.as_secs_f64())
-        .execute(&mut *transaction)
-        .await?;
-        if moved.rows_affected() == 0 {
-            transaction.rollback().await?;
-            return Ok(false);
-        }
         let (mut keys, mut bodies, mut positions, mut revisions) = (vec![], vec![], vec![], vec![]);
         let mut gone = vec![];
         for document in changed {
@@ -194,30 +196,24 @@ impl Store for Postgres {
                 None => gone.push(document.key.as_str()),
             }
         }
-        if !keys.is_empty() {
-            let sql = format!(
-                "INSERT INTO {} (key, body, position, revision) \
-                 SELECT key, body::jsonb, position, revision \
-                 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) \
-                   AS new (key, body, position, revision) \
-                 ON CONFLICT (key) DO UPDATE \
-                 SET body = excluded.body, position = excluded.position, revision = excluded.revision",
-                table.name
-            );
-            sqlx::query(AssertSqlSafe(sql))
-                .bind(keys)
-                .bind(bodies)
-                .bind(positions)
-                .bind(revisions)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        if !gone.is_empty() {
-            let sql = format!("DELETE FROM {} WHERE key = ANY($1)", table.name);
-            sqlx::query(AssertSqlSafe(sql)).bind(gone).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(true)
+        let moved: i64 = sqlx::query_scalar(AssertSqlSafe(commit_sql(table)))
+            .bind(table.projection)
+            .bind(i64::from(table.version))
+            .bind(epoch)
+            .bind(from.to_i64())
+            .bind(to.log_id)
+            .bind(to.epoch as i64)
+            .bind(to.position.to_i64())
+            .bind(to.event_id)
+            .bind(lease.as_secs_f64())
+            .bind(keys)
+            .bind(bodies)
+            .bind(positions)
+            .bind(revisions)
+            .bind(gone)
+            .fetch_one(&self.0)
+            .await?;
+        Ok(moved == 1)
     }
 
     async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error> {

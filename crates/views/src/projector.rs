@@ -197,8 +197,12 @@ impl Projector {
     async fn prepare(&self, checkpoint: &Checkpoint) -> Result<(), Halt> {
         let stopped = |reason| Halt::Stopped(Stopped { position: checkpoint.position, reason });
         let table = &self.view.table;
-        self.store.create(table).await?;
-        if !table.has(&self.store.columns(table).await?) {
+        let mut columns = self.store.columns(table).await?;
+        if columns.is_empty() {
+            self.store.create(table).await?;
+            columns = self.store.columns(table).await?;
+        }
+        if !table.has(&columns) {
             return Err(stopped(format!(
                 "the table {} has not the fields that the projection declares: its version has to be raised",
                 table.name
