@@ -98,6 +98,8 @@ impl Store {
     }
 
     /// Stores the next signing key and lets those before it retire. Of two processes that do so at once, one does.
+    ///
+    /// To be awaited to its end: a future that is dropped while the transaction begins leaves it open in the pool.
     pub(crate) async fn rotate_signing_key(
         &self,
         key: &StoredKey,
@@ -213,6 +215,8 @@ impl Store {
 
     /// Uses a refresh token up and stores the next one in its place; `false`, and nothing is changed, when it was
     /// used, has expired or is gone.
+    ///
+    /// To be awaited to its end, like [`rotate_signing_key`](Self::rotate_signing_key).
     pub(crate) async fn rotate_refresh_token(
         &self,
         hash: &[u8; 32],

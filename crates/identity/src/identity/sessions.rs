@@ -74,6 +74,13 @@ impl Identity {
     ///
     /// [`IdentityError::InvalidToken`]; when a store is away.
     pub async fn refresh(&self, refresh: Refresh, request: &Request) -> Result<Tokens, IdentityError> {
+        // In a task of its own: a client that goes away must not leave a transaction open half-way.
+        let (identity, request) = (self.clone(), request.clone());
+        let refreshed = tokio::spawn(async move { identity.refresh_to_the_end(refresh, &request).await });
+        refreshed.await.unwrap_or_else(|error| Err(IdentityError::Internal(error.to_string())))
+    }
+
+    async fn refresh_to_the_end(&self, refresh: Refresh, request: &Request) -> Result<Tokens, IdentityError> {
         let store = &self.inner.store;
         let hash = refresh_token::hash(&refresh.refresh_token).ok_or(IdentityError::InvalidToken)?;
         let client = self.client(request);
