@@ -68,11 +68,15 @@ impl Dispatcher {
         body: &[u8],
         request: &Request,
     ) -> Result<Receipt, DispatchError> {
-        if spec.access.rule(&request.actor) == Ruling::SignIn {
-            return Err(DispatchError::SignIn);
+        // The token comes first, whatever the body.
+        let decoded = match spec.access.rule(&request.actor) {
+            Ruling::SignIn => Err(DispatchError::SignIn),
+            Ruling::Allowed | Ruling::IfOwner | Ruling::Denied => (spec.decode)(body).map_err(DispatchError::from),
+        };
+        match decoded {
+            Ok(command) => self.run(spec.name, spec.access, &*command, request).await,
+            Err(error) => counted(spec.name, Err(error)),
         }
-        let command = (spec.decode)(body)?;
-        self.run(spec.name, spec.access, &*command, request).await
     }
 
     /// Runs a command that is already decoded: authorizes, loads, decides, appends.
@@ -90,11 +94,8 @@ impl Dispatcher {
         let id = Uuid::now_v7();
         let context =
             Context { actor: request.actor.clone(), now: Utc::now(), command_id: id, fresh_id: Uuid::now_v7() };
-        let result = self.decide_and_append(name, access, command, request, &context).await;
-        let result = self.record_refusal(name, command, request, &context, result).await;
-        let outcome = result.as_ref().err().map_or("accepted", DispatchError::outcome);
-        metrics::counter!("daybook_commands_total", "command" => name, "outcome" => outcome).increment(1);
-        result
+        let result = self.answer(name, access, command, request, &context).await;
+        counted(name, self.record_refusal(name, command, request, &context, result).await)
     }
 
     /// Writes down what is still being counted. To be called once no more commands come in.
@@ -102,7 +103,8 @@ impl Dispatcher {
         self.refusals.flush().await;
     }
 
-    async fn decide_and_append(
+    /// Finds the receipt or the refusal, taking into account that the command may have come before.
+    async fn answer(
         &self,
         name: &str,
         access: Access,
@@ -115,19 +117,42 @@ impl Dispatcher {
             Ruling::SignIn => return Err(DispatchError::SignIn),
             Ruling::Denied => return Err(DispatchError::Denied),
         }
-        let key = self.idempotency_key(name, command, request)?;
-        let _in_flight = match &key {
-            Some(key) => Some(self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?),
-            None => None,
+        let Some(key) = self.idempotency_key(name, command, request)? else {
+            return self.decide_and_append(name, command, None, request, context).await;
         };
-        if let Some(key) = &key {
-            match self.log.repeated(key).await? {
-                Some(Verdict::Repeated(receipt)) => return Ok(receipt),
-                Some(_) => return Err(DispatchError::KeyReused),
-                None => {}
-            }
+        let _in_flight = self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?;
+        if let Some(answer) = self.repeated(&key).await? {
+            return answer;
         }
+        let result = self.decide_and_append(name, command, Some(key), request, context).await;
+        // A refusal may have been decided over what a twin, in another process, has just committed.
+        match &result {
+            Err(DispatchError::Rejected(_) | DispatchError::NotTheirs | DispatchError::Precondition { .. }) => {
+                self.repeated(&key).await?.unwrap_or(result)
+            }
+            _ => result,
+        }
+    }
 
+    /// The answer to a command whose idempotency key was used before.
+    async fn repeated(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Result<Receipt, DispatchError>>, DispatchError> {
+        Ok(self.log.repeated(key).await?.map(|verdict| match verdict {
+            Verdict::Repeated(receipt) => Ok(receipt),
+            _ => Err(DispatchError::KeyReused),
+        }))
+    }
+
+    async fn decide_and_append(
+        &self,
+        name: &str,
+        command: &dyn AnyCommand,
+        key: Option<IdempotencyKey>,
+        request: &Request,
+        context: &Context,
+    ) -> Result<Receipt, DispatchError> {
         let deadline = Instant::now() + self.settings.deadline;
         let target = command.target(context);
         let mut turn: Option<Turn> = None;
@@ -163,6 +188,9 @@ impl Dispatcher {
                     if is_about_precondition(request.if_match, &target, &conflict) {
                         precondition(request.if_match, Some(conflict.actual))?;
                     }
+                    if Instant::now() >= deadline {
+                        return Err(DispatchError::Conflict);
+                    }
                     drop(turn.take());
                     turn = Some(self.wait(written, deadline).await?);
                 }
@@ -197,7 +225,9 @@ impl Dispatcher {
         request: &Request,
     ) -> Result<Option<IdempotencyKey>, DispatchError> {
         let Some(key) = &request.idempotency_key else { return Ok(None) };
-        let actor = request.actor.name().unwrap_or_default();
+        // Without an account, the address: strangers do not share their keys.
+        let actor = request.actor.name().or_else(|| Some(format!("from {}", request.client_ip.as_deref()?)));
+        let actor = actor.unwrap_or_default();
         let body = command.canonical().map_err(|error| DispatchError::Internal(error.to_string()))?;
         Ok(Some(IdempotencyKey {
             digest: self.digests.digest("idempotency.key", &[actor.as_bytes(), name.as_bytes(), key.as_bytes()]),
@@ -223,6 +253,12 @@ impl Dispatcher {
         self.refusals.record(name, &command.target(context), refusal, request, context).await?;
         result
     }
+}
+
+fn counted(command: &'static str, result: Result<Receipt, DispatchError>) -> Result<Receipt, DispatchError> {
+    let outcome = result.as_ref().err().map_or("accepted", DispatchError::outcome);
+    metrics::counter!("daybook_commands_total", "command" => command, "outcome" => outcome).increment(1);
+    result
 }
 
 fn precondition(expected: Option<Revision>, actual: Option<Revision>) -> Result<(), DispatchError> {

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daybook_core::{Context, Event, Metadata, Rejection, StreamId, event_set};
-use daybook_log::{Append, Log, LogError, NewRecord};
+use daybook_log::{Append, Log, LogError, NewRecord, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::{DispatchError, Request};
@@ -78,7 +79,7 @@ struct Kind {
     code: Option<String>,
 }
 
-/// The newest refusal of a kind that was counted and not written, and how many there are.
+/// The first refusal of a kind that was counted and not written, and how many there are.
 #[derive(Debug, Clone)]
 struct Waiting {
     count: u64,
@@ -118,38 +119,60 @@ impl Refusals {
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
                 kind.actor = None;
+                one.metadata =
+                    Metadata { actor: None, client_ip: None, user_agent: None, traceparent: None, ..one.metadata };
             }
-            if let Some(waiting) = kinds.get_mut(&kind) {
-                one.count += waiting.as_ref().map_or(0, |waiting| waiting.count);
-                *waiting = Some(one);
-                return Ok(());
-            }
-            kinds.insert(kind.clone(), None);
+            match kinds.get_mut(&kind) {
+                Some(Some(waiting)) => {
+                    waiting.count += 1;
+                    return Ok(());
+                }
+                Some(nothing) => {
+                    *nothing = Some(one);
+                    return Ok(());
+                }
+                None => kinds.insert(kind.clone(), None),
+            };
         }
-        tokio::spawn(self.clone().write_each_window(kind.clone()));
-        let written = self.write(one).await;
-        if written.is_err() {
-            self.kinds.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
-        }
-        Ok(written?)
+        // In a task of its own, which goes on when the client goes away.
+        let (answer, written) = oneshot::channel();
+        tokio::spawn(self.clone().keep(kind, one, answer));
+        Ok(written.await.unwrap_or(Err(LogError::Closed))?)
     }
 
-    /// Writes the count of a kind whenever its window is over, and forgets the kind after a quiet one.
-    async fn write_each_window(self, kind: Kind) {
+    /// Writes the first of a kind, then how many followed whenever a window is over, and forgets the kind after a quiet
+    /// one.
+    async fn keep(self, kind: Kind, first: Waiting, answer: oneshot::Sender<Result<(), LogError>>) {
+        let written = self.write(first).await;
+        let failed = written.is_err();
+        // Whoever asked may have gone away.
+        let _ = answer.send(written);
+        if failed && self.is_quiet(&kind) {
+            return;
+        }
         loop {
             tokio::time::sleep(self.window).await;
-            let waiting = {
-                let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-                match kinds.get_mut(&kind).and_then(Option::take) {
-                    Some(waiting) => waiting,
-                    None => {
-                        kinds.remove(&kind);
-                        return;
-                    }
-                }
-            };
-            self.write_or_keep(kind.clone(), waiting).await;
+            if let Some(waiting) = self.take(&kind) {
+                self.write_or_keep(kind.clone(), waiting).await;
+            } else if self.is_quiet(&kind) {
+                return;
+            }
         }
+    }
+
+    /// What is counted and not written.
+    fn take(&self, kind: &Kind) -> Option<Waiting> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kind).and_then(Option::take)
+    }
+
+    /// Whether nothing is counted; then the kind is forgotten.
+    fn is_quiet(&self, kind: &Kind) -> bool {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = matches!(kinds.get(kind), None | Some(None));
+        if quiet {
+            kinds.remove(kind);
+        }
+        quiet
     }
 
     /// Writes all that is counted and not written.
@@ -181,24 +204,25 @@ impl Refusals {
         let event = refused.event();
         let encoded = daybook_core::EventSet::encode(&event)
             .map_err(|error| LogError::Unavailable(format!("a refusal has no JSON form: {error}")))?;
-        self.log
-            .append(Append {
-                id: actor.to_owned(),
-                command_id: refused.metadata.command_id,
-                events: vec![NewRecord {
-                    stream: StreamId::new(CATEGORY, actor),
-                    id: Uuid::now_v7(),
-                    event_type: encoded.event_type.to_owned(),
-                    schema_version: encoded.schema_version,
-                    payload: encoded.payload,
-                }],
-                metadata: refused.metadata,
-                expected: Vec::new(),
-                claims: Vec::new(),
-                key: None,
-            })
-            .await
-            .map(|_| ())
+        let append = Append {
+            id: actor.to_owned(),
+            command_id: refused.metadata.command_id,
+            events: vec![NewRecord {
+                stream: StreamId::new(CATEGORY, actor),
+                id: Uuid::now_v7(),
+                event_type: encoded.event_type.to_owned(),
+                schema_version: encoded.schema_version,
+                payload: encoded.payload,
+            }],
+            metadata: refused.metadata,
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+        };
+        match self.log.append(append).await? {
+            Verdict::Committed(_) => Ok(()),
+            verdict => Err(LogError::Unavailable(format!("a refusal was not written: {verdict:?}"))),
+        }
     }
 }
 

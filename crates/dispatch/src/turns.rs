@@ -27,7 +27,8 @@ pub(crate) struct Turn {
 struct Place {
     turns: Turns,
     stream: StreamId,
-    lock: Lock,
+    /// There until this is dropped.
+    lock: Option<Lock>,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -44,8 +45,8 @@ impl Turns {
         for stream in streams {
             let lock =
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(stream.clone()).or_default().clone();
-            let mut place = Place { turns: self.clone(), stream, lock, guard: None };
-            place.guard = Some(place.lock.clone().lock_owned().await);
+            let mut place = Place { turns: self.clone(), stream, lock: Some(lock.clone()), guard: None };
+            place.guard = Some(lock.lock_owned().await);
             places.push(place);
         }
         Turn { _places: places }
@@ -54,10 +55,11 @@ impl Turns {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.guard = None;
         let mut queues = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's and one's own: nobody else is in the queue.
-        if Arc::strong_count(&self.lock) <= 2 {
+        // Given up under the map's lock, so that of two who leave at once the second sees that it is the last.
+        self.guard = None;
+        self.lock = None;
+        if queues.get(&self.stream).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             queues.remove(&self.stream);
         }
     }

@@ -234,6 +234,74 @@ async fn refusals_are_in_the_log_once_and_counted(_: Location, database: Databas
     log.close().await;
 }
 
+async fn a_window_that_is_over_writes_its_count(_: Location, database: Database) {
+    let log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
+    let settings = Settings { refusal_window: Duration::from_millis(200), ..Settings::default() };
+    let dispatcher = Dispatcher::new(log.clone(), Arc::new(Digests), settings);
+    let spec = CommandSpec::of::<Pay>();
+    for _ in 0..3 {
+        let refused = dispatcher.dispatch(&spec, &body(Some(1), 2, 1), &request(Role::Staff)).await;
+        assert!(matches!(refused, Err(DispatchError::Rejected(_))), "{refused:?}");
+    }
+    let mut head = log.watch();
+    let written = head.wait_for(|position| *position >= Position::new(2));
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("in time").expect("the log is open");
+    let counts: Vec<_> = history(&log)
+        .await
+        .iter()
+        .map(|event| {
+            serde_json::from_str::<serde_json::Value>(event.payload.get()).expect("JSON")["count"].clone()
+        })
+        .collect();
+    assert_eq!(counts.iter().filter_map(serde_json::Value::as_u64).sum::<u64>(), 3, "{counts:?}");
+    log.close().await;
+}
+
+async fn a_twin_in_another_process_gets_the_winners_receipt(_: Location, database: Database) {
+    let (one, log) = dispatcher(database.clone()).await;
+    let (two, other_log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    for round in 0..20u128 {
+        let (purse, key) = (1_000 + round, format!("round {round}"));
+        one.dispatch(&spec, &body(None, purse, 1), &staff).await.expect("a receipt");
+        let keyed = Request { idempotency_key: Some(key), ..staff.clone() };
+        let last_coin = body(Some(purse), 1, 1);
+        let (a, b) =
+            tokio::join!(one.dispatch(&spec, &last_coin, &keyed), two.dispatch(&spec, &last_coin, &keyed),);
+        assert_eq!(a.expect("a receipt"), b.expect("the same receipt"), "round {round}");
+    }
+    log.close().await;
+    other_log.close().await;
+}
+
+async fn at_its_deadline_a_command_gives_up(_: Location, database: Database) {
+    let (one, log) = dispatcher(database.clone()).await;
+    let other_log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
+    let settings = Settings { deadline: Duration::ZERO, ..Settings::default() };
+    let two = Dispatcher::new(other_log.clone(), Arc::new(Digests), settings);
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    let (body_a, body_b) = (body(None, 1, 1), body(None, 1, 1));
+    // Both decide over the same state; of those rounds in which the second is too late, it must not try again.
+    let mut gave_up = false;
+    for _ in 0..200 {
+        let (a, b) = tokio::join!(one.dispatch(&spec, &body_a, &staff), two.dispatch(&spec, &body_b, &staff));
+        a.expect("has time to try again");
+        match b {
+            Ok(_) => {}
+            Err(DispatchError::Conflict) => {
+                gave_up = true;
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(gave_up, "never in each other's way");
+    log.close().await;
+    other_log.close().await;
+}
+
 async fn an_owner_may_and_the_order_of_checks_holds(_: Location, database: Database) {
     let (dispatcher, log) = dispatcher(database).await;
     let spec = CommandSpec::of::<Pay>();
@@ -263,5 +331,8 @@ on_both!(
     a_stale_precondition_is_told_and_writes_nothing,
     of_two_with_the_same_precondition_one_is_told,
     refusals_are_in_the_log_once_and_counted,
+    a_window_that_is_over_writes_its_count,
+    a_twin_in_another_process_gets_the_winners_receipt,
+    at_its_deadline_a_command_gives_up,
     an_owner_may_and_the_order_of_checks_holds,
 );
