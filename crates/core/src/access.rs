@@ -157,9 +157,9 @@ impl Access {
         Self { who: Who::Owner, roles }
     }
 
-    /// Whether it lets everybody in, signed in or not.
-    pub fn is_public(&self) -> bool {
-        self.who == Who::Anyone
+    /// Whether it takes more than being there, or signed in: a role, or being the owner.
+    pub fn is_restricted(&self) -> bool {
+        matches!(self.who, Who::Owner | Who::RolesOnly)
     }
 
     /// What can be said before anything is loaded.

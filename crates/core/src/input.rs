@@ -115,7 +115,11 @@ mod tests {
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1.5}]}"#), "lines[0].quantity");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1, "price": 1}]}"#), "lines[0].price");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [], "role": "admin"}"#), "role");
-        assert_eq!(shape_of(r#"{"name": "a", "name": "b", "lines": []}"#), "", "the message names a repeated field");
+        assert_eq!(
+            shape_of(r#"{"name": "a", "name": "b", "lines": []}"#),
+            "",
+            "the message names a repeated field"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `POST /v1/commands/{name}`
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use daybook_core::{Actor, InputError};
+use daybook_core::{Actor, InputError, Ruling};
 
 use crate::{Backend, Problem, request};
 
@@ -17,6 +17,9 @@ pub(crate) async fn post(
     let Some(spec) = backend.domain.commands.get(name.as_str()) else {
         return Err(unknown(&actor, &body, &name));
     };
+    if spec.access.rule(&actor) == Ruling::SignIn {
+        return Err(Problem::sign_in());
+    }
     let request = request::command_request(&http, actor)?;
     let receipt = backend.dispatcher.dispatch(spec, &body, &request).await?;
     Ok(HttpResponse::Ok().json(receipt))

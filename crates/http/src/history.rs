@@ -6,10 +6,11 @@
 use actix_web::http::header::ACCEPT;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId, reveal};
 use daybook_log::{EventFilter, EventPage, Log};
-use futures_util::stream;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -48,6 +49,11 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
     let actor = reader(&http, &backend)?;
     let query: Query = request::query(&http)?;
     let limit = limit(query.limit)?;
+    for (name, time) in [("since", query.since), ("until", query.until)] {
+        if time.is_some_and(|time| !(0..=9_999).contains(&time.year())) {
+            return Err(Problem::parameter(name, "A year is 0 to 9999."));
+        }
+    }
     let filter = EventFilter {
         after: query.after,
         stream: query.stream,
@@ -57,10 +63,12 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
         since: query.since,
         until: query.until,
     };
-    let lines = request::header(&http, &ACCEPT)?.is_some_and(|accept| accept.contains("application/x-ndjson"));
-    if lines {
-        let all = query.limit.is_none();
-        let body = ndjson(backend.log.clone(), actor, filter, if all { None } else { Some(limit) });
+    let accepted = http.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
+    if accepted.into_iter().any(|accept| accept.contains("application/x-ndjson")) {
+        let left = query.limit.map(|_| limit);
+        // The first page is read before the status is sent: a log that is away is no answer of 200.
+        let first = ndjson_page(&backend.log, &actor, filter, left).await?;
+        let body = ndjson(backend.log.clone(), actor, first);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(body));
     }
     let found = backend.log.find(&filter, limit).await?;
@@ -127,7 +135,7 @@ async fn may_read(backend: &Backend, actor: &Actor, stream: &StreamId) -> Result
     for projection in backend.domain.projections.values() {
         let spec = projection.spec();
         if spec.category == stream.category()
-            && !spec.access.is_public()
+            && spec.access.is_restricted()
             && views::may_read(backend, actor, spec, stream.id()).await?
         {
             return Ok(true);
@@ -173,29 +181,40 @@ fn opened(json: Box<RawValue>, actor: &Actor) -> Result<Box<RawValue>, Problem> 
     serde_json::value::to_raw_value(&value).map_err(|error| Problem::internal(&error))
 }
 
+/// Some lines, and where to go on: the filter, and how many are left.
+type Lines = (Bytes, Option<(EventFilter, Option<usize>)>);
+
+async fn ndjson_page(
+    log: &Log,
+    actor: &Actor,
+    mut filter: EventFilter,
+    left: Option<usize>,
+) -> Result<Lines, Problem> {
+    let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
+    let mut lines = String::new();
+    for event in &page.events {
+        lines.push_str(&line(event, actor)?);
+        lines.push('\n');
+    }
+    let left = left.map(|left| left - page.events.len());
+    let rest = page.next.filter(|_| left != Some(0)).map(|next| {
+        filter.after = next;
+        (filter, left)
+    });
+    Ok((Bytes::from(lines), rest))
+}
+
 /// Everything that matches, page after page, until the end of the log or the limit.
-fn ndjson(
-    log: Log,
-    actor: Actor,
-    filter: EventFilter,
-    limit: Option<usize>,
-) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
-    stream::try_unfold(Some((filter, limit)), move |state| {
+fn ndjson(log: Log, actor: Actor, first: Lines) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
+    let (lines, rest) = first;
+    let further = stream::try_unfold(rest, move |rest| {
         let (log, actor) = (log.clone(), actor.clone());
         async move {
-            let Some((mut filter, left)) = state else { return Ok(None) };
-            let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
-            let mut lines = String::new();
-            for event in &page.events {
-                lines.push_str(&line(event, &actor)?);
-                lines.push('\n');
+            match rest {
+                Some((filter, left)) => ndjson_page(&log, &actor, filter, left).await.map(Some),
+                None => Ok(None),
             }
-            let left = left.map(|left| left - page.events.len());
-            let rest = page.next.filter(|_| left != Some(0)).map(|next| {
-                filter.after = next;
-                (filter, left)
-            });
-            Ok(Some((Bytes::from(lines), rest)))
         }
-    })
+    });
+    stream::once(ready(Ok(lines))).chain(further)
 }

@@ -67,13 +67,16 @@ pub(crate) async fn observe(
     // The request itself cannot be kept meanwhile: the router needs it for itself.
     let mut answered = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
-        Ok(Err(error)) => Err(error.as_error::<Problem>().cloned().unwrap_or_else(|| Problem::internal(&error))),
+        Ok(Err(error)) => Err(Problem::of(&error)),
         Err(_) => Err(Problem::internal(&"a handler panicked")),
     };
     let problem = match &answered {
-        Ok(response) => response.response().error().and_then(|error| error.as_error::<Problem>()).cloned(),
+        Ok(response) => response.response().error().map(Problem::of),
         Err(problem) => Some(problem.clone()),
     };
+    if let Some(cause) = problem.as_ref().and_then(Problem::cause) {
+        tracing::error!(cause, correlation_id = info.correlation_id, "a request failed");
+    }
     if let Some(problem) = problem.clone() {
         let problem = problem.correlated(&info.correlation_id);
         answered = match answered {

@@ -50,6 +50,9 @@ pub(crate) struct Document {
     retry_after_s: Option<u32>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// What happened inside. Goes to the log, never to the client.
+    #[serde(skip)]
+    cause: Option<String>,
 }
 
 impl Problem {
@@ -69,6 +72,7 @@ impl Problem {
             correlation_id: None,
             retry_after_s: None,
             allow: None,
+            cause: None,
         }))
     }
 
@@ -111,9 +115,28 @@ impl Problem {
 
     /// A failure of the program. What happened goes to the log, not to the client.
     pub fn internal(cause: &dyn fmt::Display) -> Self {
-        tracing::error!(%cause, "a request failed");
         let detail = "Something went wrong on our side. The correlation id helps to find out what.";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).because(cause)
+    }
+
+    /// The problem behind an error, whoever found it.
+    pub(crate) fn of(error: &actix_web::Error) -> Self {
+        let status = error.as_response_error().status_code();
+        match error.as_error::<Self>() {
+            Some(problem) => problem.clone(),
+            None if status.is_client_error() => Self::new(status, "invalid_request", error.to_string()),
+            None => Self::internal(error),
+        }
+    }
+
+    /// Remembers what happened inside, for the log.
+    fn because(self, cause: impl fmt::Display) -> Self {
+        self.with(|document| document.cause = Some(cause.to_string()))
+    }
+
+    /// What happened inside.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
     }
 
     /// Names the offending field.
@@ -244,8 +267,8 @@ impl From<LogError> for Problem {
         match error {
             LogError::Busy => Self::unavailable("busy", "Too much is being written just now. Try again."),
             LogError::Unavailable(cause) => {
-                tracing::warn!(cause, "the log is not available");
                 Self::unavailable("unavailable", "The log is not available. Nothing was written. Try again.")
+                    .because(cause)
             }
             LogError::Closed => Self::unavailable("unavailable", "This server is shutting down."),
             LogError::Unknown => Self::unavailable(
@@ -267,8 +290,7 @@ impl From<ViewError> for Problem {
                     .with(|document| document.position = Some(reached.get()))
             }
             ViewError::Unavailable(cause) => {
-                tracing::warn!(cause, "the views are not available");
-                Self::unavailable("unavailable", "The views are not available. Try again.")
+                Self::unavailable("unavailable", "The views are not available. Try again.").because(cause)
             }
             ViewError::Log(error) => error.into(),
             error => Self::internal(&error),
@@ -290,8 +312,7 @@ impl From<IdentityError> for Problem {
             }
             IdentityError::Busy => Self::unavailable("busy", "Too many are signing in just now. Try again."),
             IdentityError::Unavailable(cause) => {
-                tracing::warn!(cause, "identity is not available");
-                Self::unavailable("unavailable", "Signing in is not possible just now. Try again.")
+                Self::unavailable("unavailable", "Signing in is not possible just now. Try again.").because(cause)
             }
             IdentityError::Dispatch(error) => error.into(),
             IdentityError::Internal(cause) => Self::internal(&cause),

@@ -1,5 +1,7 @@
 //! What handlers take out of a request: its body, its actor, its headers, its query.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, IF_MATCH, USER_AGENT};
 use actix_web::{HttpRequest, web};
@@ -7,9 +9,13 @@ use daybook_core::{Actor, Revision};
 use daybook_dispatch::Request;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::observe::RequestInfo;
 use crate::{Backend, Problem};
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads a JSON body: of the right content type, and within the limit.
 pub(crate) async fn body(
@@ -32,6 +38,17 @@ pub(crate) async fn body(
     if announced.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large());
     }
+    timeout(BODY_TIMEOUT, whole(payload, bytes_max, too_large)).await.unwrap_or_else(|_| {
+        let detail = format!("The body did not arrive within {} seconds.", BODY_TIMEOUT.as_secs());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail))
+    })
+}
+
+async fn whole(
+    payload: &mut web::Payload,
+    bytes_max: usize,
+    too_large: impl Fn() -> Problem,
+) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
@@ -115,8 +132,11 @@ pub(crate) fn header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<
     value.to_str().map(Some).map_err(|_| Problem::parameter(name.as_str(), "This header is not plain ASCII."))
 }
 
-/// Reads the query string into a struct that says which parameters there are.
+/// Reads the query string into a struct that says which parameters there are. U+0000, which no store holds, is refused.
 pub(crate) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    if request.query_string().contains("%00") {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter holds U+0000."));
+    }
     web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|error| {
         let detail = match error {
             actix_web::error::QueryPayloadError::Deserialize(error) => error.to_string(),

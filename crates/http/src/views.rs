@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, web};
 use daybook_core::{Actor, Position, ProjectionSpec, Revision, Ruling, reveal};
 use daybook_views::{AtLeast, Document, PageQuery};
@@ -60,7 +59,7 @@ pub(crate) async fn page(
         }
     };
     let wanted = PageQuery { owner, after, limit };
-    let answer = backend.views.page(spec.name, &wanted, at_least(&http, &backend, query.min_position)?).await?;
+    let answer = backend.views.page(spec.name, &wanted, at_least(&http, &backend, query.min_position)).await?;
     let next = match &answer.data.next {
         None => None,
         Some(place) => {
@@ -99,17 +98,19 @@ pub(crate) async fn document(
     let (view, key) = path.into_inner();
     let actor = request::actor(&http, &backend)?;
     let spec = spec(&backend, &view)?;
+    let missing = || Problem::not_found(format!("There is no `{key}` in `{view}`, or it is not yours."));
     match spec.access.rule(&actor) {
         Ruling::Allowed | Ruling::IfOwner => {}
         Ruling::SignIn => return Err(Problem::sign_in()),
         Ruling::Denied => return Err(Problem::forbidden()),
     }
     let query: DocumentQuery = request::query(&http)?;
-    let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, query.min_position)?).await?;
-    let document = answer
-        .data
-        .filter(|document| spec.access.allows(&actor, owner(document, spec)))
-        .ok_or_else(|| Problem::not_found(format!("There is no `{key}` in `{view}`, or it is not yours.")))?;
+    if key.contains('\0') {
+        return Err(missing());
+    }
+    let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, query.min_position)).await?;
+    let document =
+        answer.data.filter(|document| spec.access.allows(&actor, owner(document, spec))).ok_or_else(missing)?;
     let revision = document.revision;
     let data = opened(document, spec, &actor)?;
     Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
@@ -145,32 +146,27 @@ fn owner(document: &Document, spec: &ProjectionSpec) -> Option<uuid::Uuid> {
     value.as_str()?.parse().ok()
 }
 
-/// A document with its personal fields open: whoever may read a view that is not for everybody may open them.
+/// A document with its personal fields open for whoever reads it as its owner or by a role, and otherwise one's own.
 fn opened(document: Document, spec: &ProjectionSpec, actor: &Actor) -> Result<Box<RawValue>, Problem> {
     if !document.body.get().contains("\"personal\"") {
         return Ok(document.body);
     }
     let own = actor.account().map(|account| format!("account-{account}"));
-    let opens_all = !spec.access.is_public();
+    let opens_all = spec.access.is_restricted();
     let mut value: Value = serde_json::from_str(document.body.get()).map_err(|error| Problem::internal(&error))?;
     reveal(&mut value, &|subject| opens_all || own.as_deref() == Some(subject));
     serde_json::value::to_raw_value(&value).map_err(|error| Problem::internal(&error))
 }
 
 /// The position that the view has to have reached, and until when.
-fn at_least(
-    http: &HttpRequest,
-    backend: &Backend,
-    position: Option<Position>,
-) -> Result<Option<AtLeast>, Problem> {
-    let Some(position) = position else { return Ok(None) };
-    let prefer = request::header(http, &HeaderName::from_static("prefer"))?.unwrap_or_default();
-    let wait_s = prefer
-        .split([',', ';'])
-        .find_map(|preference| preference.trim().strip_prefix("wait="))
-        .map(|seconds| seconds.parse().map_err(|_| Problem::parameter("Prefer", "`wait` is a number of seconds.")))
-        .transpose()?
-        .unwrap_or(0);
+fn at_least(http: &HttpRequest, backend: &Backend, position: Option<Position>) -> Option<AtLeast> {
+    let position = position?;
+    // What cannot be understood is as if it were not there (RFC 7240).
+    let preferences = http.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let wait_s = preferences
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.parse().ok())
+        .unwrap_or(0_u64);
     let wait = Duration::from_secs(wait_s.min(backend.settings.wait_s_max));
-    Ok(Some(AtLeast { position, deadline: Instant::now() + wait }))
+    Some(AtLeast { position, deadline: Instant::now() + wait })
 }
