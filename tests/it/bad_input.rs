@@ -32,7 +32,14 @@ async fn a_body_of_the_wrong_shape_is_400(shop: &Shop) {
         ("a missing field", "{}".into(), ""),
         ("an unknown field", r#"{"lines": [], "total": {"amount": 1}}"#.into(), "total"),
         ("an unknown field in a line", line(r#""quantity": 1, "price": 1"#), "lines[0].price"),
-        ("a field twice", line(r#""quantity": 1, "quantity": 2"#), "lines[0]"),
+        ("a field twice", line(r#""quantity": 1, "quantity": 2"#), "lines[0].quantity"),
+        ("a field missing", "{}".into(), "lines"),
+        ("a field missing in a line", r#"{"lines": [{"quantity": 1}]}"#.into(), "lines[0].product_id"),
+        (
+            "an array for an object",
+            r#"{"lines": [["00000000-0000-0000-0000-000000000001", 1]]}"#.into(),
+            "lines[0]",
+        ),
         ("a text for a number", line(r#""quantity": "1""#), "lines[0].quantity"),
         ("null for a number", line(r#""quantity": null"#), "lines[0].quantity"),
         ("a fraction", line(r#""quantity": 1.5"#), "lines[0].quantity"),
@@ -53,6 +60,9 @@ async fn a_body_of_the_wrong_shape_is_400(shop: &Shop) {
     assert_refused(&shop.anyone.post("/v1/auth/login", &login).await, 400, "", "no password");
     for query in ["limit=many", "limit=0", "limit=101", "cursor=made-up", "colour=red"] {
         assert_refused(&shop.anyone.get(&format!("/v1/views/products?{query}")).await, 400, "", query);
+    }
+    for query in ["type=%00", "actor=a%00", "since=-5000-01-01T00:00:00Z", "until=%2B10000-01-01T00:00:00Z"] {
+        assert_refused(&shop.analyst.get(&format!("/v1/events?{query}")).await, 400, "", query);
     }
 }
 
@@ -111,6 +121,7 @@ async fn who_may_not_is_told_so(shop: &Shop) {
     refused.problem(401);
     assert!(refused.header("www-authenticate").starts_with("Bearer"), "{:?}", refused.headers);
     shop.post_raw(&shop.anyone, "/v1/commands/order.place", "{").await.problem(401);
+    shop.anyone.command("order.place", &order).idempotency_key("").send().await.problem(401);
     shop.anyone.get("/v1/events").await.problem(401);
     shop.anyone.get("/v1/views/orders").await.problem(401);
     let basic = shop.anyone.request(Method::GET, "/v1/views/orders").header("authorization", "Basic eDp4");
@@ -145,6 +156,7 @@ async fn what_does_not_exist_is_404(shop: &Shop) {
     customer.get("/v1/nothing").await.problem(404);
     customer.get("/").await.problem(404);
     shop.anyone.get(&format!("/v1/views/products/{nobodys}")).await.problem(404);
+    shop.anyone.get("/v1/views/products/%00").await.problem(404);
     shop.analyst.get("/v1/events/999999999").await.problem(404);
     shop.analyst.get(&format!("/v1/streams/order-{nobodys}")).await.problem(404);
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod idempotency;
 mod operations;
+mod outage;
 mod roles;
 mod scarcity;
 mod sessions;

@@ -4,14 +4,20 @@ use daybook_tests::{Answer, Backend, Client, Customer, Daybook, on_both};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-on_both!(a_refresh_token_is_good_for_one_use, logout_ends_the_session, an_address_has_one_account);
+on_both!(accounts_and_sessions_keep_their_rules);
 
 const OWN_AGENT: &str = "a browser";
 
-async fn a_refresh_token_is_good_for_one_use(backend: Backend) {
+async fn accounts_and_sessions_keep_their_rules(backend: Backend) {
     let daybook = Daybook::demo(backend).await;
+    a_refresh_token_is_good_for_one_use(&daybook).await;
+    logout_ends_the_session(&daybook).await;
+    an_address_has_one_account(&daybook).await;
+}
+
+async fn a_refresh_token_is_good_for_one_use(daybook: &Daybook) {
     let client = daybook.client();
-    let first = login(&daybook).await;
+    let first = login(daybook).await;
     assert_eq!(first["token_type"], "Bearer");
     assert!(first["expires_in"].as_u64().is_some_and(|seconds| (60..=3_600).contains(&seconds)), "{first}");
 
@@ -29,17 +35,15 @@ async fn a_refresh_token_is_good_for_one_use(backend: Backend) {
     customer.get("/v1/views/orders").await.problem(401);
 }
 
-async fn logout_ends_the_session(backend: Backend) {
-    let daybook = Daybook::demo(backend).await;
+async fn logout_ends_the_session(daybook: &Daybook) {
     let client = daybook.client();
-    let session = login(&daybook).await;
+    let session = login(daybook).await;
     let token = json!({"refresh_token": session["refresh_token"]});
     client.post("/v1/auth/logout", &token).await.expect(204);
     refresh(&client, &session, OWN_AGENT).await.problem(401);
 }
 
-async fn an_address_has_one_account(backend: Backend) {
-    let daybook = Daybook::demo(backend).await;
+async fn an_address_has_one_account(daybook: &Daybook) {
     let customer = Customer::register(&daybook.client()).await;
     for email in [customer.email.clone(), customer.email.to_uppercase()] {
         let account = json!({"email": email, "password": "three-lions-on-a-hill", "name": "Another"});

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::Answer;
+use crate::{Answer, Begun};
 
 /// What the tests call themselves.
 const USER_AGENT: &str = "daybook-tests";
@@ -74,6 +74,15 @@ impl Client {
     /// A command that is still to be sent.
     pub fn command(&self, name: &str, body: &Value) -> Request {
         self.request(Method::POST, &format!("/v1/commands/{name}")).json(body)
+    }
+
+    /// Sends a command but for its body, and waits until the server asks for that.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn begin(&self, name: &str, body: &Value) -> Begun {
+        Begun::new(&self.base_url, self.token.as_deref(), &format!("/v1/commands/{name}"), body).await
     }
 
     /// Sends a command and answers its receipt.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::process::Process;
 use crate::{Backend, Client, Output, Store, wait_for};
@@ -53,6 +54,7 @@ pub struct Daybook {
     args: Vec<String>,
     base_url: String,
     metrics_url: String,
+    first_ready: Value,
 }
 
 impl Daybook {
@@ -75,19 +77,24 @@ impl Daybook {
         let base_url = process.printed("listening on ").await;
         let metrics_url = process.printed("metrics on ").await;
         let args = args.iter().map(ToString::to_string).collect();
-        let mut daybook = Self { process, store, args, base_url, metrics_url };
-        daybook.wait_until_ready().await;
-        daybook
+        let first_ready = ready(&mut process, &base_url).await;
+        Self { process, store, args, base_url, metrics_url, first_ready }
     }
 
-    async fn wait_until_ready(&mut self) {
-        let client = self.client();
-        wait_for("the server to be ready", READY_LIMIT, async || {
-            self.process.assert_running();
-            let answer = client.request(reqwest::Method::GET, "/health/ready").try_send().await;
-            answer.is_ok_and(|answer| answer.status == 200).then_some(())
-        })
-        .await;
+    /// Starts a server that has to refuse to, and answers how it ended.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn refused(store: &Store, args: &[&str]) -> Output {
+        let mut process = launch(store, args);
+        let status = process.ended().await;
+        Output { status, stdout: process.stdout(), stderr: process.stderr() }
+    }
+
+    /// What `/health/ready` said when it first said yes.
+    pub fn first_ready(&self) -> &Value {
+        &self.first_ready
     }
 
     /// Starts a process beside it that serves no HTTP (`["serve", "--roles", "projector"]`), on the same store.
@@ -115,6 +122,24 @@ impl Daybook {
         self.process.terminate().await
     }
 
+    /// Asks it to end with SIGTERM. See [`ended`](Self::ended).
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already.
+    pub fn ask_to_end(&self) {
+        self.process.ask_to_end();
+    }
+
+    /// Waits until it has ended. All that it has written is known then.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.process.ended().await
+    }
+
     /// Starts it again on the same store, after [`kill`](Self::kill) or [`terminate`](Self::terminate). It has new
     /// addresses then.
     ///
@@ -127,7 +152,7 @@ impl Daybook {
         self.process = launch(&self.store, &args);
         self.base_url = self.process.printed("listening on ").await;
         self.metrics_url = self.process.printed("metrics on ").await;
-        self.wait_until_ready().await;
+        self.first_ready = ready(&mut self.process, &self.base_url).await;
     }
 
     /// Runs a verb of the command line beside it, on the same store.
@@ -145,18 +170,24 @@ impl Daybook {
         &self.store
     }
 
-    /// All that it has written to its standard output and error.
-    pub fn output(&self) -> String {
-        self.process.output()
-    }
-
-    /// All that it has written once it has written `text`.
+    /// All that it has printed, once it has printed `text`.
     ///
     /// # Panics
     ///
     /// When it does not.
     pub async fn printed(&self, text: &str) -> String {
-        wait_for(text, READY_LIMIT, async || Some(self.output()).filter(|output| output.contains(text))).await
+        let printed = async || Some(self.process.stdout()).filter(|output| output.contains(text));
+        wait_for(text, READY_LIMIT, printed).await
+    }
+
+    /// All that it has logged, once it has logged `text`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn logged(&self, text: &str) -> String {
+        let logged = async || Some(self.process.stderr()).filter(|log| log.contains(text));
+        wait_for(text, READY_LIMIT, logged).await
     }
 
     /// `client` with where it listens now.
@@ -216,4 +247,15 @@ impl Worker {
 fn launch(store: &Store, args: &[&str]) -> Process {
     let addresses = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
     Process::start(store, &[args, &addresses].concat())
+}
+
+/// What `/health/ready` says when it first says yes.
+async fn ready(process: &mut Process, base_url: &str) -> Value {
+    let client = Client::new(base_url);
+    wait_for("the server to be ready", READY_LIMIT, async || {
+        process.assert_running();
+        let answer = client.request(reqwest::Method::GET, "/health/ready").try_send().await;
+        answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json())
+    })
+    .await
 }

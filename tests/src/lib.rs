@@ -5,6 +5,7 @@
 //! the binary knows: its command line, its HTTP interface, its files.
 
 mod answer;
+mod begun;
 mod client;
 mod daybook;
 mod process;
@@ -13,10 +14,11 @@ mod store;
 mod wait;
 
 pub use answer::Answer;
+pub use begun::Begun;
 pub use client::{Client, Request};
 pub use daybook::{Daybook, DemoUser, Role, Worker};
 pub use process::Output;
-pub use shop::{Customer, Product};
+pub use shop::{Customer, Product, assert_counted_once};
 pub use store::{Backend, Store};
 pub use wait::wait_for;
 

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::{Store, wait_for};
@@ -27,7 +28,15 @@ pub struct Output {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    output: Arc<Mutex<String>>,
+    stdout: Kept,
+    stderr: Kept,
+}
+
+/// What came out of a pipe so far, and who reads on.
+#[derive(Debug)]
+struct Kept {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -39,10 +48,8 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", binary().display()));
-        let output = Arc::default();
-        keep(child.stdout.take(), &output);
-        keep(child.stderr.take(), &output);
-        Self { child, output }
+        let (stdout, stderr) = (Kept::new(child.stdout.take()), Kept::new(child.stderr.take()));
+        Self { child, stdout, stderr }
     }
 
     /// Runs a verb to its end, with `input` on its standard input.
@@ -69,7 +76,7 @@ impl Process {
     pub(crate) async fn printed(&mut self, before: &str) -> String {
         wait_for(&format!("`{before}…`"), LIMIT, async || {
             self.assert_running();
-            let output = self.output();
+            let output = self.stdout();
             let complete = &output[..=output.rfind('\n')?];
             complete.lines().find_map(|line| line.strip_prefix(before)).map(str::to_owned)
         })
@@ -83,9 +90,14 @@ impl Process {
         }
     }
 
-    /// All that it has written so far.
-    pub(crate) fn output(&self) -> String {
-        self.output.lock().expect("no reader panics").clone()
+    /// All that it has written to its standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// All that it has written to its standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -94,13 +106,28 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, and waits until it has.
-    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to end.
+    pub(crate) fn ask_to_end(&self) {
         // The shell's own `kill`: there is no other in a slim container.
         let id = self.child.id().to_string();
         let asked = Command::new("sh").args(["-c", "kill -s TERM \"$1\"", "sh", &id]).status();
         assert!(asked.is_ok_and(|status| status.success()), "the binary ended before it was asked to");
-        wait_for("the binary's end", LIMIT, async || self.child.try_wait().expect("it is our child")).await
+    }
+
+    /// Waits until it has ended, and all that it has written is kept.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status =
+            wait_for("the binary's end", LIMIT, async || child.try_wait().expect("it is our child")).await;
+        self.stdout.finish();
+        self.stderr.finish();
+        status
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
+        self.ended().await
     }
 }
 
@@ -109,7 +136,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("---- what the binary wrote ----\n{}", self.output());
+            eprintln!("---- what the binary wrote ----\n{}{}", self.stdout(), self.stderr());
         }
     }
 }
@@ -146,15 +173,30 @@ fn binary() -> PathBuf {
     path
 }
 
-/// Keeps the lines of a pipe until it closes.
-fn keep(pipe: Option<impl Read + Send + 'static>, output: &Arc<Mutex<String>>) {
-    let output = Arc::clone(output);
-    let mut lines = BufReader::new(pipe.expect("the pipe was asked for"));
-    std::thread::spawn(move || {
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-            output.lock().expect("no reader panics").push_str(&String::from_utf8_lossy(&line));
-            line.clear();
+impl Kept {
+    /// Keeps the lines of a pipe until it closes.
+    fn new(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let text = Arc::<Mutex<String>>::default();
+        let kept = Arc::clone(&text);
+        let mut lines = BufReader::new(pipe.expect("the pipe was asked for"));
+        let reader = std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+                kept.lock().expect("nobody panics").push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().expect("nobody panics").clone()
+    }
+
+    /// Waits for the end of the pipe.
+    fn finish(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("nobody panics");
         }
-    });
+    }
 }

@@ -82,9 +82,40 @@ impl Customer {
 
 impl Client {
     /// The order of a receipt as the view has it, not older than the receipt.
+    ///
+    /// # Panics
+    ///
+    /// When the receipt is none.
     pub async fn order(&self, receipt: &Value) -> Answer {
-        let id = receipt["id"].as_str().expect("a receipt has an id");
-        let path = format!("/v1/views/orders/{id}?min_position={}", receipt["position"]);
+        self.fresh("orders", receipt["id"].as_str().expect("a receipt has an id"), receipt).await
+    }
+
+    /// A document of a view, not older than a receipt.
+    ///
+    /// # Panics
+    ///
+    /// When no answer comes.
+    pub async fn fresh(&self, view: &str, key: &str, receipt: &Value) -> Answer {
+        let path = format!("/v1/views/{view}/{key}?min_position={}", receipt["position"]);
         self.request(reqwest::Method::GET, &path).header("prefer", "wait=10").send().await
     }
+}
+
+/// Checks that each of a customer's orders is counted once in the views that a second fold would change.
+///
+/// # Panics
+///
+/// When `orders` and the `pieces` of `product` that are in them are not what the views say at the position of `last`,
+/// the receipt of the last order.
+pub async fn assert_counted_once(
+    customer: &Customer,
+    product: &Product,
+    orders: usize,
+    pieces: usize,
+    last: &Value,
+) {
+    let account = customer.client.fresh("customers", &customer.account_id, last).await.expect(200);
+    assert_eq!(account["data"]["orders_placed"], orders, "orders of the customer: {account}");
+    let stock = customer.client.fresh("stock", &product.id, last).await.expect(200);
+    assert_eq!(stock["data"]["allocated"], pieces, "pieces set aside: {stock}");
 }

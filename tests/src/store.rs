@@ -2,11 +2,17 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use crate::wait_for;
+
+/// How long connections may take to end.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The backends that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,49 @@ impl Store {
     pub fn database_url(&self) -> Option<String> {
         let Database { server, name } = self.database.as_ref()?;
         Some(server.clone().database(name).to_url_lossy().to_string())
+    }
+
+    /// Lets nobody into the database and ends every connection to it, as if its server were down.
+    ///
+    /// # Panics
+    ///
+    /// When it is not on PostgreSQL, or that does not succeed.
+    pub async fn shut(&self) {
+        let Database { server, name } = self.database();
+        execute(server, format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await.expect("it can be shut");
+        let mut connection = PgConnection::connect_with(server).await.expect("the server itself still runs");
+        wait_for("the connections to end", LIMIT, async || {
+            let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+            let left: i64 =
+                sqlx::query_scalar(ended).bind(name).fetch_one(&mut connection).await.expect("we may end them");
+            (left == 0).then_some(())
+        })
+        .await;
+        connection.close().await.expect("nobody has ended this one");
+    }
+
+    /// Ends what [`shut`](Self::shut) began.
+    ///
+    /// # Panics
+    ///
+    /// When it is not on PostgreSQL, or that does not succeed.
+    pub async fn open(&self) {
+        let Database { server, name } = self.database();
+        execute(server, format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.expect("it can be opened");
+    }
+
+    /// Gives a setting another value for all connections to come.
+    ///
+    /// # Panics
+    ///
+    /// When it is not on PostgreSQL, or that does not succeed.
+    pub async fn set(&self, setting: &str, value: &str) {
+        let Database { server, name } = self.database();
+        execute(server, format!("ALTER DATABASE {name} SET {setting} = {value}")).await.expect("it can be set");
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("the test runs on PostgreSQL only")
     }
 }
 

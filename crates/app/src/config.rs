@@ -1,5 +1,6 @@
 //! The settings, parsed into what the parts of Daybook take.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use daybook_database::{Location, Options};
 use crate::settings::Resolved;
 
 /// What a process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     /// Answers requests.
     Api,
@@ -27,7 +28,7 @@ pub(crate) struct Config {
     pub(crate) keys: Location,
     pub(crate) listen: String,
     pub(crate) metrics_listen: Option<String>,
-    pub(crate) roles: Vec<Role>,
+    pub(crate) roles: BTreeSet<Role>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) migrate_on_start: bool,
@@ -109,7 +110,7 @@ impl Config {
     }
 }
 
-fn roles(text: &str) -> anyhow::Result<Vec<Role>> {
+fn roles(text: &str) -> anyhow::Result<BTreeSet<Role>> {
     let role = |name: &str| match name.trim() {
         "api" => Ok(Role::Api),
         "projector" => Ok(Role::Projector),

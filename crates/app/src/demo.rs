@@ -107,7 +107,7 @@ async fn seed(engine: &Engine, file: &DemoFile, mut accounts: HashMap<String, Ac
         return Ok(());
     }
     let seed = (engine.domain.seed)();
-    terminal::line(format_args!("seeding the demo: {} commands", seed.steps.len()))?;
+    terminal::notice(format_args!("seeding the demo: {} commands", seed.steps.len()))?;
     for account in &seed.accounts {
         let roles = vec![Role::Customer];
         let opened = open_account(engine, &account.email, &account.name, &password(), roles.clone()).await?;
@@ -168,7 +168,7 @@ async fn finish(engine: &Engine, marker: StreamId, commands: u64) -> anyhow::Res
     }
 }
 
-/// A password that nobody guesses: 80 random bits.
+/// A password that nobody guesses: 96 random bits.
 fn password() -> String {
     let text = Uuid::new_v4().simple().to_string();
     [&text[..12], &text[20..]].concat()
@@ -209,20 +209,20 @@ pub(crate) fn welcome(engine: &Engine, config: &Config, base_url: &str) -> anyho
     let path = path(config);
     let file = read(&path)?.context("the demo's users are not written down")?;
     let width = file.users.iter().map(|user| user.email.len()).max().unwrap_or(0);
-    terminal::line(format_args!("\nDaybook is ready: {base_url}\n"))?;
-    terminal::line(format_args!("  API description   {base_url}/openapi.json"))?;
-    terminal::line(format_args!("  Health            {base_url}/health/ready"))?;
-    terminal::line(format_args!("  Users             also in {}\n", path.display()))?;
+    terminal::notice(format_args!("\nDaybook is ready: {base_url}\n"))?;
+    terminal::notice(format_args!("  API description   {base_url}/openapi.json"))?;
+    terminal::notice(format_args!("  Health            {base_url}/health/ready"))?;
+    terminal::notice(format_args!("  Users             also in {}\n", path.display()))?;
     for user in &file.users {
-        terminal::line(format_args!("    {:width$}  {}", user.email, user.password))?;
+        terminal::notice(format_args!("    {:width$}  {}", user.email, user.password))?;
     }
     if let Some(lines) = example(engine, &file, base_url)? {
-        terminal::line(
+        terminal::notice(
             "\nTry, in another terminal: log in, send a command, read what came of it, see its history.\n",
         )?;
-        lines.iter().try_for_each(terminal::line)?;
+        lines.iter().try_for_each(terminal::notice)?;
     }
-    terminal::line("\nCtrl-C ends it; started again, it goes on where it was.")
+    terminal::notice("\nCtrl-C ends it; started again, it goes on where it was.")
 }
 
 /// Four lines for a shell, of which each uses what the one before found out.

@@ -34,6 +34,7 @@ pub fn main(domain: Domain) -> ExitCode {
     let matches = cli::command().get_matches();
     match run(domain, &matches) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if terminal::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             terminal::error(&error);
             ExitCode::FAILURE

@@ -1,16 +1,23 @@
 //! `serve` and `demo`: start, serve, drain, end.
 
+use std::collections::BTreeSet;
+use std::future::pending;
 use std::net::TcpListener;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use daybook_core::Domain;
-use daybook_http::{Backend, Readiness};
+use daybook_http::{Backend, Readiness, Running};
+use daybook_log::Log;
 use daybook_views::Projectors;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Role};
 use crate::engine::{Databases, Engine};
 use crate::{demo, telemetry, terminal};
+
+/// How long everything else may take to end once the requests under way have ended.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +28,21 @@ pub(crate) enum Kind {
     Demo,
 }
 
-/// Serves until the process is asked to end.
+/// Serves until the process is asked to end, or a part of it ends by itself.
 pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow::Result<()> {
     let mut end = EndSignals::listen()?;
-    if kind == Kind::Demo && config.roles != [Role::Api, Role::Projector] {
+    if kind == Kind::Demo && config.roles != BTreeSet::from([Role::Api, Role::Projector]) {
         bail!("`demo` does everything in one process; `serve --roles …` splits it");
     }
     let listener = match config.roles.contains(&Role::Api) {
         true => Some(bind(&config.listen, "listen")?),
         false => None,
     };
-    let render = telemetry::start_metrics()?;
-    let metrics = match &config.metrics_listen {
-        Some(address) => Some(daybook_http::metrics::serve(bind(address, "metrics_listen")?, render)?),
+    let metrics_listener = match &config.metrics_listen {
+        Some(address) => Some(bind(address, "metrics_listen")?),
         None => None,
     };
+    let render = telemetry::start_metrics()?;
 
     let databases = Databases::create(&config).await?;
     if config.migrate_on_start {
@@ -45,75 +52,73 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     }
     let engine = Engine::start(domain, &config, databases).await?;
     let projectors = match config.roles.contains(&Role::Projector) {
-        true => Some(Projectors::start(&engine.views, daybook_views::Settings::default())),
+        true => Some(Projectors::start(&engine.views, projectors_settings())),
         false => None,
     };
 
-    let metrics = match metrics {
-        Some((server, handle, address)) => {
-            terminal::line(format_args!("metrics on http://{address}/metrics"))?;
-            tokio::spawn(server);
-            Some(handle)
-        }
-        None => None,
-    };
     let readiness = Readiness::default();
-    let api = match listener {
-        Some(listener) => Some(start_api(&engine, &config, readiness.clone(), listener)?),
+    let backend = backend(&engine, &config, readiness.clone());
+    let mut metrics = match metrics_listener {
+        Some(listener) => Some(daybook_http::metrics::start(backend.clone(), listener, render)?),
         None => None,
     };
+    if let Some(running) = &metrics {
+        terminal::notice(format_args!("metrics on http://{}/metrics", running.address()))?;
+    }
+    let mut api = match listener {
+        Some(listener) => Some(daybook_http::start(backend, listener)?),
+        None => None,
+    };
+    let base_url = api.as_ref().map(|running| format!("http://{}", running.address()));
+    if let Some(base_url) = &base_url {
+        terminal::notice(format_args!("listening on {base_url}"))?;
+    }
 
     let started = async {
-        if let (Kind::Demo, Some((_, base_url))) = (kind, &api) {
+        if let (Kind::Demo, Some(base_url)) = (kind, &base_url) {
             demo::prepare(&engine, &config, base_url).await?;
         }
         readiness.set(true);
         tracing::info!("ready");
-        if let (Kind::Demo, Some((_, base_url))) = (kind, &api) {
+        if let (Kind::Demo, Some(base_url)) = (kind, &base_url) {
             demo::welcome(&engine, &config, base_url)?;
         }
-        anyhow::Ok(())
+        pending().await
     };
-    let outcome = tokio::select! {
-        outcome = started => match outcome {
-            Ok(()) => {
-                end.wait().await;
-                Ok(())
-            }
-            failed => failed,
-        },
+    let outcome: anyhow::Result<()> = tokio::select! {
+        failed = started => failed,
+        lost = part_lost(&engine.log, &mut api, &mut metrics) => Err(lost),
         () = end.wait() => Ok(()),
     };
 
     readiness.set(false);
     tracing::info!("draining");
     let drained = async {
-        if let Some((handle, _)) = api {
-            handle.stop(true).await;
+        engine.views.close();
+        if let Some(api) = api {
+            api.stop().await;
         }
         if let Some(projectors) = projectors {
             projectors.stop().await;
         }
         engine.stop().await;
         if let Some(metrics) = metrics {
-            metrics.stop(false).await;
+            metrics.stop().await;
         }
     };
-    tokio::select! {
-        () = drained => {}
-        () = end.wait() => bail!("asked to end a second time: ended without draining"),
-    }
+    let limit = Duration::from_secs(config.http.drain_s).saturating_add(END_TIMEOUT);
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(limit, drained) => {
+            drained.map_err(|_| anyhow!("not everything ended within {} s", limit.as_secs()))
+        }
+        () = end.wait() => Err(anyhow!("asked to end a second time: ended without draining")),
+    };
     tracing::info!("ended");
-    outcome
+    outcome.and(drained)
 }
 
-fn start_api(
-    engine: &Engine,
-    config: &Config,
-    readiness: Readiness,
-    listener: TcpListener,
-) -> anyhow::Result<(actix_web::dev::ServerHandle, String)> {
-    let backend = Backend {
+fn backend(engine: &Engine, config: &Config, readiness: Readiness) -> Backend {
+    Backend {
         domain: engine.domain.clone(),
         dispatcher: engine.dispatcher.clone(),
         log: engine.log.clone(),
@@ -122,12 +127,36 @@ fn start_api(
         digests: engine.digests.clone(),
         readiness,
         settings: config.http.clone(),
+    }
+}
+
+/// With a name of this process that tells it from those on other hosts.
+fn projectors_settings() -> daybook_views::Settings {
+    let mut settings = daybook_views::Settings::default();
+    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        settings.process = format!("{} {}", host.trim(), settings.process);
+    }
+    settings
+}
+
+/// Waits until a part ends without having been asked to; says which.
+async fn part_lost(log: &Log, api: &mut Option<Running>, metrics: &mut Option<Running>) -> anyhow::Error {
+    let (part, outcome) = tokio::select! {
+        () = log.ended() => ("the appender", Ok(())),
+        outcome = ended(api) => ("the server of the API", outcome),
+        outcome = ended(metrics) => ("the server of the metrics", outcome),
     };
-    let running = daybook_http::start(backend, listener)?;
-    let base_url = format!("http://{}", running.address);
-    terminal::line(format_args!("listening on {base_url}"))?;
-    tokio::spawn(running.server);
-    Ok((running.handle, base_url))
+    match outcome {
+        Ok(()) => anyhow!("{part} ended by itself"),
+        Err(error) => anyhow::Error::new(error).context(format!("{part} ended by itself")),
+    }
+}
+
+async fn ended(server: &mut Option<Running>) -> std::io::Result<()> {
+    match server {
+        Some(running) => running.ended().await,
+        None => pending().await,
+    }
 }
 
 fn bind(address: &str, setting: &str) -> anyhow::Result<TcpListener> {

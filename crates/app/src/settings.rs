@@ -29,6 +29,11 @@ const fn setting(
     Setting { key, env, default, help }
 }
 
+/// Whether a setting's value may hold a password. Then it is shown to nobody as it is.
+pub(crate) fn holds_password(key: &str) -> bool {
+    key.ends_with("database_url")
+}
+
 /// All settings, in the order in which `daybook config` prints them.
 pub(crate) const SETTINGS: &[Setting] = &[
     setting(
@@ -65,7 +70,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "metrics_listen",
         "DAYBOOK_METRICS_LISTEN",
         Some("127.0.0.1:9464"),
-        "Address and port of /metrics, or `off`",
+        "Address and port of /metrics, with /health beside it, or `off`",
     ),
     setting("roles", "DAYBOOK_ROLES", Some("api,projector"), "What this process does: api, projector"),
     setting(
@@ -200,9 +205,10 @@ impl Resolved {
         let (value, source) = self.get(key);
         value
             .map(|value| {
-                value
-                    .parse()
-                    .map_err(|error| anyhow::anyhow!("`{key}` (from {source}) cannot be `{value}`: {error}"))
+                value.parse().map_err(|error| match holds_password(key) {
+                    true => anyhow::anyhow!("`{key}` (from {source}) cannot be used: {error}"),
+                    false => anyhow::anyhow!("`{key}` (from {source}) cannot be `{value}`: {error}"),
+                })
             })
             .transpose()
     }
@@ -217,7 +223,7 @@ impl Resolved {
 }
 
 fn parse_file(text: &str) -> anyhow::Result<BTreeMap<&'static str, String>> {
-    let table: toml::Table = text.parse()?;
+    let table: toml::Table = text.parse().map_err(|error| syntax_error(text, &error))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
@@ -226,6 +232,12 @@ fn parse_file(text: &str) -> anyhow::Result<BTreeMap<&'static str, String>> {
         values.insert(setting.key, plain(&value).with_context(|| format!("`{key}` is of the wrong type"))?);
     }
     Ok(values)
+}
+
+/// What is wrong and in which line, without the line: there may be a password in it.
+fn syntax_error(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    anyhow::anyhow!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 /// A TOML value as the flag would say it.
@@ -272,6 +284,18 @@ mod tests {
         let error = resolve(&[], &[("DAYBOOK_DRAIN_S", "soon")], "").expect("a text").required::<u64>("drain_s");
         let message = error.expect_err("no number").to_string();
         assert!(message.contains("drain_s") && message.contains("environment"), "{message}");
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let wrong = "postgres://u:s3cret@host:notaport/db";
+        for (env, file) in [(wrong, String::new()), ("", format!("data = 'd'\ndatabase_url = '{wrong}"))] {
+            let config = resolve(&[], &[("DATABASE_URL", env)], &file)
+                .and_then(|all| crate::config::Config::from(&all).map(|_| ()));
+            let message = format!("{:#}", config.expect_err("no URL"));
+            assert!(message.contains("database_url") || message.contains("line 2"), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -11,7 +12,7 @@ use crate::config::LogFormat;
 
 /// Starts to log to standard error.
 pub(crate) fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(format!("{level},actix_server=warn"))
+    let filter = EnvFilter::try_new(format!("{level},actix_server=warn,sqlx=warn"))
         .with_context(|| format!("`log_level` cannot be `{level}`"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let text = match format {
@@ -34,14 +35,22 @@ const SECONDS: [f64; 14] =
 /// Buckets of counts: powers of two.
 const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 
-/// Starts to gather metrics; the function returned writes them out.
+/// How often samples are put into their buckets, so that they do not pile up when nobody asks for them.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts to gather metrics; the function returned writes them out. To be called in the runtime.
 pub(crate) fn start_metrics() -> anyhow::Result<daybook_http::metrics::Render> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".into()), &COUNTS)?
         .install_recorder()?;
-    Ok(Arc::new(move || {
-        handle.run_upkeep();
-        handle.render()
-    }))
+    let kept = handle.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(Arc::new(move || handle.render()))
 }

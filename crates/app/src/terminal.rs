@@ -1,17 +1,28 @@
-//! What the command line prints. A reader that went away (`| head`) is no failure.
+//! What the command line prints.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-/// Prints a line.
+/// Prints a line. Fails when the reader went away (`| head`): whatever prints more has nothing left to do.
 pub(crate) fn line(text: impl fmt::Display) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Prints a line of a server, which goes on when nobody reads it.
+pub(crate) fn notice(text: impl fmt::Display) -> anyhow::Result<()> {
+    match line(text) {
+        Err(error) if is_reader_gone(&error) => Ok(()),
+        printed => printed,
     }
+}
+
+/// Whether this is all that happened: the reader of what was printed went away.
+pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Prints JSON.
@@ -29,5 +40,5 @@ pub(crate) fn error(error: &anyhow::Error) {
             text.push_str(&format!("\n  because: {cause}"));
         }
     }
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

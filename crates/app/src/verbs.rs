@@ -4,6 +4,7 @@ mod events;
 mod status;
 mod user;
 
+use daybook_database::Location;
 use serde_json::json;
 
 pub(crate) use events::events;
@@ -12,14 +13,14 @@ pub(crate) use user::user;
 
 use crate::config::Config;
 use crate::engine::Databases;
-use crate::settings::{Resolved, SETTINGS};
+use crate::settings::{Resolved, SETTINGS, holds_password};
 use crate::terminal;
 
 /// `daybook config`: each value, and where it came from.
 pub(crate) fn config(settings: &Resolved, as_json: bool) -> anyhow::Result<()> {
     let shown = |setting: &crate::settings::Setting| {
         let (value, source) = settings.get(setting.key);
-        (setting.key, value.map(without_password), source.to_string())
+        (setting.key, value.map(|value| without_password(setting.key, value)), source.to_string())
     };
     if as_json {
         let all: Vec<_> = SETTINGS
@@ -36,10 +37,11 @@ pub(crate) fn config(settings: &Resolved, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// A value as it may be shown: a URL without its password.
-fn without_password(value: &str) -> String {
-    match value.parse::<daybook_database::Location>() {
-        Ok(location @ daybook_database::Location::Postgres(_)) => location.to_string(),
-        _ => value.to_owned(),
+fn without_password(key: &str, value: &str) -> String {
+    match value.parse::<Location>() {
+        _ if !holds_password(key) => value.to_owned(),
+        Ok(location) => location.to_string(),
+        Err(_) => "(not a URL)".to_owned(),
     }
 }
 

@@ -71,8 +71,8 @@ pub enum Outcome {
     Missing(Vec<Missing>),
     /// Authorization said no.
     Denied,
-    /// A rule said no, over these streams at these revisions.
-    Rejected(Rejection, Vec<(StreamId, Revision)>),
+    /// A rule said no.
+    Rejected(Rejection),
     /// The decision, and the streams that it read at their revisions.
     Decided(Decision, Vec<(StreamId, Revision)>),
 }
@@ -106,7 +106,7 @@ impl<C: Command> AnyCommand for C {
         }
         match self.handle(&model, context) {
             Ok(decision) => Outcome::Decided(decision, reads.into_read()),
-            Err(rejection) => Outcome::Rejected(rejection, reads.into_read()),
+            Err(rejection) => Outcome::Rejected(rejection),
         }
     }
 

@@ -3,6 +3,8 @@
 use garde::Validate;
 use serde::de::DeserializeOwned;
 
+use crate::json::Json;
+
 /// Something wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct FieldError {
@@ -37,20 +39,20 @@ pub fn decode_json<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) ->
     if holds_nul(body) {
         return Err(InputError::Malformed("a text holds the character U+0000".into()));
     }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let field = match error.path().to_string() {
+    let json: Json = serde_json::from_slice(body).map_err(|error| InputError::Malformed(error.to_string()))?;
+    let value: T = serde_path_to_error::deserialize(json).map_err(|error| {
+        let path = match error.path().to_string() {
             root if root == "." => String::new(),
             path => path,
         };
-        let source = error.into_inner();
-        if source.is_data() {
-            InputError::Shape(FieldError { field, message: source.to_string() })
-        } else {
-            InputError::Malformed(source.to_string())
-        }
+        let misfit = error.into_inner();
+        let field = match misfit.field {
+            Some(field) if path.is_empty() => field,
+            Some(field) => format!("{path}.{field}"),
+            None => path,
+        };
+        InputError::Shape(FieldError { field, message: misfit.message })
     })?;
-    json.end().map_err(|error| InputError::Malformed(error.to_string()))?;
     value.validate().map_err(|report| {
         InputError::Invalid(
             report
@@ -85,9 +87,17 @@ mod tests {
         quantity: i64,
     }
 
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Plain,
+    }
+
     #[derive(Debug, serde::Deserialize, garde::Validate)]
     #[serde(deny_unknown_fields)]
     struct Body {
+        #[garde(skip)]
+        kind: Option<Kind>,
         #[garde(length(max = 3))]
         name: String,
         #[garde(dive)]
@@ -115,11 +125,18 @@ mod tests {
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1.5}]}"#), "lines[0].quantity");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [{"quantity": 1, "price": 1}]}"#), "lines[0].price");
         assert_eq!(shape_of(r#"{"name": "a", "lines": [], "role": "admin"}"#), "role");
-        assert_eq!(
-            shape_of(r#"{"name": "a", "name": "b", "lines": []}"#),
-            "",
-            "the message names a repeated field"
-        );
+        assert_eq!(shape_of(r#"{"name": "a", "name": "b", "lines": []}"#), "name");
+    }
+
+    #[test]
+    fn an_array_is_no_object_and_an_object_no_word() {
+        assert_eq!(shape_of(r#"["a", []]"#), "");
+        assert_eq!(shape_of(r#"{"name": "a", "lines": [[1]]}"#), "lines[0]");
+        assert_eq!(shape_of(r#"{"name": "a", "lines": [], "kind": {"plain": null}}"#), "kind");
+        assert_eq!(shape_of(r#"{"name": "a", "lines": [], "kind": "odd"}"#), "kind");
+        assert_eq!(shape_of(r#"{"name": null, "lines": []}"#), "name");
+        let body = br#"{"name": "a", "lines": [{"quantity": 1}], "kind": "plain"}"#;
+        assert!(matches!(decode_json::<Body>(body), Ok(Body { kind: Some(Kind::Plain), .. })));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod domain;
 mod event;
 mod ids;
 mod input;
+mod json;
 mod loading;
 mod metadata;
 mod personal;

@@ -210,10 +210,6 @@ impl<P: Projection> Batch for Opened<'_, P> {
                     } else if event.record.stream.category() == self.category && event.record.stream.id() == key {
                         document.revision = event.record.revision;
                     }
-                    // A document that was removed leaves nothing behind, wherever the batch ends.
-                    if document.view.is_none() {
-                        document.revision = Revision::NONE;
-                    }
                 }
             }
         }

@@ -92,7 +92,7 @@ impl Scenario {
                     }
                 }
                 Outcome::Denied => break Verdict::Denied,
-                Outcome::Rejected(rejection, _) => break Verdict::Rejected(rejection),
+                Outcome::Rejected(rejection) => break Verdict::Rejected(rejection),
                 Outcome::Decided(decision, _) => break Verdict::Decided(decision),
             }
         };

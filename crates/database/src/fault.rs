@@ -35,8 +35,9 @@ pub fn fault(error: &sqlx::Error) -> Fault {
         return match code.get(..2) {
             // Connection, rollback (deadlock, serialization), resources, operator intervention, I/O.
             Some("08" | "40" | "53" | "57" | "58") => Fault::Unavailable,
-            // Lock not available, read-only (a standby), idle in a transaction for too long (the process was frozen).
-            _ if matches!(code.as_ref(), "55P03" | "25006" | "25P03") => Fault::Unavailable,
+            // Closed to connections, lock not available, read-only (a standby), idle in a transaction for too long (the
+            // process was frozen).
+            _ if matches!(code.as_ref(), "55000" | "55P03" | "25006" | "25P03") => Fault::Unavailable,
             Some("22" | "23") => Fault::Data,
             _ => Fault::Other,
         };

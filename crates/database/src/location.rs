@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// Where a database is: a PostgreSQL URL, or the path of a SQLite file.
+/// Where a database is. Its text is the URL of a PostgreSQL server.
 #[derive(Debug, Clone)]
 pub enum Location {
     /// `postgres://user:password@host:port/database?…`
@@ -18,11 +18,11 @@ pub enum Location {
 /// Why a text is not a [`Location`].
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
-    /// It looks like a PostgreSQL URL and is none.
+    /// It looks like a PostgreSQL URL and is none. What is said of it does not quote it: it may hold a password.
     #[error("not a PostgreSQL URL: {0}")]
     Postgres(sqlx::Error),
-    /// It is neither.
-    #[error("expected `postgres://…` or `sqlite:PATH`")]
+    /// It is not one at all.
+    #[error("expected `postgres://…`; an embedded store is a folder, named with `--data`")]
     Scheme,
 }
 
@@ -33,8 +33,6 @@ impl FromStr for Location {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let options: PgConnectOptions = text.parse().map_err(LocationError::Postgres)?;
             Ok(Self::Postgres(Box::new(options.application_name("daybook"))))
-        } else if let Some(path) = text.strip_prefix("sqlite:") {
-            Ok(Self::Sqlite(path.trim_start_matches("//").into()))
         } else {
             Err(LocationError::Scheme)
         }
@@ -70,8 +68,16 @@ mod tests {
 
     #[test]
     fn what_is_no_location_is_refused() {
-        for text in ["", "mysql://a/b", "shop.db"] {
+        for text in ["", "mysql://a/b", "shop.db", "sqlite:shop.db"] {
             assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_password() {
+        for rest in ["host:notaport/db", "ho st/db", "h/db?sslmode=no", "h/db?port=no", "[::/db"] {
+            let error = format!("postgres://u:s3cret@{rest}").parse::<Location>().expect_err(rest);
+            assert!(!error.to_string().contains("s3cret"), "{error}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Migrations: the files under `migrations/`, compiled in, each run once and never changed.
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, SqlSafeStr};
 
 use crate::{Database, DatabaseError};
 
@@ -90,7 +91,11 @@ impl Database {
     pub async fn migrate(&self, schema: Schema) -> Result<(), DatabaseError> {
         let migrator = schema.migrator(self);
         match self {
-            Self::Postgres(pool) => migrator.run(pool).await,
+            // On a connection of its own: a migration, or waiting for another process's, may take as long as it takes.
+            Self::Postgres(pool) => {
+                let mut connection = PgConnection::connect_with(pool.connect_options().as_ref()).await?;
+                migrator.run(&mut connection).await
+            }
             Self::Sqlite(file) => migrator.run(file.writer()).await,
         }
         .map_err(|source| DatabaseError::Migration { schema: schema.name(), source })

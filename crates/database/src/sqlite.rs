@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use crate::Options;
 
@@ -34,6 +34,7 @@ impl SqliteFile {
                 .max_connections(connections_max)
                 .acquire_timeout(options.acquire_timeout.max(Self::BUSY_TIMEOUT))
                 .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(is_clean(connection)))
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
@@ -67,8 +68,36 @@ impl SqliteFile {
     }
 }
 
+/// Whether a connection is out of any transaction. One that failed to commit (a full disk) can be stuck in it; it is
+/// closed, and another one takes its place.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A rollback may still be under way, and is over once the connection answers.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
 /// Makes the file, readable for nobody else, unless it is there. SQLite gives the files beside it the same rights.
 fn make_private_file(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SQLite rolls a transaction back by itself when, say, the disk is full; then there is none left to roll back.
+    #[tokio::test]
+    async fn a_transaction_that_ended_by_itself_does_not_poison_the_writer() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = SqliteFile::open(&folder.path().join("full.db"), &Options::default()).await.expect("opens");
+        let mut transaction = file.writer().begin_with("BEGIN IMMEDIATE").await.expect("begins");
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.expect("as SQLite does by itself");
+        transaction.commit().await.expect_err("there is nothing to commit");
+        let transaction = file.writer().begin_with("BEGIN IMMEDIATE").await.expect("another connection begins");
+        transaction.commit().await.expect("and commits");
+        file.close().await;
+    }
 }

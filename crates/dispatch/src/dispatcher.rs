@@ -169,7 +169,7 @@ impl Dispatcher {
             }
             let (decision, read) = match outcome {
                 Outcome::Decided(decision, read) => (decision, read),
-                Outcome::Rejected(rejection, _) => return Err(DispatchError::Rejected(rejection)),
+                Outcome::Rejected(rejection) => return Err(DispatchError::Rejected(rejection)),
                 Outcome::Denied => return Err(DispatchError::NotTheirs),
                 Outcome::Missing(_) => return Err(DispatchError::Internal("nothing left to load".into())),
             };

@@ -11,7 +11,8 @@ pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "live"}))
 }
 
-/// The process can do its work: it has started, and its log answers.
+/// The process can do its work: it has started, and its log answers. Whoever asks is not known: why a projection is
+/// stopped, which may quote what is in an event, is not for everybody.
 pub(crate) async fn ready(backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
     if !backend.readiness.is_ready() {
         return Err(Problem::unavailable("not_ready", "Starting, or shutting down."));
@@ -22,7 +23,7 @@ pub(crate) async fn ready(backend: web::Data<Backend>) -> Result<HttpResponse, P
         .status()
         .await?
         .into_iter()
-        .map(|one| json!({"name": one.name, "position": one.position, "stopped": one.stopped}))
+        .map(|one| json!({"name": one.name, "position": one.position, "stopped": one.stopped.is_some()}))
         .collect();
     Ok(HttpResponse::build(StatusCode::OK).json(json!({
         "status": "ready",

@@ -3,19 +3,20 @@
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, ResponseError};
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use daybook_core::Actor;
 use futures_util::FutureExt;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::Problem;
+use crate::{Backend, Problem};
 
 /// The header that carries the correlation id, both ways.
 pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -51,6 +52,16 @@ fn is_correlation_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+/// How long an answer may take, besides what its reader chose to wait.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long this answer may take.
+fn time_limit(request: &ServiceRequest) -> Duration {
+    let waits = request.query_string().contains("min_position=");
+    let wait_s_max = request.app_data::<web::Data<Backend>>().map_or(0, |backend| backend.settings.wait_s_max);
+    TIME_LIMIT + Duration::from_secs(if waits { wait_s_max } else { 0 })
+}
+
 /// The middleware.
 pub(crate) async fn observe(
     request: ServiceRequest,
@@ -64,11 +75,13 @@ pub(crate) async fn observe(
     request.extensions_mut().insert(info.clone());
     let (method, path) = (request.method().clone(), request.path().to_owned());
 
+    let limit = time_limit(&request);
     // The request itself cannot be kept meanwhile: the router needs it for itself.
-    let mut answered = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
-        Ok(Err(error)) => Err(Problem::of(&error)),
-        Err(_) => Err(Problem::internal(&"a handler panicked")),
+    let mut answered = match timeout(limit, AssertUnwindSafe(next.call(request)).catch_unwind()).await {
+        Ok(Ok(Ok(response))) => Ok(response.map_into_boxed_body()),
+        Ok(Ok(Err(error))) => Err(Problem::of(&error)),
+        Ok(Err(_)) => Err(Problem::internal(&"a handler panicked")),
+        Err(_) => Err(Problem::timed_out(limit)),
     };
     let problem = match &answered {
         Ok(response) => response.response().error().map(Problem::of),

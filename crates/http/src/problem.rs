@@ -1,6 +1,7 @@
 //! Every failure as a problem document (RFC 9457), and nowhere else.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -104,6 +105,13 @@ impl Problem {
     /// Something that is needed does not answer just now.
     pub fn unavailable(code: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with(|document| document.retry_after_s = Some(1))
+    }
+
+    /// No answer was found in time. A command may have been carried out all the same.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        let detail = "This took too long. If it was a command, whether it was carried out is not known; trying again \
+                      with the same idempotency key is safe.";
+        Self::unavailable("timed_out", detail).because(format_args!("no answer within {limit:?}"))
     }
 
     /// The method is not one of those allowed here.

@@ -137,11 +137,12 @@ pub(crate) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Pro
     if request.query_string().contains("%00") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter holds U+0000."));
     }
-    web::Query::<T>::from_query(request.query_string()).map(web::Query::into_inner).map_err(|error| {
-        let detail = match error {
-            actix_web::error::QueryPayloadError::Deserialize(error) => error.to_string(),
-            error => error.to_string(),
-        };
-        Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail)
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(request.query_string().as_bytes()));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let (name, detail) = (error.path().to_string(), error.inner().to_string());
+        match name.as_str() {
+            "." | "?" => Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail),
+            name => Problem::parameter(name, detail),
+        }
     })
 }

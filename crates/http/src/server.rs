@@ -1,5 +1,6 @@
 //! The routes, and the server that answers them.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -7,17 +8,40 @@ use actix_web::dev::{Handler, Server, ServerHandle};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, web};
+use tokio::task::JoinHandle;
 
 use crate::{Backend, Problem, auth, commands, health, history, observe, openapi, views};
 
-/// A server that was started.
+/// A server at work.
 pub struct Running {
-    /// Runs when it is polled, and ends when it was stopped.
-    pub server: Server,
-    /// Stops it: requests under way are answered first.
-    pub handle: ServerHandle,
+    handle: ServerHandle,
+    task: JoinHandle<io::Result<()>>,
+    address: SocketAddr,
+}
+
+impl Running {
+    pub(crate) fn start(server: Server, address: SocketAddr) -> Self {
+        Self { handle: server.handle(), task: tokio::spawn(server), address }
+    }
+
     /// Where it listens.
-    pub address: SocketAddr,
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has ended by itself, which it should not; not to be called again then.
+    ///
+    /// # Errors
+    ///
+    /// What it ended of.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        (&mut self.task).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Stops it: requests under way are answered first, for as long as it was started with.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+    }
 }
 
 /// Starts to serve on `listener`.
@@ -25,7 +49,11 @@ pub struct Running {
 /// # Errors
 ///
 /// When the listener cannot be used.
-pub fn start(backend: Backend, listener: TcpListener) -> std::io::Result<Running> {
+///
+/// # Panics
+///
+/// Outside of a Tokio runtime.
+pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let address = listener.local_addr()?;
     let (workers, drain_s) = (backend.settings.workers, backend.settings.drain_s);
     let description = web::Data::new(openapi::Document::of(&backend.domain));
@@ -44,8 +72,7 @@ pub fn start(backend: Backend, listener: TcpListener) -> std::io::Result<Running
     .client_request_timeout(Duration::from_secs(10))
     .listen(listener)?
     .run();
-    let handle = server.handle();
-    Ok(Running { server, handle, address })
+    Ok(Running::start(server, address))
 }
 
 fn routes(routes: &mut web::ServiceConfig) {

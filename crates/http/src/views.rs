@@ -116,18 +116,23 @@ pub(crate) async fn document(
     Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
 }
 
-/// Whether an actor may read the document with this key.
+/// How long a view may take to catch up with what decides whether somebody may read.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Whether an actor may read the document with this key, which is there from `position` on.
 pub(crate) async fn may_read(
     backend: &Backend,
     actor: &Actor,
     spec: &ProjectionSpec,
     key: &str,
+    position: Position,
 ) -> Result<bool, Problem> {
     match spec.access.rule(actor) {
         Ruling::Allowed => Ok(true),
         Ruling::SignIn | Ruling::Denied => Ok(false),
         Ruling::IfOwner => {
-            let document = backend.views.get(spec.name, key, None).await?.data;
+            let caught_up = AtLeast { position, deadline: Instant::now() + CATCH_UP };
+            let document = backend.views.get(spec.name, key, Some(caught_up)).await?.data;
             Ok(document.is_some_and(|document| spec.access.allows(actor, owner(&document, spec))))
         }
     }

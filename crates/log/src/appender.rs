@@ -75,6 +75,11 @@ impl Appender {
     /// Takes no more appends, and waits until those that were taken are committed.
     pub(crate) async fn close(&self) {
         self.closing.send_replace(true);
+        self.ended().await;
+    }
+
+    /// Waits until the thread has ended, for whatever reason.
+    pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }

@@ -185,6 +185,12 @@ impl Log {
         Ok(())
     }
 
+    /// Waits until nothing can be appended here any more: after [`close`](Self::close), or since the appender came to
+    /// grief.
+    pub async fn ended(&self) {
+        self.appender.ended().await;
+    }
+
     /// Commits what waits, and stops. Later appends get [`LogError::Closed`].
     pub async fn close(&self) {
         self.appender.close().await;

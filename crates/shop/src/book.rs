@@ -67,7 +67,7 @@ impl Book {
                     }
                 }
                 Outcome::Denied => panic!("{command} {body}: denied to {actor:?}"),
-                Outcome::Rejected(rejection, _) => return Err(rejection),
+                Outcome::Rejected(rejection) => return Err(rejection),
                 Outcome::Decided(decision, _) => return self.append(decision),
             }
         }

@@ -10,7 +10,7 @@ use daybook_core::{AnyProjection, Position};
 use daybook_database::Database;
 use daybook_log::Log;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
@@ -30,6 +30,8 @@ struct Shared {
     store: Arc<dyn Store>,
     log: Log,
     views: BTreeMap<&'static str, Arc<View>>,
+    /// Set when nobody is to wait any more.
+    closing: watch::Sender<bool>,
 }
 
 /// One view, as this process knows it.
@@ -64,7 +66,9 @@ impl Views {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
         }
-        Ok(Self { shared: Arc::new(Shared { store: store(database), log, views }) })
+        Ok(Self {
+            shared: Arc::new(Shared { store: store(database), log, views, closing: watch::Sender::new(false) }),
+        })
     }
 
     /// The document with a key.
@@ -103,6 +107,12 @@ impl Views {
         Answer::page(self.read(view, &selection, at_least).await?, limit as usize)
     }
 
+    /// Ends all waiting for a position, now and later: queries answer at once, with [`ViewError::NotYet`] when the view
+    /// is not as far as it has to be. For when the process shuts down.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
     /// Reads, again and again until the view is as far as it has to be.
     async fn read(
         &self,
@@ -112,11 +122,12 @@ impl Views {
     ) -> Result<Selected, ViewError> {
         let view = self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))?;
         let mut committed = view.committed.subscribe();
+        let mut closing = self.shared.closing.subscribe();
         let mut poll = POLL_MIN;
         loop {
             // Marked as seen before reading, so that whatever is committed from here on wakes.
             committed.mark_unchanged();
-            let late = at_least.is_some_and(|wanted| Instant::now() >= wanted.deadline);
+            let late = *closing.borrow() || at_least.is_some_and(|wanted| Instant::now() >= wanted.deadline);
             let selected = self.read_now(view, selection).await?;
             match at_least {
                 Some(wanted) if selected.position < wanted.position && late => {
@@ -124,8 +135,12 @@ impl Views {
                 }
                 Some(wanted) if selected.position < wanted.position => {
                     let until = wanted.deadline.min(Instant::now() + poll);
-                    // The time running out is no failure: it is time to look again.
-                    let _ = timeout_at(until, reaches(&mut committed, wanted.position)).await;
+                    // Whichever comes first, it is time to look again.
+                    tokio::select! {
+                        () = reaches(&mut committed, wanted.position) => {}
+                        _ = closing.wait_for(|closing| *closing) => {}
+                        () = sleep_until(until) => {}
+                    }
                     poll = (poll * 2).min(POLL_MAX);
                 }
                 _ => return Ok(selected),

@@ -50,6 +50,8 @@ END
 $$;
 CREATE TRIGGER events_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION events_refuse_change();
+-- Also for a session that plays a replica.
+ALTER TABLE events ENABLE ALWAYS TRIGGER events_never_change;
 
 -- Whoever inserts events moves the head to the last of them, in the same statement or before. This refuses whoever
 -- does not take part in the order of the log; it costs two look-ups for each statement, however many rows it has.

@@ -56,8 +56,8 @@ async fn an_append_that_finds_the_queue_full_is_refused_at_once(location: Locati
 async fn closing_commits_what_waits_and_nothing_later(_: Location, database: Database) {
     let log = open(&database).await;
     let stream = order(1);
-    let (verdicts, (), ()) =
-        tokio::join!(join_all((0..100).map(|_| log.append(to(&[&stream])))), log.close(), log.close());
+    let appended = join_all((0..100).map(|_| log.append(to(&[&stream]))));
+    let (verdicts, (), (), ()) = tokio::join!(appended, log.ended(), log.close(), log.close());
     for verdict in verdicts {
         assert!(matches!(verdict, Ok(Verdict::Committed(_))), "{verdict:?}");
     }

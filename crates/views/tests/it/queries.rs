@@ -5,7 +5,7 @@ use std::time::Duration;
 use daybook_core::{Position, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{AtLeast, PageQuery, ViewError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::domain::{Added, Counter, Counters, Opened, Openings};
 use crate::world::{LIMIT, World, at_least, event, start};
@@ -16,6 +16,7 @@ on_both!(
     a_query_waits_until_the_view_is_far_enough,
     a_query_wakes_when_another_process_projects,
     a_query_that_waits_in_vain_says_how_far_the_view_is,
+    nobody_waits_any_more_when_the_views_are_closed,
     an_event_that_is_not_wanted_moves_the_view_too,
     pages_hold_everything_exactly_once_and_only_ones_own,
 );
@@ -83,6 +84,21 @@ async fn a_query_that_waits_in_vain_says_how_far_the_view_is(_: Location, databa
     assert_eq!(reached(views.get("counters", "a", soon(position.plus(1))).await), position);
     assert!(begun.elapsed() < LIMIT, "waited past its deadline");
     projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn nobody_waits_any_more_when_the_views_are_closed(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let position = world.append(vec![event("a", &Added { by: 5 })]).await;
+    let far = move || Some(AtLeast { position, deadline: Instant::now() + LIMIT * 10 });
+    let reader = views.clone();
+    let waiting = tokio::spawn(async move { reader.get("counters", "a", far()).await });
+    views.close();
+    let answers = async { [waiting.await.expect("no panic"), views.get("counters", "a", far()).await] };
+    let answers = timeout(LIMIT, answers).await.expect("at once");
+    assert!(answers.iter().all(|answer| matches!(answer, Err(ViewError::NotYet { .. }))), "{answers:?}");
+    views.get("counters", "a", None).await.expect("reading goes on");
     world.log.close().await;
 }
 
