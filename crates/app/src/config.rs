@@ -1,7 +1,7 @@
 //! The settings, parsed into what the parts of Daybook take.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl Config {
             let own: Option<Location> = settings.parse(key)?;
             Ok(own.or_else(|| log.clone()).unwrap_or_else(|| embedded(name)))
         };
-        let seconds = |key| settings.required(key).map(Duration::from_secs);
+        let seconds = |key| settings.required::<NonZeroU64>(key).map(|seconds| Duration::from_secs(seconds.get()));
         Ok(Self {
             views: beside("views_database_url", "views.db")?,
             keys: beside("keys_database_url", "keys.db")?,
@@ -76,7 +76,7 @@ impl Config {
             },
             migrate_on_start: settings.required("migrate_on_start")?,
             database: Options {
-                connections_max: settings.required("connections_max")?,
+                connections_max: settings.required::<NonZeroU32>("connections_max")?.get(),
                 unsafe_durability: settings.required("unsafe_durability")?,
                 ..Options::default()
             },

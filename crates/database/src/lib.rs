@@ -13,8 +13,9 @@ pub mod testing;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::timeout;
 
 pub use fault::{Fault, fault};
 pub use location::{Location, LocationError};
@@ -96,6 +97,12 @@ impl Database {
     pub async fn connect(location: &Location, options: &Options) -> Result<Self, DatabaseError> {
         let database = match location {
             Location::Postgres(connect) => {
+                let unreachable = |source| DatabaseError::Unreachable { location: location.to_string(), source };
+                // The pool tries again until its time is up, and then no longer knows why.
+                let probe = timeout(options.acquire_timeout, PgConnection::connect_with(connect)).await;
+                let probe = probe.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(unreachable)?;
+                // Nothing was asked of it; that it cannot say goodbye would show again at once.
+                let _ = probe.close().await;
                 let pool = PgPoolOptions::new()
                     .max_connections(options.connections_max)
                     .acquire_timeout(options.acquire_timeout)
@@ -105,7 +112,7 @@ impl Database {
                     })
                     .connect_with((**connect).clone())
                     .await
-                    .map_err(|source| DatabaseError::Unreachable { location: location.to_string(), source })?;
+                    .map_err(unreachable)?;
                 Self::Postgres(pool)
             }
             Location::Sqlite(path) => Self::Sqlite(

@@ -9,7 +9,7 @@ use daybook_log::LogError;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Some fields are not valid.
-    #[error("some fields are not valid")]
+    #[error("some fields are not valid: {}", named(.0))]
     Invalid(Vec<FieldError>),
     /// The e-mail address or the password is wrong; which of them is not told.
     #[error("the e-mail address or the password is wrong")]
@@ -78,4 +78,9 @@ impl From<aws_lc_rs::error::Unspecified> for IdentityError {
     fn from(_: aws_lc_rs::error::Unspecified) -> Self {
         Self::Internal("the cryptographic library failed".into())
     }
+}
+
+fn named(errors: &[FieldError]) -> String {
+    let one = |error: &FieldError| format!("{} {}", error.field, error.message);
+    errors.iter().map(one).collect::<Vec<_>>().join("; ")
 }
