@@ -7,10 +7,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The code of a currency in the shape of ISO 4217: three capital letters (`EUR`). Which codes are in use changes
-/// with the world, so that any three are taken.
+/// with the world, and what was recorded stays readable, so any three make a code; new prices are only taken in one
+/// that [is in use](Self::is_in_use).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
+
+/// The codes of ISO 4217 that are money in use: without funds, metals, and codes for testing.
+const IN_USE: &str = "\
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY \
+    COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR \
+    ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK \
+    MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF \
+    SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU \
+    UZS VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
 
 /// A text that is not a [`Currency`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +30,11 @@ pub struct CurrencyError;
 impl Currency {
     /// The regular expression of a currency's code.
     pub const PATTERN: &'static str = "^[A-Z]{3}$";
+
+    /// Whether ISO 4217 (as of 2026) lists it as money that is in use.
+    pub fn is_in_use(&self) -> bool {
+        IN_USE.split_ascii_whitespace().any(|code| code == self.as_str())
+    }
 
     /// The code.
     pub fn as_str(&self) -> &str {

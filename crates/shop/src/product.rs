@@ -82,11 +82,9 @@ pub struct Price {
 
 impl Price {
     fn money(&self) -> Result<Money, Rejection> {
-        let currency: Currency = self
-            .currency
-            .parse()
-            .map_err(|error| Rejection::rule("invalid_currency", format!("{error}.")).field("price.currency"))?;
-        Ok(Money::new(self.amount, currency))
+        let currency = self.currency.parse().ok().filter(Currency::is_in_use);
+        let unknown = || Rejection::rule("unknown_currency", "ISO 4217 has no such currency in use.");
+        Ok(Money::new(self.amount, currency.ok_or_else(|| unknown().field("price.currency"))?))
     }
 }
 
@@ -187,6 +185,13 @@ mod tests {
     #[test]
     fn a_product_is_created_once() {
         Scenario::new().given::<Product>(TEA, [created(TEA)]).when(create()).then_rejected("product_exists");
+    }
+
+    #[test]
+    fn a_price_is_in_a_currency_that_is_in_use() {
+        let mut command = create();
+        command.price.currency = "ZZZ".to_owned();
+        Scenario::new().when(command).then_rejected("unknown_currency");
     }
 
     #[test]
