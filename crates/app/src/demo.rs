@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use chrono::Utc;
-use daybook_core::{Actor, Event, EventSet, Metadata, Revision, Role, SeedActor, SeedStep, StreamId, event_set};
+use daybook_core::{Actor, Event, Metadata, Revision, Role, SeedActor, SeedStep, StreamId, event_set};
 use daybook_dispatch::Request;
 use daybook_identity::NewAccount;
 use daybook_log::{Append, EventFilter, Expected, NewRecord, Verdict};
@@ -143,20 +143,14 @@ async fn send(engine: &Engine, index: usize, step: &SeedStep, actor: Actor) -> a
 
 /// Writes down that the history is complete.
 async fn finish(engine: &Engine, marker: StreamId, commands: u64) -> anyhow::Result<()> {
-    let encoded = EventSet::encode(&DemoEvent::from(DemoSeeded { commands }))?;
+    let seeded = DemoEvent::from(DemoSeeded { commands });
     let command_id = Uuid::now_v7();
     let request = Request::system("demo");
     let metadata: Metadata = request.metadata("daybook.demo", command_id, Utc::now());
     let append = Append {
         id: marker.id().to_owned(),
         command_id,
-        events: vec![NewRecord {
-            stream: marker.clone(),
-            id: Uuid::now_v7(),
-            event_type: encoded.event_type.to_owned(),
-            schema_version: encoded.schema_version,
-            payload: encoded.payload,
-        }],
+        events: vec![NewRecord::new(marker.clone(), &seeded)?],
         metadata,
         expected: vec![Expected { stream: marker, revision: Revision::NONE }],
         claims: Vec::new(),

@@ -302,17 +302,9 @@ fn to_append(
     let events = decision
         .events
         .into_iter()
-        .map(|new| {
-            let encoded = new.event.encode().map_err(|error| DispatchError::Internal(error.to_string()))?;
-            Ok(NewRecord {
-                stream: new.stream,
-                id: Uuid::now_v7(),
-                event_type: encoded.event_type.to_owned(),
-                schema_version: encoded.schema_version,
-                payload: encoded.payload,
-            })
-        })
-        .collect::<Result<_, DispatchError>>()?;
+        .map(|new| NewRecord::new(new.stream, &*new.event))
+        .collect::<Result<_, _>>()
+        .map_err(|error| DispatchError::Internal(error.to_string()))?;
     let claims = decision
         .claims
         .into_iter()

@@ -13,7 +13,6 @@ use daybook_log::{Append, Log, LogError, NewRecord, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use crate::{DispatchError, Request};
 
@@ -201,19 +200,12 @@ impl Refusals {
 
     async fn write(&self, refused: Waiting) -> Result<(), LogError> {
         let actor = refused.metadata.actor.as_deref().unwrap_or("anonymous");
-        let event = refused.event();
-        let encoded = daybook_core::EventSet::encode(&event)
+        let record = NewRecord::new(StreamId::new(CATEGORY, actor), &refused.event())
             .map_err(|error| LogError::Unavailable(format!("a refusal has no JSON form: {error}")))?;
         let append = Append {
             id: actor.to_owned(),
             command_id: refused.metadata.command_id,
-            events: vec![NewRecord {
-                stream: StreamId::new(CATEGORY, actor),
-                id: Uuid::now_v7(),
-                event_type: encoded.event_type.to_owned(),
-                schema_version: encoded.schema_version,
-                payload: encoded.payload,
-            }],
+            events: vec![record],
             metadata: refused.metadata,
             expected: Vec::new(),
             claims: Vec::new(),

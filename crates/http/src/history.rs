@@ -7,15 +7,14 @@ use actix_web::http::header::ACCEPT;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Datelike, Utc};
-use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId, reveal};
+use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId};
 use daybook_log::{EventFilter, EventPage, Log};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{Backend, Problem, request, views};
+use crate::{Backend, Problem, personal, request, views};
 
 /// Who may read the whole history.
 pub(crate) const ACCESS: Access = Access::roles(&[Role::Analyst, Role::Operator]);
@@ -85,7 +84,7 @@ pub(crate) async fn event(
     let missing = || Problem::not_found(format!("There is no event at position `{position}`."));
     let at: Position = position.parse().map_err(|_| missing())?;
     let event = backend.log.event(at).await?.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(line(&event, &actor)?))
+    Ok(HttpResponse::Ok().content_type("application/json").body(line(event, &actor)?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,7 +153,7 @@ fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 fn answer(found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
     let data = found
         .events
-        .iter()
+        .into_iter()
         .map(|event| RawValue::from_string(line(event, actor)?).map_err(|error| Problem::internal(&error)))
         .collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Page { data, next: found.next }))
@@ -162,22 +161,11 @@ fn answer(found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
 
 /// An event's line as this actor may see it: with their own personal fields open, and everybody's for an
 /// administrator.
-fn line(event: &RecordedEvent, actor: &Actor) -> Result<String, Problem> {
-    let mut event = event.clone();
-    event.metadata = opened(event.metadata, actor)?;
-    event.payload = opened(event.payload, actor)?;
-    serde_json::to_string(&event).map_err(|error| Problem::internal(&error))
-}
-
-fn opened(json: Box<RawValue>, actor: &Actor) -> Result<Box<RawValue>, Problem> {
-    if !json.get().contains("\"personal\"") {
-        return Ok(json);
-    }
-    let own = actor.account().map(|account| format!("account-{account}"));
+fn line(mut event: RecordedEvent, actor: &Actor) -> Result<String, Problem> {
     let opens_all = actor.has_any(&[]);
-    let mut value: Value = serde_json::from_str(json.get()).map_err(|error| Problem::internal(&error))?;
-    reveal(&mut value, &|subject| opens_all || own.as_deref() == Some(subject));
-    serde_json::value::to_raw_value(&value).map_err(|error| Problem::internal(&error))
+    event.metadata = personal::opened(event.metadata, actor, opens_all)?;
+    event.payload = personal::opened(event.payload, actor, opens_all)?;
+    serde_json::to_string(&event).map_err(|error| Problem::internal(&error))
 }
 
 /// Some lines, and where to go on: the filter, and how many are left.
@@ -191,11 +179,12 @@ async fn ndjson_page(
 ) -> Result<Lines, Problem> {
     let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
     let mut lines = String::new();
-    for event in &page.events {
+    let count = page.events.len();
+    for event in page.events {
         lines.push_str(&line(event, actor)?);
         lines.push('\n');
     }
-    let left = left.map(|left| left - page.events.len());
+    let left = left.map(|left| left - count);
     let rest = page.next.filter(|_| left != Some(0)).map(|next| {
         filter.after = next;
         (filter, left)

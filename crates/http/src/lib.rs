@@ -11,6 +11,7 @@ mod history;
 pub mod metrics;
 mod observe;
 mod openapi;
+mod personal;
 mod problem;
 mod request;
 mod server;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use daybook_core::{Actor, Position, ProjectionSpec, Revision, Ruling, reveal};
+use daybook_core::{Actor, Position, ProjectionSpec, Revision, Ruling};
 use daybook_views::{AtLeast, Document, PageQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::{Backend, Problem, cursor, request};
+use crate::{Backend, Problem, cursor, personal, request};
 
 /// How many documents a page has when nobody asks for more or fewer.
 const LIMIT: u32 = 20;
@@ -99,7 +99,8 @@ pub(crate) async fn document(
     let actor = request::actor(&http, &backend)?;
     let spec = spec(&backend, &view)?;
     let missing = || Problem::not_found(format!("There is no `{key}` in `{view}`, or it is not yours."));
-    match spec.access.rule(&actor) {
+    let ruling = spec.access.rule(&actor);
+    match ruling {
         Ruling::Allowed | Ruling::IfOwner => {}
         Ruling::SignIn => return Err(Problem::sign_in()),
         Ruling::Denied => return Err(Problem::forbidden()),
@@ -109,8 +110,10 @@ pub(crate) async fn document(
         return Err(missing());
     }
     let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, query.min_position)).await?;
-    let document =
-        answer.data.filter(|document| spec.access.allows(&actor, owner(document, spec))).ok_or_else(missing)?;
+    let document = answer
+        .data
+        .filter(|document| ruling == Ruling::Allowed || is_own(document, spec, &actor))
+        .ok_or_else(missing)?;
     let revision = document.revision;
     let data = opened(document, spec, &actor)?;
     Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
@@ -133,7 +136,7 @@ pub(crate) async fn may_read(
         Ruling::IfOwner => {
             let caught_up = AtLeast { position, deadline: Instant::now() + CATCH_UP };
             let document = backend.views.get(spec.name, key, Some(caught_up)).await?.data;
-            Ok(document.is_some_and(|document| spec.access.allows(actor, owner(&document, spec))))
+            Ok(document.is_some_and(|document| is_own(&document, spec, actor)))
         }
     }
 }
@@ -141,6 +144,11 @@ pub(crate) async fn may_read(
 fn spec<'a>(backend: &'a Backend, view: &str) -> Result<&'a ProjectionSpec, Problem> {
     let projection = backend.domain.projections.get(view);
     projection.map(|one| one.spec()).ok_or_else(|| Problem::not_found(format!("There is no view `{view}`.")))
+}
+
+/// Whether a document is the actor's own.
+fn is_own(document: &Document, spec: &ProjectionSpec, actor: &Actor) -> bool {
+    spec.access.allows(actor, owner(document, spec))
 }
 
 /// The account that owns a document, by the field that the projection names.
@@ -153,14 +161,7 @@ fn owner(document: &Document, spec: &ProjectionSpec) -> Option<uuid::Uuid> {
 
 /// A document with its personal fields open for whoever reads it as its owner or by a role, and otherwise one's own.
 fn opened(document: Document, spec: &ProjectionSpec, actor: &Actor) -> Result<Box<RawValue>, Problem> {
-    if !document.body.get().contains("\"personal\"") {
-        return Ok(document.body);
-    }
-    let own = actor.account().map(|account| format!("account-{account}"));
-    let opens_all = spec.access.is_restricted();
-    let mut value: Value = serde_json::from_str(document.body.get()).map_err(|error| Problem::internal(&error))?;
-    reveal(&mut value, &|subject| opens_all || own.as_deref() == Some(subject));
-    serde_json::value::to_raw_value(&value).map_err(|error| Problem::internal(&error))
+    personal::opened(document.body, actor, spec.access.is_restricted())
 }
 
 /// The position that the view has to have reached, and until when.

@@ -1,6 +1,6 @@
 //! What is appended, and what became of it.
 
-use daybook_core::{Metadata, Receipt, Revision, StreamId};
+use daybook_core::{AnyEvent, Metadata, Receipt, Revision, StreamId};
 use uuid::Uuid;
 
 /// One append: events in one or several streams, with everything that they depend on. All of it holds and is
@@ -36,6 +36,24 @@ pub struct NewRecord {
     pub schema_version: u32,
     /// The payload: JSON, stored to the byte.
     pub payload: String,
+}
+
+impl NewRecord {
+    /// An event for a stream, with a new id.
+    ///
+    /// # Errors
+    ///
+    /// When its payload has no JSON form.
+    pub fn new(stream: StreamId, event: &dyn AnyEvent) -> Result<Self, serde_json::Error> {
+        let encoded = event.encode()?;
+        Ok(Self {
+            stream,
+            id: Uuid::now_v7(),
+            event_type: encoded.event_type.to_owned(),
+            schema_version: encoded.schema_version,
+            payload: encoded.payload,
+        })
+    }
 }
 
 /// A stream and the revision that it has to be at. A stream that is written to without being named here is
