@@ -152,9 +152,10 @@ async fn finish(engine: &Engine, marker: StreamId, commands: u64) -> anyhow::Res
         command_id,
         events: vec![NewRecord::new(marker.clone(), &seeded)?],
         metadata,
-        expected: vec![Expected { stream: marker, revision: Revision::NONE }],
+        expected: vec![Expected { stream: marker, revision: Revision::NONE, read_at: None }],
         claims: Vec::new(),
         key: None,
+        after: Vec::new(),
     };
     match engine.log.append(append).await? {
         Verdict::Committed(_) | Verdict::Conflict(_) => Ok(()),

@@ -201,6 +201,7 @@ impl Dispatcher {
                         DispatchError::Rejected,
                     ));
                 }
+                Verdict::Abandoned => {}
                 Verdict::Invalid(reason) => return Err(DispatchError::Internal(reason)),
             }
         }
@@ -212,7 +213,7 @@ impl Dispatcher {
     }
 
     async fn load(&self, loaded: &mut Loaded, streams: Vec<Missing>) -> Result<(), DispatchError> {
-        for stream in self.log.load(streams).await? {
+        for stream in self.log.load(streams).await?.0 {
             loaded.insert(stream);
         }
         Ok(())
@@ -294,7 +295,7 @@ fn to_append(
     let mut expected: Vec<Expected> = Vec::with_capacity(read.len() + decision.expected.len() + 1);
     let precondition = request.if_match.map(|revision| (target.clone(), revision));
     for (stream, revision) in read.into_iter().chain(decision.expected).chain(precondition) {
-        let one = Expected { stream, revision };
+        let one = Expected { stream, revision, read_at: None };
         if !expected.contains(&one) {
             expected.push(one);
         }
@@ -321,5 +322,6 @@ fn to_append(
         expected,
         claims,
         key,
+        after: Vec::new(),
     })
 }

@@ -210,6 +210,7 @@ impl Refusals {
             expected: Vec::new(),
             claims: Vec::new(),
             key: None,
+            after: Vec::new(),
         };
         match self.log.append(append).await? {
             Verdict::Committed(_) => Ok(()),

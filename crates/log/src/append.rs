@@ -1,7 +1,9 @@
 //! What is appended, and what became of it.
 
-use daybook_core::{AnyEvent, Metadata, Receipt, Revision, StreamId};
+use daybook_core::{AnyEvent, Metadata, Position, Receipt, Revision, StreamId};
 use uuid::Uuid;
+
+use crate::Ticket;
 
 /// One append: events in one or several streams, with everything that they depend on. All of it holds and is
 /// written, or nothing is.
@@ -21,6 +23,9 @@ pub struct Append {
     pub claims: Vec<Claim>,
     /// The idempotency key that the command came with.
     pub key: Option<IdempotencyKey>,
+    /// Appends that wait, and whose events were taken for granted in deciding this one. If one of them is not committed,
+    /// nor is this.
+    pub after: Vec<Ticket>,
 }
 
 /// An event to be appended.
@@ -64,6 +69,9 @@ pub struct Expected {
     pub stream: StreamId,
     /// Its revision; [`Revision::NONE`] when it must not exist.
     pub revision: Revision,
+    /// The position at which the log was when the revision was read from it (see [`Log::load`](crate::Log::load)). With
+    /// it, the appender need not read it again; without, it is read under the lock.
+    pub read_at: Option<Position>,
 }
 
 /// A change to the claims.
@@ -89,8 +97,8 @@ pub enum Claim {
     },
 }
 
-/// How long an idempotency key that expires is kept.
-pub(crate) const KEY_DAYS: i64 = 7;
+/// How long an idempotency key that expires is kept, in days.
+pub(crate) const KEY_DAYS: i32 = 7;
 
 /// What makes a retried command answer its first receipt. Both digests are keyed by the server; neither the key
 /// nor the body can be read from them.
@@ -115,6 +123,8 @@ pub enum Verdict {
     KeyReused,
     /// A stream was not at the expected revision.
     Conflict(Conflict),
+    /// One of [`Append::after`] was not committed.
+    Abandoned,
     /// Another stream holds the key of the claim at this index in [`Append::claims`].
     ClaimTaken {
         /// The index.

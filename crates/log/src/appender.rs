@@ -5,26 +5,74 @@
 //! nothing ever lingers for more.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use daybook_core::Position;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
-use crate::group::Group;
+use crate::group::{Group, Plan};
+use crate::known::{Known, Tip};
 use crate::log::Settings;
 use crate::prepare::Prepared;
-use crate::store::{Committed, Failure, Store};
-use crate::{LogError, Verdict};
+use crate::store::{Failure, Writer};
+use crate::{HistoryError, LogError, Ticket, Verdict};
 
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// How long the outcome of a commit is looked for before its callers are told that it is not known.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait between two tries of that.
+const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An append that waits, and where its verdict goes.
 struct Waiting {
     prepared: Prepared,
     since: Instant,
     answer: oneshot::Sender<Result<Verdict, LogError>>,
+}
+
+impl Waiting {
+    /// A caller that went away does not mind.
+    fn answer(self, result: Result<Verdict, LogError>) {
+        self.prepared.ticket.settle(matches!(result, Ok(Verdict::Committed(_))));
+        let _ = self.answer.send(result);
+    }
+}
+
+/// An append that was queued.
+#[derive(Debug)]
+pub struct Submitted {
+    ticket: Ticket,
+    verdict: oneshot::Receiver<Result<Verdict, LogError>>,
+}
+
+impl Submitted {
+    /// What was refused without being queued.
+    pub(crate) fn refused(verdict: Verdict) -> Self {
+        let (ticket, (answer, verdict_of)) = (Ticket::new(), oneshot::channel());
+        ticket.settle(false);
+        let _ = answer.send(Ok(verdict));
+        Self { ticket, verdict: verdict_of }
+    }
+
+    /// Tells others what becomes of it.
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Waits for its verdict.
+    ///
+    /// # Errors
+    ///
+    /// See [`Log::append`](crate::Log::append).
+    pub async fn verdict(self) -> Result<Verdict, LogError> {
+        // Without an answer the thread came to grief with the append in its hands.
+        self.verdict.await.unwrap_or(Err(LogError::Unknown))
+    }
 }
 
 /// The handle of an appender.
@@ -36,10 +84,10 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// Starts a thread that appends to `store` and tells `head` where the log ends. It ends when it is closed, or
-    /// when its handle is gone.
+    /// Starts a thread that appends with `writer` and tells `head` where the log ends. It ends when it is closed, when
+    /// its handle is gone, or when the log is not the one that it was.
     pub(crate) fn start(
-        store: &dyn Store,
+        writer: Box<dyn Writer>,
         settings: &Settings,
         head: watch::Sender<Position>,
     ) -> Result<Self, io::Error> {
@@ -50,7 +98,9 @@ impl Appender {
             waiting,
             closed,
             head,
-            writer: store.writer(),
+            writer,
+            known: None,
+            lost: None,
             group_appends_max: settings.group_appends_max.max(1),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -61,15 +111,15 @@ impl Appender {
         Ok(Self { queue, closing, ended })
     }
 
-    /// Queues an append, and waits for its verdict.
-    pub(crate) async fn append(&self, prepared: Prepared) -> Result<Verdict, LogError> {
+    /// Queues an append.
+    pub(crate) fn submit(&self, prepared: Prepared) -> Result<Submitted, LogError> {
         let (answer, verdict) = oneshot::channel();
+        let ticket = prepared.ticket.clone();
         self.queue.try_send(Waiting { prepared, since: Instant::now(), answer }).map_err(|error| match error {
             TrySendError::Full(_) => LogError::Busy,
             TrySendError::Closed(_) => LogError::Closed,
         })?;
-        // Without an answer the thread came to grief with the append in its hands.
-        verdict.await.unwrap_or(Err(LogError::Unknown))
+        Ok(Submitted { ticket, verdict })
     }
 
     /// Takes no more appends, and waits until those that were taken are committed.
@@ -94,7 +144,11 @@ struct Worker {
     waiting: mpsc::Receiver<Waiting>,
     closed: watch::Receiver<bool>,
     head: watch::Sender<Position>,
-    writer: Box<dyn crate::store::Writer>,
+    writer: Box<dyn Writer>,
+    /// What is known of the log; nothing before the first group.
+    known: Option<Known>,
+    /// Why nothing can be appended any more: the log is not the one that it was.
+    lost: Option<HistoryError>,
     group_appends_max: usize,
 }
 
@@ -142,14 +196,23 @@ impl Worker {
     }
 
     async fn commit(&mut self, group: Vec<Waiting>) {
+        if let Some(error) = &self.lost {
+            return answer_all(group, || error.clone().into());
+        }
         match self.try_commit(&group).await {
-            Ok(committed) => self.answer(group, committed),
+            Ok(verdicts) => self.answer(group, verdicts),
             Err(Failure::Unavailable(reason)) => {
                 tracing::warn!(reason, appends = group.len(), "the database is not available for appending");
                 answer_all(group, || LogError::Unavailable(reason.clone()));
             }
             Err(Failure::Unknown) => answer_all(group, || LogError::Unknown),
             Err(Failure::Refused(error)) => self.refused(group, error).await,
+            Err(Failure::History(error)) => {
+                tracing::error!(%error, "this is not the log that was appended to: nothing more is appended");
+                answer_all(group, || error.clone().into());
+                self.lost = Some(error);
+                self.waiting.close();
+            }
         }
     }
 
@@ -157,7 +220,7 @@ impl Worker {
     async fn refused(&mut self, group: Vec<Waiting>, error: LogError) {
         tracing::error!(%error, appends = group.len(), "the database refused to append");
         match <[Waiting; 1]>::try_from(group) {
-            Ok([alone]) => drop(alone.answer.send(Err(error))),
+            Ok([alone]) => alone.answer(Err(error)),
             Err(group) => {
                 for waiting in group {
                     Box::pin(self.commit(vec![waiting])).await;
@@ -166,25 +229,92 @@ impl Worker {
         }
     }
 
-    async fn try_commit(&mut self, group: &[Waiting]) -> Result<Committed, Failure> {
+    async fn try_commit(&mut self, group: &[Waiting]) -> Result<Vec<Verdict>, Failure> {
         let appends: Vec<&Prepared> = group.iter().map(|waiting| &waiting.prepared).collect();
-        self.writer.commit(&Group::new(&appends)).await
+        let group = Group::new(&appends);
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => Known::new(self.writer.tip(None).await?),
+        };
+        let known = self.known.insert(known);
+        if let Some(answers) = known.answers(&group) {
+            let plan = group.decide(known.tip.position, &answers);
+            if group.is_proven_by(&plan)
+                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan).await?
+            {
+                known.advance(tip, plan.changes());
+                return Ok(plan.verdicts);
+            }
+            metrics::counter!("daybook_append_groups_locked_total").increment(1);
+        }
+        write_locked(&mut *self.writer, known, &group).await
     }
 
-    fn answer(&self, group: Vec<Waiting>, committed: Committed) {
-        advance(&self.head, committed.head);
+    fn answer(&self, group: Vec<Waiting>, verdicts: Vec<Verdict>) {
+        if let Some(known) = &self.known {
+            advance(&self.head, known.tip.position);
+        }
         metrics::histogram!("daybook_append_group_size").record(group.len() as f64);
         let duration = metrics::histogram!("daybook_append_duration_seconds");
         let mut events = 0;
-        for (waiting, verdict) in group.into_iter().zip(committed.verdicts) {
+        for (waiting, verdict) in group.into_iter().zip(verdicts) {
             if let Verdict::Committed(receipt) = &verdict {
                 events += receipt.events.len() as u64;
             }
             duration.record(waiting.since.elapsed());
-            // A caller that went away does not mind.
-            let _ = waiting.answer.send(Ok(verdict));
+            waiting.answer(Ok(verdict));
         }
         metrics::counter!("daybook_events_appended_total").increment(events);
+    }
+}
+
+/// Writes a plan if the log still ends at `tip`, and answers where it ends then.
+async fn write_at(writer: &mut dyn Writer, tip: &Tip, plan: &Plan<'_>) -> Result<Option<Tip>, Failure> {
+    match writer.write_at(tip, plan).await {
+        Err(Failure::Unknown) => find_out(writer, plan.first()).await,
+        written => written,
+    }
+    .map(|recorded_at| recorded_at.map(|recorded_at| plan.tip(tip, recorded_at)))
+}
+
+/// Writes a group while all other writers are kept out, and says what became of each append.
+async fn write_locked(
+    writer: &mut dyn Writer,
+    known: &mut Known,
+    group: &Group<'_>,
+) -> Result<Vec<Verdict>, Failure> {
+    let written = writer.write_locked(&known.tip, group).await?;
+    if let Err(first) = written.commit
+        && find_out(writer, first).await?.is_none()
+    {
+        return Err(Failure::Unavailable("the connection broke before the group was committed".into()));
+    }
+    match written.changes {
+        Some(changes) => known.advance(written.tip, changes),
+        None => *known = Known::new(written.tip),
+    }
+    Ok(written.verdicts)
+}
+
+/// Finds out when a group was recorded, if it was, whose first event this is (invariant L9).
+async fn find_out(
+    writer: &mut dyn Writer,
+    first: Option<(Position, Uuid)>,
+) -> Result<Option<DateTime<Utc>>, Failure> {
+    let first = first.ok_or(Failure::Unknown)?;
+    let limit = Instant::now() + LOOK_UP_TIMEOUT;
+    loop {
+        match writer.look_up(first).await {
+            Ok(found) => {
+                tracing::warn!(position = %first.0, committed = found.is_some(), "looked up the outcome of a commit");
+                return Ok(found);
+            }
+            Err(failure) if Instant::now() >= limit => {
+                tracing::error!(?failure, position = %first.0, "the outcome of a commit cannot be found out");
+                return Err(Failure::Unknown);
+            }
+            Err(_) => tokio::time::sleep(LOOK_UP_INTERVAL).await,
+        }
     }
 }
 
@@ -200,7 +330,7 @@ fn group_length(waiting: &[Waiting]) -> usize {
 
 fn answer_all(group: Vec<Waiting>, error: impl Fn() -> LogError) {
     for waiting in group {
-        let _ = waiting.answer.send(Err(error()));
+        waiting.answer(Err(error()));
     }
 }
 

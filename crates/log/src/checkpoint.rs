@@ -30,17 +30,23 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Checks what the head alone can tell.
     pub(crate) fn check_head(&self, head: &Head) -> Result<(), HistoryError> {
-        if head.log_id != self.log_id {
-            return Err(HistoryError::OtherLog { expected: self.log_id, actual: head.log_id });
-        }
-        if head.epoch != self.epoch {
-            return Err(HistoryError::OtherEpoch { expected: self.epoch, actual: head.epoch });
-        }
+        check_log((self.log_id, self.epoch), (head.log_id, head.epoch))?;
         if head.position < self.position {
             return Err(HistoryError::Shorter { checkpoint: self.position, head: head.position });
         }
         Ok(())
     }
+}
+
+/// Checks the id and the epoch of a log.
+pub(crate) fn check_log(expected: (Uuid, u64), actual: (Uuid, u64)) -> Result<(), HistoryError> {
+    if actual.0 != expected.0 {
+        return Err(HistoryError::OtherLog { expected: expected.0, actual: actual.0 });
+    }
+    if actual.1 != expected.1 {
+        return Err(HistoryError::OtherEpoch { expected: expected.1, actual: actual.1 });
+    }
+    Ok(())
 }
 
 /// The log is not the one that a checkpoint was written for.

@@ -7,8 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use chrono::{DateTime, Utc};
 use daybook_core::{Position, Receipt, ReceiptEvent, Revision, StreamId};
+use uuid::Uuid;
 
+use crate::known::{Change, Tip};
 use crate::prepare::Prepared;
 use crate::{Claim, Conflict, IdempotencyKey, NewRecord, Verdict};
 
@@ -17,11 +20,24 @@ use crate::{Claim, Conflict, IdempotencyKey, NewRecord, Verdict};
 pub(crate) struct Group<'a> {
     appends: &'a [&'a Prepared],
     /// The streams whose revisions are needed.
-    pub(crate) streams: Vec<&'a StreamId>,
+    pub(crate) streams: Vec<AskedStream<'a>>,
     /// The claims whose holders are needed: name and key.
     pub(crate) claims: Vec<(&'a str, &'a str)>,
     /// The digests of the idempotency keys whose receipts are needed.
     pub(crate) keys: Vec<&'a [u8; 32]>,
+    /// Whether a claim is given back.
+    pub(crate) releases: bool,
+}
+
+/// A stream whose revision is needed, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct AskedStream<'a> {
+    /// The stream.
+    pub(crate) stream: &'a StreamId,
+    /// The revision at which it was read, and where the log was then.
+    pub(crate) read: Option<(Revision, Position)>,
+    /// Whether it is written to and has to be new.
+    pub(crate) begins: bool,
 }
 
 /// What is so in the log, in the order of the questions.
@@ -56,13 +72,11 @@ impl Kept {
 pub(crate) struct Plan<'a> {
     /// The verdict on each append.
     pub(crate) verdicts: Vec<Verdict>,
-    /// Where the log ends then.
-    pub(crate) head: Position,
     /// The events.
     pub(crate) events: Vec<PlannedEvent<'a>>,
-    /// The claims that get a new holder: name, key, holder.
+    /// The claims that get a holder: name, key, holder.
     pub(crate) taken: Vec<(&'a str, &'a str, &'a StreamId)>,
-    /// The claims that nobody holds any more: name and key.
+    /// The claims that lose theirs: name and key. They come before those that are taken.
     pub(crate) released: Vec<(&'a str, &'a str)>,
     /// The idempotency keys, with the JSON of the receipts.
     pub(crate) keys: Vec<(&'a IdempotencyKey, String)>,
@@ -82,6 +96,26 @@ pub(crate) struct PlannedEvent<'a> {
 }
 
 impl Plan<'_> {
+    /// The streams that it writes to, and where they are then.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let change =
+            |event: &PlannedEvent<'_>| Change { stream: event.record.stream.clone(), revision: event.revision };
+        self.events.iter().map(change).collect()
+    }
+
+    /// The first event that it writes.
+    pub(crate) fn first(&self) -> Option<(Position, Uuid)> {
+        self.events.first().map(|event| (event.position, event.record.id))
+    }
+
+    /// The log's end once it is written.
+    pub(crate) fn tip(&self, before: &Tip, recorded_at: DateTime<Utc>) -> Tip {
+        match self.events.last() {
+            Some(last) => Tip { position: last.position, id: Some(last.record.id), recorded_at },
+            None => *before,
+        }
+    }
+
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.taken.is_empty() && self.released.is_empty() && self.keys.is_empty()
@@ -92,23 +126,42 @@ impl<'a> Group<'a> {
     /// Asks what has to be known to decide over `appends`.
     pub(crate) fn new(appends: &'a [&'a Prepared]) -> Self {
         let appended = || appends.iter().map(|prepared| &prepared.append);
-        let named = |append: &'a crate::Append| {
-            let expected = append.expected.iter().map(|expected| &expected.stream);
-            expected.chain(append.events.iter().map(|event| &event.stream))
-        };
+        let claims = || appended().flat_map(|append| &append.claims);
         Self {
             appends,
-            streams: each_once(appended().flat_map(named)),
-            claims: each_once(appended().flat_map(|append| &append.claims).map(|claim| parts(claim).0)),
+            streams: asked_streams(appends),
+            claims: each_once(claims().map(|claim| parts(claim).0)),
             keys: each_once(appended().filter_map(|append| append.key.as_ref()).map(|key| &key.digest)),
+            releases: claims().any(|claim| matches!(claim, Claim::Release { .. })),
         }
+    }
+
+    /// Whether the verdicts of a plan that was made on assumptions hold once the database has taken it. What is written
+    /// proves them; an append that failed proves nothing.
+    pub(crate) fn is_proven_by(&self, plan: &Plan<'_>) -> bool {
+        let committed = |verdict: &Verdict| matches!(verdict, Verdict::Committed(_));
+        let assumes_nothing = || {
+            let keys = self
+                .appends
+                .iter()
+                .zip(&plan.verdicts)
+                .any(|(prepared, verdict)| !committed(verdict) && prepared.append.key.is_some());
+            !keys && !self.streams.iter().any(|asked| asked.begins)
+        };
+        !plan.is_empty() && (plan.verdicts.iter().all(committed) || assumes_nothing())
     }
 
     /// Decides over the appends in their order, in a log that ends at `head`.
     pub(crate) fn decide(&self, head: Position, answers: &'a Answers) -> Plan<'a> {
         let mut walk = Walk {
             head,
-            revisions: self.streams.iter().copied().zip(answers.revisions.iter().copied()).collect(),
+            revisions: self
+                .streams
+                .iter()
+                .map(|asked| asked.stream)
+                .zip(answers.revisions.iter().copied())
+                .collect(),
+            failed: HashSet::new(),
             holders: self.claims.iter().copied().zip(answers.holders.iter().map(Option::as_ref)).collect(),
             kept: HashMap::new(),
             events: Vec::new(),
@@ -119,17 +172,21 @@ impl<'a> Group<'a> {
                 walk.kept.insert(digest, kept.clone());
             }
         }
-        let verdicts =
-            self.appends.iter().map(|prepared| walk.take(prepared).unwrap_or_else(|verdict| verdict)).collect();
+        let verdicts = self.appends.iter().map(|prepared| walk.step(prepared)).collect();
         let (mut taken, mut released) = (Vec::new(), Vec::new());
         for (claim, before) in self.claims.iter().zip(&answers.holders) {
-            match walk.holders.get(claim).copied().flatten() {
-                now if now == before.as_ref() => {}
-                Some(holder) => taken.push((claim.0, claim.1, holder)),
-                None => released.push(*claim),
+            let now = walk.holders.get(claim).copied().flatten();
+            if now == before.as_ref() {
+                continue;
+            }
+            if before.is_some() {
+                released.push(*claim);
+            }
+            if let Some(holder) = now {
+                taken.push((claim.0, claim.1, holder));
             }
         }
-        Plan { verdicts, head: walk.head, events: walk.events, taken, released, keys: walk.keys }
+        Plan { verdicts, events: walk.events, taken, released, keys: walk.keys }
     }
 }
 
@@ -137,6 +194,8 @@ impl<'a> Group<'a> {
 struct Walk<'a> {
     head: Position,
     revisions: HashMap<&'a StreamId, Revision>,
+    /// The tickets of those that were not taken in.
+    failed: HashSet<usize>,
     holders: HashMap<(&'a str, &'a str), Option<&'a StreamId>>,
     kept: HashMap<&'a [u8; 32], Kept>,
     events: Vec<PlannedEvent<'a>>,
@@ -144,6 +203,14 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// The verdict on the next append.
+    fn step(&mut self, prepared: &'a Prepared) -> Verdict {
+        self.take(prepared).unwrap_or_else(|verdict| {
+            self.failed.insert(prepared.ticket.id());
+            verdict
+        })
+    }
+
     /// Takes one append in, or leaves everything as it was and says why. The error is a verdict too.
     fn take(&mut self, prepared: &'a Prepared) -> Result<Verdict, Verdict> {
         let append = &prepared.append;
@@ -151,6 +218,10 @@ impl<'a> Walk<'a> {
             && let Some(kept) = self.kept.get(&key.digest)
         {
             return Err(kept.verdict(key));
+        }
+        if append.after.iter().any(|ticket| self.failed.contains(&ticket.id()) || ticket.outcome() == Some(false))
+        {
+            return Err(Verdict::Abandoned);
         }
         for expected in &append.expected {
             let actual = self.revision(&expected.stream);
@@ -230,6 +301,31 @@ impl<'a> Walk<'a> {
         }
         Receipt { id: append.id.clone(), command_id: append.command_id, position, events }
     }
+}
+
+/// The streams that appends name, each once, with what the appends tell of them.
+fn asked_streams<'a>(appends: &[&'a Prepared]) -> Vec<AskedStream<'a>> {
+    let mut asked: Vec<AskedStream<'a>> = Vec::new();
+    let mut places: HashMap<&StreamId, usize> = HashMap::new();
+    for append in appends.iter().map(|prepared| &prepared.append) {
+        let mut place_of = |stream: &'a StreamId, asked: &mut Vec<AskedStream<'a>>| {
+            *places.entry(stream).or_insert_with(|| {
+                asked.push(AskedStream { stream, read: None, begins: false });
+                asked.len() - 1
+            })
+        };
+        for expected in &append.expected {
+            let place = place_of(&expected.stream, &mut asked);
+            let known = &mut asked[place];
+            known.read = known.read.or(expected.read_at.map(|at| (expected.revision, at)));
+            known.begins |= expected.revision == Revision::NONE
+                && append.events.iter().any(|event| event.stream == expected.stream);
+        }
+        for event in &append.events {
+            place_of(&event.stream, &mut asked);
+        }
+    }
+    asked
 }
 
 /// What a claim is about (name and key), and the stream that takes or releases it.

@@ -8,7 +8,7 @@ use daybook_database::{Database, Schema};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::appender::Appender;
+use crate::appender::{Appender, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find};
 use crate::postgres::PostgresStore;
 use crate::prepare::Prepared;
@@ -62,8 +62,9 @@ impl Log {
             Database::Postgres(pool) => Arc::new(PostgresStore::new(pool, settings.lock_timeout)),
             Database::Sqlite(file) => Arc::new(SqliteStore::new(file)),
         };
-        let (head, newest) = watch::channel(store.head().await?.position);
-        let appender = Appender::start(store.as_ref(), &settings, head.clone()).map_err(sqlx::Error::Io)?;
+        let here = store.head().await?;
+        let (head, newest) = watch::channel(here.position);
+        let appender = Appender::start(store.writer(&here), &settings, head.clone()).map_err(sqlx::Error::Io)?;
         tokio::spawn(background::follow(store.clone(), settings.follow_interval, head, appender.closing()));
         tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
         Ok(Self { store, appender: Arc::new(appender), newest })
@@ -74,11 +75,20 @@ impl Log {
     /// # Errors
     ///
     /// When there is no verdict: the database is away ([`LogError::Unavailable`], [`LogError::Unknown`]), the queue
-    /// is full ([`LogError::Busy`]) or the log was closed.
+    /// is full ([`LogError::Busy`]), the log was closed, or is not the one that it was ([`LogError::History`]).
     pub async fn append(&self, append: Append) -> Result<Verdict, LogError> {
+        self.submit(append)?.verdict().await
+    }
+
+    /// Queues an append, behind all that were queued before.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Busy`] and [`LogError::Closed`].
+    pub fn submit(&self, append: Append) -> Result<Submitted, LogError> {
         match Prepared::new(append) {
-            Ok(prepared) => self.appender.append(prepared).await,
-            Err(reason) => Ok(Verdict::Invalid(reason)),
+            Ok(prepared) => self.appender.submit(prepared),
+            Err(reason) => Ok(Submitted::refused(Verdict::Invalid(reason))),
         }
     }
 
@@ -129,13 +139,16 @@ impl Log {
         find(self.store.as_ref(), filter, limit).await
     }
 
-    /// Feeds each of the streams its events, as one consistent state of the log. No stream may be there twice.
+    /// Feeds each of the streams its events, as one consistent state of the log. No stream may be there twice. The
+    /// position is for [`Expected::read_at`](crate::Expected::read_at): the log ended there, or further on.
     ///
     /// # Errors
     ///
     /// See [`read`](Self::read); also [`LogError::Decode`] when an aggregate does not know one of its events.
-    pub async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
-        if streams.is_empty() { Ok(streams) } else { self.store.load(streams).await }
+    pub async fn load(&self, streams: Vec<Missing>) -> Result<(Vec<Missing>, Position), LogError> {
+        let position = *self.newest.borrow();
+        let loaded = if streams.is_empty() { streams } else { self.store.load(streams).await? };
+        Ok((loaded, position))
     }
 
     /// The stream that holds a claim.

@@ -3,7 +3,7 @@
 
 use daybook_core::StreamId;
 
-use crate::{Append, Claim, json};
+use crate::{Append, Claim, Ticket, json};
 
 /// The most events of one append.
 const EVENTS_MAX: usize = 1_000;
@@ -29,6 +29,15 @@ pub(crate) struct Prepared {
     pub(crate) metadata: String,
     /// How many bytes it adds to the log, at most.
     pub(crate) bytes: usize,
+    /// Tells what becomes of it.
+    pub(crate) ticket: Ticket,
+}
+
+/// Whoever waits for its ticket does not wait for ever, whatever becomes of the appender.
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.ticket.settle(false);
+    }
 }
 
 impl Prepared {
@@ -61,7 +70,7 @@ impl Prepared {
             bytes += line;
         }
         at_most(bytes, APPEND_BYTES_MAX, "bytes of events")?;
-        Ok(Self { append, metadata, bytes })
+        Ok(Self { append, metadata, bytes, ticket: Ticket::new() })
     }
 }
 
@@ -127,6 +136,7 @@ mod tests {
             expected: Vec::new(),
             claims: Vec::new(),
             key: None,
+            after: Vec::new(),
         }
     }
 

@@ -14,7 +14,8 @@ macro_rules! event_columns {
 pub(crate) use event_columns;
 
 /// The log's identity and its end.
-pub(crate) const HEAD: &str = "SELECT log_id, epoch, position FROM log_head";
+pub(crate) const HEAD: &str =
+    "SELECT log_id, epoch, (SELECT coalesce(max(position), 0) FROM events) FROM log_identity";
 
 /// The stream that holds a claim.
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
@@ -26,7 +27,7 @@ pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1
 /// no statistics of it.
 pub(crate) const LAST_BEFORE: &str = "\
     WITH RECURSIVE search (low, high) AS (
-        SELECT CAST(0 AS bigint), (SELECT position FROM log_head)
+        SELECT CAST(0 AS bigint), (SELECT coalesce(max(position), 0) FROM events)
         UNION ALL
         SELECT
             CASE WHEN (SELECT recorded_at FROM events WHERE position = (low + high + 1) / 2) < $1

@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::{Missing, Position, RecordedEvent, StreamId};
+use uuid::Uuid;
 
-use crate::group::{Group, Kept};
-use crate::{EventFilter, Head, LogError, Verdict};
+use crate::group::{Group, Kept, Plan};
+use crate::known::{Change, Tip};
+use crate::{EventFilter, Head, HistoryError, LogError, Verdict};
 
 /// Reads the log, and hands out its writer.
 #[async_trait]
@@ -31,8 +33,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Removes at most `limit` idempotency keys that have expired; how many there were.
     async fn remove_expired(&self, limit: u32) -> Result<u64, LogError>;
 
-    /// A writer for one appender.
-    fn writer(&self) -> Box<dyn Writer>;
+    /// A writer for one appender, to this very log.
+    fn writer(&self, log: &Head) -> Box<dyn Writer>;
 }
 
 /// Which events to read: those that match the filter's stream, type, actor and correlation id, among those after one
@@ -57,31 +59,49 @@ impl Page<'_> {
     }
 }
 
-/// Writes to the log.
+/// Writes to the log. An appender has one, and gives it one group at a time.
 #[async_trait]
 pub(crate) trait Writer: Send {
-    /// Decides over a group and writes what holds, in one transaction under the head's lock.
-    async fn commit(&mut self, group: &Group<'_>) -> Result<Committed, Failure>;
+    /// Where the log ends. `known` is where it ended before: the same history must go on from there.
+    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure>;
+
+    /// Writes a plan, provided that the log still ends at `tip` and that its claims and keys are free; nothing is
+    /// written and `None` is answered when it is not so. Otherwise the time at which it was recorded.
+    async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure>;
+
+    /// Keeps all other writers out, reads what the group depends on, decides, and writes. `known` is as in
+    /// [`tip`](Self::tip).
+    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure>;
+
+    /// When this event was recorded; `None` when the log does not hold it. It is found out in such a way that nothing
+    /// that this writer has sent before can still be written afterwards.
+    async fn look_up(&mut self, event: (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure>;
 }
 
-/// A group that was committed.
+/// A group that was written.
 #[derive(Debug)]
-pub(crate) struct Committed {
+pub(crate) struct Written {
     /// The verdict on each append.
     pub(crate) verdicts: Vec<Verdict>,
     /// Where the log ends.
-    pub(crate) head: Position,
+    pub(crate) tip: Tip,
+    /// The streams that were written to since the tip that was known; `None` when there are too many.
+    pub(crate) changes: Option<Vec<Change>>,
+    /// Whether the commit itself went through; if not, the group's first event tells (`None`: it has none).
+    pub(crate) commit: Result<(), Option<(Position, Uuid)>>,
 }
 
-/// Why a group was not committed.
+/// Why a group was not written.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The database is away or busy; nothing was written.
     Unavailable(String),
-    /// The connection broke during COMMIT.
+    /// The connection broke while it was written: perhaps it was.
     Unknown,
     /// The database refused what it was given, and would again; nothing was written.
     Refused(LogError),
+    /// The log is not the one that was appended to before; nothing was written.
+    History(HistoryError),
 }
 
 impl From<sqlx::Error> for Failure {
@@ -94,13 +114,14 @@ impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Unavailable(reason) => Self::Unavailable(reason),
+            LogError::History(error) => Self::History(error),
             error => Self::Refused(error),
         }
     }
 }
 
 impl Failure {
-    /// What an error of COMMIT itself means.
+    /// What an error means of a statement that commits.
     pub(crate) fn of_commit(error: sqlx::Error) -> Self {
         match Self::from(error) {
             Self::Unavailable(reason) => {

@@ -14,16 +14,17 @@ CREATE TABLE events (
     CONSTRAINT events_stream_revision UNIQUE (stream, revision)
 );
 
--- Which log this is and where it ends. Appending locks this one row, and so gives positions their order.
-CREATE TABLE log_head (
-    only_row    boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
-    log_id      uuid        NOT NULL,
+-- Which log this is. Not where it ends: that is the newest event. A row that every append moved would leave a dead
+-- version behind each time, and as long as a snapshot is open somewhere (a backup), everybody wades through them.
+CREATE TABLE log_identity (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    log_id   uuid    NOT NULL,
     -- Raised by each restore of a backup.
-    epoch       bigint      NOT NULL,
-    position    bigint      NOT NULL,
-    recorded_at timestamptz NOT NULL
+    epoch    bigint  NOT NULL,
+    -- Named by every append. Drawn anew, it shuts out what was sent before and has not arrived yet.
+    fence    uuid    NOT NULL
 );
-INSERT INTO log_head (log_id, epoch, position, recorded_at) VALUES (gen_random_uuid(), 1, 0, 'epoch');
+INSERT INTO log_identity (log_id, epoch, fence) VALUES (gen_random_uuid(), 1, gen_random_uuid());
 
 -- Unique keys, each held by a stream.
 CREATE TABLE claims (
@@ -53,16 +54,18 @@ CREATE TRIGGER events_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events
 -- Also for a session that plays a replica.
 ALTER TABLE events ENABLE ALWAYS TRIGGER events_never_change;
 
--- Whoever inserts events moves the head to the last of them, in the same statement or before. This refuses whoever
--- does not take part in the order of the log; it costs two look-ups for each statement, however many rows it has.
-CREATE FUNCTION events_check_head() RETURNS trigger LANGUAGE plpgsql AS $$
+-- This refuses whoever does not take part in the order of the log; it costs two look-ups for each statement, however
+-- many rows it has.
+CREATE FUNCTION events_check_order() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    newest CONSTANT bigint := (SELECT max(position) FROM events);
 BEGIN
-    IF (SELECT max(position) FROM events) IS DISTINCT FROM (SELECT nullif(position, 0) FROM log_head) THEN
-        RAISE EXCEPTION 'the newest event is not at the position of the log head'
+    IF newest > 1 AND NOT EXISTS (SELECT FROM events WHERE position = newest - 1) THEN
+        RAISE EXCEPTION 'there is no event before the one at position %', newest
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER events_end_at_head AFTER INSERT ON events
-    FOR EACH STATEMENT EXECUTE FUNCTION events_check_head();
+CREATE TRIGGER events_stay_dense AFTER INSERT ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION events_check_order();

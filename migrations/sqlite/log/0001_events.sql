@@ -14,23 +14,21 @@ CREATE TABLE events (
     UNIQUE (stream, revision)
 ) STRICT;
 
--- Which log this is and where it ends.
-CREATE TABLE log_head (
-    only_row    INTEGER PRIMARY KEY CHECK (only_row = 1),
-    log_id      TEXT    NOT NULL,
+-- Which log this is. Not where it ends: that is the newest event.
+CREATE TABLE log_identity (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    log_id   TEXT    NOT NULL,
     -- Raised by each restore of a backup.
-    epoch       INTEGER NOT NULL,
-    position    INTEGER NOT NULL,
-    recorded_at TEXT    NOT NULL
+    epoch    INTEGER NOT NULL
 ) STRICT;
 -- The log's id is a random (version 4) UUID.
-INSERT INTO log_head (only_row, log_id, epoch, position, recorded_at) VALUES (
+INSERT INTO log_identity (only_row, log_id, epoch) VALUES (
     1,
     lower(
         hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2) || '-'
         || substr('89ab', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))
     ),
-    1, 0, '1970-01-01T00:00:00.000000Z'
+    1
 );
 
 -- Unique keys, each held by a stream.

@@ -30,6 +30,7 @@ fn nothing() -> Append {
         expected: Vec::new(),
         claims: Vec::new(),
         key: None,
+        after: Vec::new(),
     }
 }
 
@@ -44,7 +45,7 @@ fn event(number: u8) -> NewRecord {
 }
 
 fn at(number: u8, revision: u64) -> Expected {
-    Expected { stream: stream(number), revision: Revision::new(revision) }
+    Expected { stream: stream(number), revision: Revision::new(revision), read_at: None }
 }
 
 fn take(key: &str, holder: u8) -> Claim {
@@ -77,22 +78,27 @@ impl Memory {
         let group = Group::new(&prepared);
         let holder = |(name, key): &(&str, &str)| self.holders.get(&((*name).into(), (*key).into())).cloned();
         let answers = Answers {
-            revisions: group.streams.iter().map(|s| self.revisions.get(*s).copied().unwrap_or_default()).collect(),
+            revisions: group
+                .streams
+                .iter()
+                .map(|s| self.revisions.get(s.stream).copied().unwrap_or_default())
+                .collect(),
             holders: group.claims.iter().map(holder).collect(),
             kept: group.keys.iter().map(|digest| self.kept.get(*digest).cloned()).collect(),
         };
         let plan = group.decide(self.head, &answers);
-        self.head = plan.head;
         for event in &plan.events {
+            self.head = event.position;
             let stream = event.record.stream.clone();
             self.places.push((event.position, stream.clone(), event.revision));
             self.revisions.insert(stream, event.revision);
         }
-        for (name, key, holder) in &plan.taken {
-            self.holders.insert(((*name).into(), (*key).into()), (*holder).clone());
-        }
         for (name, key) in &plan.released {
             self.holders.remove(&((*name).to_owned(), (*key).to_owned()));
+        }
+        for (name, key, holder) in &plan.taken {
+            let before = self.holders.insert(((*name).into(), (*key).into()), (*holder).clone());
+            assert!(before.is_none(), "a claim that is held is released first");
         }
         for (key, receipt) in &plan.keys {
             let receipt = serde_json::from_str(receipt).expect("a receipt");

@@ -111,7 +111,7 @@ impl Store for PostgresStore {
         Ok(removed.rows_affected())
     }
 
-    fn writer(&self) -> Box<dyn Writer> {
-        Box::new(PostgresWriter::new(&self.pool, self.lock_timeout))
+    fn writer(&self, log: &Head) -> Box<dyn Writer> {
+        Box::new(PostgresWriter::new(&self.pool, log, self.lock_timeout))
     }
 }

@@ -1,35 +1,56 @@
-//! Committing groups: four round trips, of which the first takes the head's lock.
+//! Writing groups: one statement and one round trip where what the appender knows still holds, and else a transaction
+//! that keeps everybody else out.
+//!
+//! Order needs no lock. The one statement inserts the positions behind the event that it takes for the newest, and
+//! nothing when that is not the newest any more; of two that are under way at once, one is refused by the primary key.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use daybook_core::{Position, Revision};
+use daybook_database::{Fault, fault};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Row};
 use tokio::time::timeout;
+use uuid::Uuid;
 
+use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan};
-use crate::store::{Committed, Failure, Writer};
+use crate::known::{Change, Tip};
+use crate::store::{Failure, Writer, Written};
 use crate::stored;
-use crate::{LogError, append};
+use crate::{Head, HistoryError, LogError, append};
 
-/// How long the database may take over anything but waiting for the head's lock.
+/// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most events of other processes that are taken in at a time; beyond that, what was known is forgotten.
+const MISSED_MAX: u64 = 10_000;
 
 /// The statements below are look-ups by key, whatever their parameters and however few rows there are yet. They are
 /// planned once, since planning takes longer than executing, and never as a scan, which would be kept while the table
-/// grows. A scan of the one-row head then looks so dear that it would be compiled: that takes 0.3 s and is off.
-const PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
+/// grows. A scan of a one-row table then looks so dear that it would be compiled: that takes 0.3 s and is off.
+const PLANS: &str = "\
+    SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+    SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
 
-/// Locks the head, and reads where the log ends and the time of the next events: the clock's, or the head's when
-/// the clock was set back. Both statements go out at once, as simple queries do.
-const LOCK_HEAD: &str = "\
-    BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SELECT position, greatest(recorded_at, clock_timestamp()) FROM log_head FOR UPDATE";
+/// Which log it is and where it ends.
+macro_rules! tip {
+    () => {
+        "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch') \
+         FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
+    };
+}
+const TIP: &str = tip!();
 
-/// Answers a group's questions, in their order. A statement of its own, since the one that waited for the lock still
-/// sees the log as it was when it began to wait.
+/// Begins to write alone: those who write in one statement hold the row of the log's identity in share. Then reads which
+/// log it is and where it ends. All three go out at once, as simple queries do; the last sees what was committed before
+/// the lock was given.
+const LOCK: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM log_identity FOR UPDATE; ", tip!());
+
+/// Answers a group's questions, in their order. A statement of its own, since one that waited for the lock still sees
+/// the log as it was when it began to wait.
 const ANSWER: &str = "\
     SELECT
         ARRAY (SELECT coalesce((SELECT max(revision) FROM events WHERE stream = asked.stream), 0)
@@ -37,50 +58,76 @@ const ANSWER: &str = "\
         ARRAY (SELECT (SELECT holder FROM claims WHERE name = asked.name AND key = asked.key)
             FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked (name, key, place) ORDER BY place),
         ARRAY (SELECT (SELECT body FROM idempotency
-                WHERE digest = asked.digest AND (expires_at IS NULL OR expires_at > $5))
+                WHERE digest = asked.digest AND (expires_at IS NULL OR expires_at > clock_timestamp()))
             FROM unnest($4::bytea[]) WITH ORDINALITY AS asked (digest, place) ORDER BY place),
         ARRAY (SELECT (SELECT receipt::text FROM idempotency
-                WHERE digest = asked.digest AND (expires_at IS NULL OR expires_at > $5))
+                WHERE digest = asked.digest AND (expires_at IS NULL OR expires_at > clock_timestamp()))
             FROM unnest($4::bytea[]) WITH ORDINALITY AS asked (digest, place) ORDER BY place)";
 
-/// Writes a plan and moves the head.
-const WRITE: &str = "\
-    WITH head AS (
-        UPDATE log_head SET position = $1, recorded_at = $2
-    ), taken AS (
-        INSERT INTO claims (name, key, holder) SELECT * FROM unnest($3::text[], $4::text[], $5::text[])
-        ON CONFLICT (name, key) DO UPDATE SET holder = excluded.holder
-    ), released AS (
-        DELETE FROM claims USING unnest($6::text[], $7::text[]) AS gone (name, key)
+/// Makes room for what a plan takes over: claims whose holder changes, and keys that have expired.
+const REMOVE: &str = "\
+    WITH released AS (
+        DELETE FROM claims USING unnest($1::text[], $2::text[]) AS gone (name, key)
         WHERE claims.name = gone.name AND claims.key = gone.key
+    )
+    DELETE FROM idempotency WHERE digest = ANY ($3::bytea[]) AND expires_at <= clock_timestamp()";
+
+/// Writes a plan if the log still ends where it did, and answers the time of its events: the clock's, or the newest
+/// event's when the clock was set back.
+macro_rules! write {
+    ($also:literal) => {
+        concat!(
+            "WITH fits AS MATERIALIZED (
+                SELECT greatest(clock_timestamp(), $3) AS now FROM log_identity
+                WHERE fence = $1 AND (SELECT id FROM events ORDER BY position DESC LIMIT 1) IS NOT DISTINCT FROM $2
+                FOR SHARE
+            ), written AS (
+                INSERT INTO events (position, stream, revision, id, type, schema_version, recorded_at, metadata, payload)
+                SELECT $4 + place, stream, revision, id, type, schema_version, now, metadata::json, payload::json
+                FROM fits, unnest($5::text[], $6::bigint[], $7::uuid[], $8::text[], $9::int[], $10::text[], $11::text[])
+                    WITH ORDINALITY AS new (stream, revision, id, type, schema_version, metadata, payload, place)
+            )",
+            $also,
+            "SELECT now FROM fits"
+        )
+    };
+}
+const WRITE_EVENTS: &str = write!(" ");
+const WRITE_ALL: &str = write!(
+    ", taken AS (
+        INSERT INTO claims (name, key, holder)
+        SELECT name, key, holder FROM fits, unnest($12::text[], $13::text[], $14::text[]) AS new (name, key, holder)
     ), kept AS (
         INSERT INTO idempotency (digest, body, receipt, expires_at)
-        SELECT digest, body, receipt::json, expires_at
-        FROM unnest($8::bytea[], $9::bytea[], $10::text[], $11::timestamptz[]) AS kept (digest, body, receipt, expires_at)
-        ON CONFLICT (digest) DO UPDATE
-        SET body = excluded.body, receipt = excluded.receipt, expires_at = excluded.expires_at
-    )
-    INSERT INTO events (position, stream, revision, id, type, schema_version, recorded_at, metadata, payload)
-    SELECT position, stream, revision, id, type, schema_version, $2, metadata::json, payload::json
-    FROM unnest($12::bigint[], $13::text[], $14::bigint[], $15::uuid[], $16::text[], $17::int[], $18::text[], $19::text[])
-        AS new (position, stream, revision, id, type, schema_version, metadata, payload)";
+        SELECT digest, body, receipt::json, CASE WHEN expires THEN now + make_interval(days => $19) END
+        FROM fits, unnest($15::bytea[], $16::bytea[], $17::text[], $18::bool[]) AS new (digest, body, receipt, expires)
+    ) "
+);
 
 /// The writer: one connection of its own, made in the runtime that it is used in.
 pub(super) struct PostgresWriter {
     options: PgConnectOptions,
     lock_timeout: Duration,
+    /// The log that it writes to.
+    log: (Uuid, u64),
     /// Taken out while in use, and put back only when all went well: another one is made after whatever failed.
-    connection: Option<PgConnection>,
+    connection: Option<Writing>,
+}
+
+/// A connection, and the fence that the log was seen to have.
+struct Writing {
+    connection: PgConnection,
+    fence: Uuid,
 }
 
 impl PostgresWriter {
-    pub(super) fn new(pool: &PgPool, lock_timeout: Duration) -> Self {
+    pub(super) fn new(pool: &PgPool, log: &Head, lock_timeout: Duration) -> Self {
         let options = pool.connect_options().as_ref().clone().application_name("daybook appender");
-        Self { options, lock_timeout, connection: None }
+        Self { options, lock_timeout, log: (log.log_id, log.epoch), connection: None }
     }
 
-    /// A process that freezes while it holds the head's lock loses it before the others stop waiting.
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    /// A process that freezes while it writes alone is cut off before the others stop waiting.
+    async fn connect(&self) -> Result<Writing, sqlx::Error> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
         let lock_ms = self.lock_timeout.as_millis().max(2);
         let settings = format!(
@@ -88,45 +135,198 @@ impl PostgresWriter {
             lock_ms / 2
         );
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
-        Ok(connection)
+        let fence = sqlx::query_scalar("SELECT fence FROM log_identity").fetch_one(&mut connection).await?;
+        Ok(Writing { connection, fence })
     }
+
+    async fn take(&mut self) -> Result<Writing, Failure> {
+        match self.connection.take() {
+            Some(writing) => Ok(writing),
+            None => Ok(timeout(ANSWER_TIMEOUT, self.connect()).await.map_err(late)??),
+        }
+    }
+
+    /// Checks that a log is the one written to, and that what was known is still in it.
+    async fn check(&self, writing: &mut Writing, found: &Found, known: &Tip) -> Result<(), Failure> {
+        check_log(self.log, found.log).map_err(Failure::History)?;
+        let (position, head) = (known.position, found.tip.position);
+        if head < position {
+            return Err(Failure::History(HistoryError::Shorter { checkpoint: position, head }));
+        }
+        if head > position && position > Position::START {
+            let id: Option<Uuid> = sqlx::query_scalar("SELECT id FROM events WHERE position = $1")
+                .bind(position.to_i64())
+                .fetch_optional(&mut writing.connection)
+                .await?;
+            if id != known.id {
+                return Err(Failure::History(HistoryError::OtherEvent(position)));
+            }
+        } else if head == position && found.tip.id != known.id {
+            return Err(Failure::History(HistoryError::OtherEvent(position)));
+        }
+        Ok(())
+    }
+}
+
+fn late<T>(_: T) -> Failure {
+    Failure::Unavailable("the database did not answer in time".into())
 }
 
 #[async_trait]
 impl Writer for PostgresWriter {
-    async fn commit(&mut self, group: &Group<'_>) -> Result<Committed, Failure> {
-        let late = |_| Failure::Unavailable("the database did not answer in time".into());
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => timeout(ANSWER_TIMEOUT, self.connect()).await.map_err(late)??,
-        };
-        let committed = timeout(self.lock_timeout + ANSWER_TIMEOUT, decide_and_write(&mut connection, group))
-            .await
-            .map_err(late)??;
-        match timeout(ANSWER_TIMEOUT, sqlx::raw_sql("COMMIT").execute(&mut connection)).await {
-            Ok(Ok(_)) => self.connection = Some(connection),
-            Ok(Err(error)) => return Err(Failure::of_commit(error)),
-            Err(_) => return Err(Failure::Unknown),
+    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure> {
+        let mut writing = self.take().await?;
+        let found = timeout(ANSWER_TIMEOUT, async {
+            let found = Found::read(sqlx::raw_sql(TIP).fetch_one(&mut writing.connection).await?)?;
+            match known {
+                Some(known) => self.check(&mut writing, &found, known).await?,
+                None => check_log(self.log, found.log).map_err(Failure::History)?,
+            }
+            Ok::<_, Failure>(found)
+        });
+        let found = found.await.map_err(late)??;
+        self.connection = Some(writing);
+        Ok(found.tip)
+    }
+
+    async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure> {
+        let mut writing = self.take().await?;
+        match timeout(self.lock_timeout + ANSWER_TIMEOUT, write(&mut writing, tip, plan)).await {
+            Ok(Ok(recorded_at)) => {
+                self.connection = Some(writing);
+                Ok(recorded_at)
+            }
+            Ok(Err(error)) if matches!(fault(&error), Fault::Duplicate | Fault::Data) => {
+                self.connection = Some(writing);
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(Failure::of_commit(error)),
+            Err(_) => Err(Failure::Unknown),
         }
-        Ok(committed)
+    }
+
+    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure> {
+        let mut writing = self.take().await?;
+        let written =
+            timeout(self.lock_timeout + ANSWER_TIMEOUT, self.decide_and_write(&mut writing, known, group));
+        let mut written = written.await.map_err(late)??;
+        match timeout(ANSWER_TIMEOUT, sqlx::raw_sql("COMMIT").execute(&mut writing.connection)).await {
+            Ok(Ok(_)) => {
+                written.commit = Ok(());
+                self.connection = Some(writing);
+            }
+            Ok(Err(error)) => match Failure::of_commit(error) {
+                Failure::Unknown => {}
+                failure => return Err(failure),
+            },
+            Err(_) => {}
+        }
+        Ok(written)
+    }
+
+    async fn look_up(&mut self, (position, id): (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure> {
+        let mut writing = self.take().await?;
+        let looked_up = timeout(self.lock_timeout + ANSWER_TIMEOUT, async {
+            Found::lock(&mut writing.connection).await?;
+            let found = sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1 AND id = $2")
+                .bind(position.to_i64())
+                .bind(id)
+                .fetch_optional(&mut writing.connection)
+                .await?;
+            // What was sent before and comes to be executed only now names the old fence.
+            writing.fence =
+                sqlx::query_scalar("UPDATE log_identity SET fence = gen_random_uuid() RETURNING fence")
+                    .fetch_one(&mut writing.connection)
+                    .await?;
+            sqlx::raw_sql("COMMIT").execute(&mut writing.connection).await?;
+            Ok::<_, sqlx::Error>(found)
+        });
+        let found = looked_up.await.map_err(late)??;
+        self.connection = Some(writing);
+        Ok(found)
     }
 }
 
-/// Does all but the COMMIT.
-async fn decide_and_write(connection: &mut PgConnection, group: &Group<'_>) -> Result<Committed, Failure> {
-    let head = sqlx::raw_sql(LOCK_HEAD).fetch_one(&mut *connection).await?;
-    let (position, now): (i64, DateTime<Utc>) = (head.try_get(0)?, head.try_get(1)?);
-    let answers = ask(connection, group, now).await?;
-    let plan = group.decide(Position::from_i64(position), &answers);
-    if !plan.is_empty() {
-        write(connection, &plan, now).await?;
+impl PostgresWriter {
+    /// Does all but the COMMIT.
+    async fn decide_and_write(
+        &self,
+        writing: &mut Writing,
+        known: &Tip,
+        group: &Group<'_>,
+    ) -> Result<Written, Failure> {
+        let found = Found::lock(&mut writing.connection).await?;
+        self.check(writing, &found, known).await?;
+        writing.fence = found.fence;
+        let missed = missed(&mut writing.connection, known, &found.tip).await?;
+        let answers = ask(&mut writing.connection, group).await?;
+        let plan = group.decide(found.tip.position, &answers);
+        let mut tip = found.tip;
+        if !plan.is_empty() {
+            if !plan.released.is_empty() || !plan.keys.is_empty() {
+                remove(&mut writing.connection, &plan).await?;
+            }
+            let recorded_at = write(writing, &found.tip, &plan)
+                .await?
+                .ok_or_else(|| Failure::Unavailable("somebody wrote to the log while it was locked".into()))?;
+            tip = plan.tip(&found.tip, recorded_at);
+        }
+        let (first, changes) = (plan.first(), plan.changes());
+        Ok(Written {
+            verdicts: plan.verdicts,
+            tip,
+            changes: missed.map(|missed| missed.into_iter().chain(changes).collect()),
+            commit: Err(first),
+        })
     }
-    Ok(Committed { verdicts: plan.verdicts, head: plan.head })
 }
 
-async fn ask(connection: &mut PgConnection, group: &Group<'_>, now: DateTime<Utc>) -> Result<Answers, LogError> {
+/// Which log it is and where it ends.
+struct Found {
+    log: (Uuid, u64),
+    fence: Uuid,
+    tip: Tip,
+}
+
+impl Found {
+    /// Begins to write alone.
+    async fn lock(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        // A row of the lock, and one of the log's end.
+        let rows = sqlx::raw_sql(LOCK).fetch_all(connection).await?;
+        rows.into_iter().last().map_or(Err(sqlx::Error::RowNotFound), Self::read)
+    }
+
+    fn read(row: sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
+        let (log_id, epoch, fence): (Uuid, i64, Uuid) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (position, id, recorded_at): (i64, Option<Uuid>, DateTime<Utc>) =
+            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        let tip = Tip { position: Position::from_i64(position), id, recorded_at };
+        Ok(Self { log: (log_id, epoch.unsigned_abs()), fence, tip })
+    }
+}
+
+/// The streams that others have written to since `known`; `None` when there are too many.
+async fn missed(connection: &mut PgConnection, known: &Tip, tip: &Tip) -> Result<Option<Vec<Change>>, LogError> {
+    if tip.position == known.position {
+        return Ok(Some(Vec::new()));
+    }
+    if tip.position.get() - known.position.get() > MISSED_MAX {
+        return Ok(None);
+    }
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT stream, max(revision) FROM events WHERE position > $1 GROUP BY stream")
+            .bind(known.position.to_i64())
+            .fetch_all(connection)
+            .await?;
+    let change = |(stream, revision): (String, i64)| {
+        Ok(Change { stream: stored::holder(&stream)?, revision: Revision::from_i64(revision) })
+    };
+    rows.into_iter().map(change).collect::<Result<_, _>>().map(Some)
+}
+
+async fn ask(connection: &mut PgConnection, group: &Group<'_>) -> Result<Answers, LogError> {
     type Row = (Vec<i64>, Vec<Option<String>>, Vec<Option<Vec<u8>>>, Vec<Option<String>>);
-    let streams: Vec<&str> = group.streams.iter().map(|stream| stream.as_str()).collect();
+    let streams: Vec<&str> = group.streams.iter().map(|asked| asked.stream.as_str()).collect();
     let (names, keys): (Vec<&str>, Vec<&str>) = group.claims.iter().copied().unzip();
     let digests: Vec<&[u8]> = group.keys.iter().map(|digest| digest.as_slice()).collect();
     let (revisions, holders, bodies, receipts): Row = sqlx::query_as(ANSWER)
@@ -134,7 +334,6 @@ async fn ask(connection: &mut PgConnection, group: &Group<'_>, now: DateTime<Utc
         .bind(&names)
         .bind(&keys)
         .bind(&digests)
-        .bind(now)
         .fetch_one(connection)
         .await?;
     let kept = bodies.into_iter().zip(receipts).map(|(body, receipt)| match (body, receipt) {
@@ -151,30 +350,42 @@ async fn ask(connection: &mut PgConnection, group: &Group<'_>, now: DateTime<Utc
     })
 }
 
-async fn write(connection: &mut PgConnection, plan: &Plan<'_>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let expires = now + TimeDelta::days(append::KEY_DAYS);
-    let events = &plan.events;
-    sqlx::query(WRITE)
-        .bind(plan.head.to_i64())
-        .bind(now)
-        .bind(plan.taken.iter().map(|(name, ..)| *name).collect::<Vec<_>>())
-        .bind(plan.taken.iter().map(|(_, key, _)| *key).collect::<Vec<_>>())
-        .bind(plan.taken.iter().map(|(.., holder)| holder.as_str()).collect::<Vec<_>>())
+async fn remove(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(REMOVE)
         .bind(plan.released.iter().map(|(name, _)| *name).collect::<Vec<_>>())
         .bind(plan.released.iter().map(|(_, key)| *key).collect::<Vec<_>>())
         .bind(plan.keys.iter().map(|(key, _)| key.digest.as_slice()).collect::<Vec<_>>())
-        .bind(plan.keys.iter().map(|(key, _)| key.body.as_slice()).collect::<Vec<_>>())
-        .bind(plan.keys.iter().map(|(_, receipt)| receipt.as_str()).collect::<Vec<_>>())
-        .bind(plan.keys.iter().map(|(key, _)| key.expires.then_some(expires)).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.position.to_i64()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes a plan, if the log still ends at `tip`.
+async fn write(writing: &mut Writing, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let events = &plan.events;
+    let events_only = plan.taken.is_empty() && plan.keys.is_empty();
+    let mut query = sqlx::query_scalar(if events_only { WRITE_EVENTS } else { WRITE_ALL })
+        .bind(writing.fence)
+        .bind(tip.id)
+        .bind(tip.recorded_at)
+        .bind(tip.position.to_i64())
         .bind(events.iter().map(|event| event.record.stream.as_str()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.revision.to_i64()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.record.id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.record.event_type.as_str()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.record.schema_version.cast_signed()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.metadata).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.record.payload.as_str()).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
-    Ok(())
+        .bind(events.iter().map(|event| event.record.payload.as_str()).collect::<Vec<_>>());
+    if !events_only {
+        query = query
+            .bind(plan.taken.iter().map(|(name, ..)| *name).collect::<Vec<_>>())
+            .bind(plan.taken.iter().map(|(_, key, _)| *key).collect::<Vec<_>>())
+            .bind(plan.taken.iter().map(|(.., holder)| holder.as_str()).collect::<Vec<_>>())
+            .bind(plan.keys.iter().map(|(key, _)| key.digest.as_slice()).collect::<Vec<_>>())
+            .bind(plan.keys.iter().map(|(key, _)| key.body.as_slice()).collect::<Vec<_>>())
+            .bind(plan.keys.iter().map(|(_, receipt)| receipt.as_str()).collect::<Vec<_>>())
+            .bind(plan.keys.iter().map(|(key, _)| key.expires).collect::<Vec<_>>())
+            .bind(append::KEY_DAYS);
+    }
+    query.fetch_optional(&mut writing.connection).await
 }

@@ -110,7 +110,7 @@ impl Store for SqliteStore {
         Ok(removed.rows_affected())
     }
 
-    fn writer(&self) -> Box<dyn Writer> {
-        Box::new(SqliteWriter::new(self.file.clone()))
+    fn writer(&self, log: &Head) -> Box<dyn Writer> {
+        Box::new(SqliteWriter::new(self.file.clone(), log))
     }
 }

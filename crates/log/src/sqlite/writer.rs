@@ -3,16 +3,20 @@
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use daybook_core::{Position, Revision};
-use daybook_database::SqliteFile;
+use daybook_database::{DatabaseError, Fault, SqliteFile, fault};
 use serde::Serialize;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
+use uuid::Uuid;
 
 use super::time;
 use crate::append;
+use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan, PlannedEvent};
-use crate::store::{Committed, Failure, Writer};
+use crate::known::{Change, Tip};
+use crate::sql::event_columns;
+use crate::store::{Failure, Writer, Written};
 use crate::stored::{self, misfit};
-use crate::{LogError, sql::event_columns};
+use crate::{Head, HistoryError, LogError};
 
 /// The most events of one statement: each number of rows is a statement of its own, which the connection remembers.
 const ROWS_MAX: usize = 64;
@@ -20,38 +24,137 @@ const ROWS_MAX: usize = 64;
 /// The writer. Waits for other writers at BEGIN IMMEDIATE, and from there on sees all that they have committed.
 pub(super) struct SqliteWriter {
     file: SqliteFile,
+    /// The log that it writes to.
+    log: (Uuid, u64),
 }
 
 impl SqliteWriter {
-    pub(super) fn new(file: SqliteFile) -> Self {
-        Self { file }
+    pub(super) fn new(file: SqliteFile, log: &Head) -> Self {
+        Self { file, log: (log.log_id, log.epoch) }
     }
+
+    /// Begins to write, and reads where the log ends, which has to be where `known` was or further on.
+    async fn begin(&self, known: Option<&Tip>) -> Result<(Transaction<'static, Sqlite>, Tip), Failure> {
+        let mut transaction = self.file.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let tip = self.read_tip(&mut transaction).await?;
+        let Some(known) = known else { return Ok((transaction, tip)) };
+        let (position, head) = (known.position, tip.position);
+        if head < position {
+            return Err(Failure::History(HistoryError::Shorter { checkpoint: position, head }));
+        }
+        let id = match head > position && position > Position::START {
+            true => id_at(&mut transaction, position).await?,
+            false if head == position => tip.id,
+            false => None,
+        };
+        if id != known.id {
+            return Err(Failure::History(HistoryError::OtherEvent(position)));
+        }
+        Ok((transaction, tip))
+    }
+
+    async fn read_tip(&self, connection: &mut SqliteConnection) -> Result<Tip, Failure> {
+        type Row = (String, i64, Option<i64>, Option<String>, Option<String>);
+        let (log_id, epoch, position, id, recorded_at): Row = sqlx::query_as(
+            "SELECT log_id, epoch, position, id, recorded_at \
+             FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) ON true",
+        )
+        .fetch_one(connection)
+        .await?;
+        check_log(self.log, (uuid(&log_id)?, epoch.unsigned_abs())).map_err(Failure::History)?;
+        let recorded_at = match recorded_at {
+            Some(text) => time::from_text(&text).map_err(|error| misfit("recorded_at", error))?,
+            None => DateTime::UNIX_EPOCH,
+        };
+        let position = position.map_or(Position::START, Position::from_i64);
+        Ok(Tip { position, id: id.as_deref().map(uuid).transpose()?, recorded_at })
+    }
+}
+
+fn uuid(text: &str) -> Result<Uuid, LogError> {
+    text.parse().map_err(|error| misfit("id", error))
+}
+
+async fn id_at(connection: &mut SqliteConnection, position: Position) -> Result<Option<Uuid>, Failure> {
+    let id: Option<String> = sqlx::query_scalar("SELECT id FROM events WHERE position = $1")
+        .bind(position.to_i64())
+        .fetch_optional(connection)
+        .await?;
+    Ok(id.as_deref().map(uuid).transpose()?)
 }
 
 #[async_trait]
 impl Writer for SqliteWriter {
-    async fn commit(&mut self, group: &Group<'_>) -> Result<Committed, Failure> {
+    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure> {
+        Ok(self.begin(known).await?.1)
+    }
+
+    async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure> {
+        let (mut transaction, found) = self.begin(Some(tip)).await?;
+        if found.id != tip.id {
+            return Ok(None);
+        }
+        match write(&mut transaction, plan, found.recorded_at).await {
+            Ok(recorded_at) => {
+                transaction.commit().await.map_err(Failure::of_commit)?;
+                Ok(Some(recorded_at))
+            }
+            Err(LogError::Database(DatabaseError::Sql(error)))
+                if matches!(fault(&error), Fault::Duplicate | Fault::Data) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure> {
+        let (mut transaction, found) = self.begin(Some(known)).await?;
+        let missed = missed(&mut transaction, known).await?;
+        let now = Utc::now();
+        let answers = Answers {
+            revisions: revisions(&mut transaction, group).await?,
+            holders: holders(&mut transaction, group).await?,
+            kept: kept(&mut transaction, group, now).await?,
+        };
+        let plan = group.decide(found.position, &answers);
+        remove(&mut transaction, &plan, now).await?;
+        let recorded_at = write(&mut transaction, &plan, found.recorded_at).await?;
+        let (tip, first, changes) = (plan.tip(&found, recorded_at), plan.first(), plan.changes());
+        let changes = Some(missed.into_iter().chain(changes).collect());
+        let commit = match transaction.commit().await.map_err(Failure::of_commit) {
+            Ok(()) => Ok(()),
+            Err(Failure::Unknown) => Err(first),
+            Err(failure) => return Err(failure),
+        };
+        Ok(Written { verdicts: plan.verdicts, tip, changes, commit })
+    }
+
+    async fn look_up(&mut self, (position, id): (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure> {
+        // Nothing is under way any more once another transaction has begun to write.
         let mut transaction = self.file.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let committed = decide_and_write(&mut transaction, group).await?;
-        transaction.commit().await.map_err(Failure::of_commit)?;
-        Ok(committed)
+        let recorded_at: Option<String> =
+            sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1 AND id = $2")
+                .bind(position.to_i64())
+                .bind(id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let time = |text: String| time::from_text(&text).map_err(|error| misfit("recorded_at", error));
+        Ok(recorded_at.map(time).transpose()?)
     }
 }
 
-/// Does all but the COMMIT.
-async fn decide_and_write(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<Committed, Failure> {
-    let (position, recorded_at): (i64, String) =
-        sqlx::query_as("SELECT position, recorded_at FROM log_head").fetch_one(&mut *connection).await?;
-    let recorded_at = time::from_text(&recorded_at).map_err(|error| misfit("recorded_at", error))?;
-    let now = Utc::now().trunc_subsecs(6).max(recorded_at);
-    let answers = Answers {
-        revisions: revisions(connection, group).await?,
-        holders: holders(connection, group).await?,
-        kept: kept(connection, group, now).await?,
+/// The streams that others have written to since `known`.
+async fn missed(connection: &mut SqliteConnection, known: &Tip) -> Result<Vec<Change>, LogError> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT stream, max(revision) FROM events WHERE position > $1 GROUP BY stream")
+            .bind(known.position.to_i64())
+            .fetch_all(connection)
+            .await?;
+    let change = |(stream, revision): (String, i64)| {
+        Ok(Change { stream: stored::holder(&stream)?, revision: Revision::from_i64(revision) })
     };
-    let plan = group.decide(Position::from_i64(position), &answers);
-    write(connection, &plan, now).await?;
-    Ok(Committed { verdicts: plan.verdicts, head: plan.head })
+    rows.into_iter().map(change).collect()
 }
 
 /// Lists go in as JSON, so that a statement is the same whatever their length.
@@ -63,7 +166,7 @@ async fn revisions(connection: &mut SqliteConnection, group: &Group<'_>) -> Resu
     let revisions: Vec<i64> = sqlx::query_scalar(
         "SELECT coalesce((SELECT max(revision) FROM events WHERE stream = value), 0) FROM json_each($1) ORDER BY key",
     )
-    .bind(list(&group.streams)?)
+    .bind(list(&group.streams.iter().map(|asked| asked.stream).collect::<Vec<_>>())?)
     .fetch_all(connection)
     .await?;
     Ok(revisions.into_iter().map(Revision::from_i64).collect())
@@ -116,50 +219,60 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn write(connection: &mut SqliteConnection, plan: &Plan<'_>, now: DateTime<Utc>) -> Result<(), LogError> {
-    let recorded_at = time::to_text(now);
-    for events in plan.events.chunks(ROWS_MAX) {
-        insert(connection, events, &recorded_at).await?;
-    }
-    if !plan.events.is_empty() {
-        sqlx::query("UPDATE log_head SET position = $1, recorded_at = $2")
-            .bind(plan.head.to_i64())
-            .bind(recorded_at)
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !plan.taken.is_empty() {
-        // WHERE true: without it, SQLite takes ON for the condition of a join.
-        sqlx::query(
-            "INSERT INTO claims (name, key, holder) \
-             SELECT value->>0, value->>1, value->>2 FROM json_each($1) WHERE true \
-             ON CONFLICT (name, key) DO UPDATE SET holder = excluded.holder",
-        )
-        .bind(list(&plan.taken)?)
-        .execute(&mut *connection)
-        .await?;
-    }
+/// Makes room for what a plan takes over: claims whose holder changes, and keys that have expired.
+async fn remove(connection: &mut SqliteConnection, plan: &Plan<'_>, now: DateTime<Utc>) -> Result<(), LogError> {
     if !plan.released.is_empty() {
         sqlx::query("DELETE FROM claims WHERE (name, key) IN (SELECT value->>0, value->>1 FROM json_each($1))")
             .bind(list(&plan.released)?)
             .execute(&mut *connection)
             .await?;
     }
-    let expires = time::to_text(now + TimeDelta::days(append::KEY_DAYS));
-    for (key, receipt) in &plan.keys {
+    if !plan.keys.is_empty() {
+        let digests: Vec<String> = plan.keys.iter().map(|(key, _)| hex(&key.digest)).collect();
         sqlx::query(
-            "INSERT INTO idempotency (digest, body, receipt, expires_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (digest) DO UPDATE \
-             SET body = excluded.body, receipt = excluded.receipt, expires_at = excluded.expires_at",
+            "DELETE FROM idempotency \
+             WHERE digest IN (SELECT unhex(value) FROM json_each($1)) AND expires_at <= $2",
         )
-        .bind(key.digest.as_slice())
-        .bind(key.body.as_slice())
-        .bind(receipt)
-        .bind(key.expires.then_some(&expires))
-        .execute(&mut *connection)
+        .bind(list(&digests)?)
+        .bind(time::to_text(now))
+        .execute(connection)
         .await?;
     }
     Ok(())
+}
+
+/// Writes a plan, and answers the time of its events: the clock's, or that of the newest event when the clock was set
+/// back.
+async fn write(
+    connection: &mut SqliteConnection,
+    plan: &Plan<'_>,
+    newest: DateTime<Utc>,
+) -> Result<DateTime<Utc>, LogError> {
+    let now = Utc::now().trunc_subsecs(6).max(newest);
+    let recorded_at = time::to_text(now);
+    for events in plan.events.chunks(ROWS_MAX) {
+        insert(connection, events, &recorded_at).await?;
+    }
+    if !plan.taken.is_empty() {
+        sqlx::query(
+            "INSERT INTO claims (name, key, holder) \
+             SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+        )
+        .bind(list(&plan.taken)?)
+        .execute(&mut *connection)
+        .await?;
+    }
+    let expires = time::to_text(now + TimeDelta::days(append::KEY_DAYS.into()));
+    for (key, receipt) in &plan.keys {
+        sqlx::query("INSERT INTO idempotency (digest, body, receipt, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(key.digest.as_slice())
+            .bind(key.body.as_slice())
+            .bind(receipt)
+            .bind(key.expires.then_some(&expires))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(now)
 }
 
 async fn insert(

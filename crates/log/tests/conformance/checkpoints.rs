@@ -34,6 +34,6 @@ async fn a_log_that_was_swapped_restored_or_rolled_back_is_noticed(_: Location, 
     assert!(matches!(history(&log, &ahead).await, HistoryError::Shorter { .. }));
     let other_event = Checkpoint { event_id: events[0].id, ..checkpoint };
     assert_eq!(history(&log, &other_event).await, HistoryError::OtherEvent(Position::new(2)));
-    execute(&database, "UPDATE log_head SET epoch = epoch + 1").await.expect("a restore");
+    execute(&database, "UPDATE log_identity SET epoch = epoch + 1").await.expect("a restore");
     assert!(matches!(history(&log, &checkpoint).await, HistoryError::OtherEpoch { .. }));
 }

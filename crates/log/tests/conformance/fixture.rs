@@ -52,6 +52,7 @@ pub(crate) fn nothing() -> Append {
         expected: Vec::new(),
         claims: Vec::new(),
         key: None,
+        after: Vec::new(),
     }
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn to_at(stream: &StreamId, revision: u64) -> Append {
 
 /// An expected revision.
 pub(crate) fn at(stream: &StreamId, revision: u64) -> Expected {
-    Expected { stream: stream.clone(), revision: Revision::new(revision) }
+    Expected { stream: stream.clone(), revision: Revision::new(revision), read_at: None }
 }
 
 /// Appends what has to be committed.
@@ -109,4 +110,14 @@ pub(crate) async fn execute(database: &Database, sql: &str) -> Result<(), sqlx::
         Database::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop),
         Database::Sqlite(file) => sqlx::raw_sql(sql).execute(file.writer()).await.map(drop),
     }
+}
+
+/// Appends an event around the log, as another process would that has a clock of its own.
+pub(crate) async fn insert(database: &Database, position: u64, stream: &str, revision: u64, time: &str) {
+    let sql = format!(
+        "INSERT INTO events (position, stream, revision, id, type, schema_version, recorded_at, metadata, payload) \
+         VALUES ({position}, '{stream}', {revision}, '{}', 'forged', 1, '{time}', '{{}}', '{{}}')",
+        Uuid::now_v7()
+    );
+    execute(database, &sql).await.expect("the next event");
 }

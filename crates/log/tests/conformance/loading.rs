@@ -102,7 +102,7 @@ async fn streams_are_loaded_in_the_order_of_their_events(_: Location, database: 
         commit(&log, Append { events: events.collect(), ..nothing() }).await;
     }
     let mut loaded = Loaded::default();
-    for stream in log.load(missing(&["1", "none", "2"])).await.expect("they load") {
+    for stream in log.load(missing(&["1", "none", "2"])).await.expect("they load").0 {
         loaded.insert(stream);
     }
     assert_eq!(loaded.revision(&order(1)).map(|revision| revision.get()), Some(12));
@@ -126,7 +126,7 @@ async fn several_streams_are_loaded_from_one_state_of_the_log(_: Location, datab
         })
     };
     while !appending.is_finished() {
-        let loaded = log.load(missing(&["2", "1"])).await.expect("they load");
+        let (loaded, _) = log.load(missing(&["2", "1"])).await.expect("they load");
         assert_eq!(loaded[0].revision(), loaded[1].revision());
     }
     appending.await.expect("all is committed");

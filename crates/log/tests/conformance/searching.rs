@@ -5,7 +5,7 @@ use daybook_core::Position;
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, EventFilter, Log, NewRecord};
 
-use crate::fixture::{commit, event, execute, nothing, open, order, read_all, to};
+use crate::fixture::{commit, event, insert, nothing, open, order, read_all, to};
 
 on_both!(
     &[Schema::Log],
@@ -82,11 +82,12 @@ async fn each_condition_selects(_: Location, database: Database) {
 async fn times_select_what_was_recorded_between_them(_: Location, database: Database) {
     let log = open(&database).await;
     let start = Utc::now() + TimeDelta::days(1);
-    // Three events in each of five minutes: the head's time, ahead of the clock's, is what is recorded.
+    // Three events in each of five minutes: the newest event's time, ahead of the clock's, is what is recorded.
     for minute in 0..5 {
         let time = (start + TimeDelta::minutes(minute)).format("%Y-%m-%dT%H:%M:%S%.6fZ");
-        execute(&database, &format!("UPDATE log_head SET recorded_at = '{time}'")).await.expect("time goes by");
-        for _ in 0..3 {
+        let last = minute.unsigned_abs() * 3;
+        insert(&database, last + 1, "order-1", last + 1, &time.to_string()).await;
+        for _ in 0..2 {
             commit(&log, to(&[&order(1)])).await;
         }
     }
