@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    Access, Actor, Decision, InputError, Loaded, Missing, NotLoaded, Reads, Rejection, Revision, StreamId,
+    Access, Actor, Decision, InputError, Missing, NotLoaded, Reads, Rejection, Revision, States, StreamId,
     decode_json,
 };
 
@@ -69,12 +69,19 @@ pub trait Command:
 pub enum Outcome {
     /// These streams have to be loaded first.
     Missing(Vec<Missing>),
-    /// Authorization said no.
-    Denied,
+    /// It was decided, over these streams at these revisions.
+    Decided(Judgement, Vec<(StreamId, Revision)>),
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub enum Judgement {
+    /// This is to happen.
+    Accepted(Decision),
     /// A rule said no.
     Rejected(Rejection),
-    /// The decision, and the streams that it read at their revisions.
-    Decided(Decision, Vec<(StreamId, Revision)>),
+    /// Authorization said no.
+    Denied,
 }
 
 /// A decoded command, its type erased.
@@ -82,7 +89,7 @@ pub trait AnyCommand: Send + Sync {
     /// See [`Command::target`].
     fn target(&self, context: &Context) -> StreamId;
     /// Authorizes and decides.
-    fn decide(&self, loaded: &Loaded, context: &Context) -> Outcome;
+    fn decide(&self, states: &dyn States, context: &Context) -> Outcome;
     /// The command's JSON in one canonical form, whatever white space and order it came in.
     ///
     /// # Errors
@@ -96,18 +103,16 @@ impl<C: Command> AnyCommand for C {
         Command::target(self, context)
     }
 
-    fn decide(&self, loaded: &Loaded, context: &Context) -> Outcome {
-        let mut reads = Reads::new(loaded);
+    fn decide(&self, states: &dyn States, context: &Context) -> Outcome {
+        let mut reads = Reads::new(states);
         let Ok(model) = self.load(&mut reads, context) else {
             return Outcome::Missing(reads.into_missing());
         };
         if !C::ACCESS.allows(&context.actor, self.owner(&model, context)) {
-            return Outcome::Denied;
+            return Outcome::Decided(Judgement::Denied, reads.into_read());
         }
-        match self.handle(&model, context) {
-            Ok(decision) => Outcome::Decided(decision, reads.into_read()),
-            Err(rejection) => Outcome::Rejected(rejection),
-        }
+        let ruled = self.handle(&model, context).map_or_else(Judgement::Rejected, Judgement::Accepted);
+        Outcome::Decided(ruled, reads.into_read())
     }
 
     fn canonical(&self) -> Result<String, serde_json::Error> {

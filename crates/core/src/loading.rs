@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Aggregate, DecodeError, Entity, EventSet, RecordedEvent, Revision, StreamId};
+use crate::{Aggregate, AnyEvent, DecodeError, Entity, EventSet, RecordedEvent, Revision, StreamId};
 
 /// Something that was asked for is not in memory yet. Hand it up with `?`.
 #[derive(Debug)]
@@ -18,11 +18,14 @@ pub struct NotLoaded(());
 
 /// An aggregate's state, its type erased.
 trait AnyState: Any + Send + Sync {
-    fn take(&mut self, record: &RecordedEvent) -> Result<(), DecodeError>;
+    fn take_record(&mut self, record: &RecordedEvent) -> Result<(), DecodeError>;
+    /// Whether the event is one of the aggregate's.
+    fn take(&mut self, event: &dyn AnyEvent) -> bool;
+    fn copy(&self) -> Arc<dyn AnyState>;
 }
 
 impl<A: Aggregate> AnyState for A {
-    fn take(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
+    fn take_record(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
         let event = A::Event::decode(record)?.ok_or_else(|| DecodeError {
             position: record.position,
             event_type: record.event_type.clone(),
@@ -32,14 +35,78 @@ impl<A: Aggregate> AnyState for A {
         self.apply(&event);
         Ok(())
     }
+
+    fn take(&mut self, event: &dyn AnyEvent) -> bool {
+        let event = event.as_any().downcast_ref::<A::Event>();
+        event.map(|event| self.apply(event)).is_some()
+    }
+
+    fn copy(&self) -> Arc<dyn AnyState> {
+        Arc::new(self.clone())
+    }
+}
+
+/// An aggregate at some revision of its stream, its type erased. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    revision: Revision,
+    state: Arc<dyn AnyState>,
+}
+
+impl State {
+    fn new<A: Aggregate>() -> Self {
+        Self { revision: Revision::NONE, state: Arc::new(A::default()) }
+    }
+
+    /// The revision that it is at.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Takes in the stream's next event, as it was recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the event is none that the aggregate knows.
+    pub fn apply_record(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
+        debug_assert_eq!(record.revision, self.revision.plus(1));
+        self.own().take_record(record)?;
+        self.revision = record.revision;
+        Ok(())
+    }
+
+    /// Takes in the stream's next event, as it was decided; says whether it is one of the aggregate's.
+    #[must_use]
+    pub fn apply(&mut self, event: &dyn AnyEvent) -> bool {
+        let taken = self.own().take(event);
+        self.revision = self.revision.plus(1);
+        taken
+    }
+
+    /// The state for changing. It is copied when somebody else still looks at it.
+    fn own(&mut self) -> &mut dyn AnyState {
+        if Arc::get_mut(&mut self.state).is_none() {
+            self.state = self.state.copy();
+        }
+        match Arc::get_mut(&mut self.state) {
+            Some(state) => state,
+            None => unreachable!("it was just copied"),
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State(@{})", self.revision)
+    }
 }
 
 /// A stream that was asked for and is to be loaded: feed it the stream's events in order with
 /// [`apply`](Self::apply), then hand it to [`Loaded::insert`].
+#[derive(Debug)]
 pub struct Missing {
     stream: StreamId,
-    revision: Revision,
-    state: Box<dyn AnyState>,
+    state: State,
 }
 
 impl Missing {
@@ -50,7 +117,7 @@ impl Missing {
 
     /// The revision reached so far.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.state.revision
     }
 
     /// Takes in the stream's next event.
@@ -59,56 +126,58 @@ impl Missing {
     ///
     /// When the event is none that the aggregate knows.
     pub fn apply(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
-        debug_assert_eq!((&record.stream, record.revision), (&self.stream, self.revision.plus(1)));
-        self.state.take(record)?;
-        self.revision = record.revision;
-        Ok(())
+        debug_assert_eq!(record.stream, self.stream);
+        self.state.apply_record(record)
+    }
+
+    /// The stream and its state, loaded.
+    pub fn into_state(self) -> (StreamId, State) {
+        (self.stream, self.state)
+    }
+
+    /// Goes on loading from a state that was loaded before.
+    pub fn resume(stream: StreamId, state: State) -> Self {
+        Self { stream, state }
     }
 }
 
-impl fmt::Debug for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Missing({}@{})", self.stream, self.revision)
-    }
+/// Where the states are that a decision reads.
+pub trait States {
+    /// The state of a stream, when it is in memory.
+    fn state(&self, stream: &StreamId) -> Option<&State>;
 }
 
 /// The aggregates that are in memory for a decision.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Loaded {
-    streams: HashMap<StreamId, (Revision, Arc<dyn AnyState>)>,
+    streams: HashMap<StreamId, State>,
 }
 
 impl Loaded {
     /// Adds a stream that was loaded.
     pub fn insert(&mut self, loaded: Missing) {
-        self.streams.insert(loaded.stream, (loaded.revision, Arc::from(loaded.state)));
-    }
-
-    /// The revision at which a stream was loaded, when it was.
-    pub fn revision(&self, stream: &StreamId) -> Option<Revision> {
-        self.streams.get(stream).map(|(revision, _)| *revision)
+        self.streams.insert(loaded.stream, loaded.state);
     }
 }
 
-impl fmt::Debug for Loaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.streams.iter().map(|(stream, (revision, _))| (stream, revision))).finish()
+impl States for Loaded {
+    fn state(&self, stream: &StreamId) -> Option<&State> {
+        self.streams.get(stream)
     }
 }
 
 /// What a command reads. Everything read through it is part of the decision: the append holds only if none of it
 /// has changed meanwhile.
-#[derive(Debug)]
 pub struct Reads<'a> {
-    loaded: &'a Loaded,
+    states: &'a dyn States,
     missing: Vec<Missing>,
     read: Vec<(StreamId, Revision)>,
 }
 
 impl<'a> Reads<'a> {
-    /// Reads from what is loaded.
-    pub fn new(loaded: &'a Loaded) -> Self {
-        Self { loaded, missing: Vec::new(), read: Vec::new() }
+    /// Reads from what is in memory.
+    pub fn new(states: &'a dyn States) -> Self {
+        Self { states, missing: Vec::new(), read: Vec::new() }
     }
 
     /// The aggregate with this id; one that nothing has happened to yet when there is no such stream.
@@ -124,9 +193,9 @@ impl<'a> Reads<'a> {
     /// When two aggregates share a category.
     pub fn get<A: Aggregate>(&mut self, id: impl fmt::Display) -> Result<Entity<A>, NotLoaded> {
         let stream = StreamId::new(A::CATEGORY, id);
-        let Some((revision, state)) = self.loaded.streams.get(&stream) else {
+        let Some(State { revision, state }) = self.states.state(&stream) else {
             if !self.missing.iter().any(|missing| missing.stream == stream) {
-                self.missing.push(Missing { stream, revision: Revision::NONE, state: Box::new(A::default()) });
+                self.missing.push(Missing { stream, state: State::new::<A>() });
             }
             return Err(NotLoaded(()));
         };

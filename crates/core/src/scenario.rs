@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    Actor, Aggregate, AnyCommand, Command, Context, Decision, EventSet, Loaded, NewEvent, Outcome, Position,
-    RecordedEvent, Rejection, Revision, StreamId,
+    Actor, Aggregate, AnyCommand, Command, Context, Decision, EventSet, Judgement, Loaded, NewEvent, Outcome,
+    Position, RecordedEvent, Revision, StreamId,
 };
 
 /// The history that a command meets.
@@ -91,9 +91,7 @@ impl Scenario {
                         loaded.insert(stream);
                     }
                 }
-                Outcome::Denied => break Verdict::Denied,
-                Outcome::Rejected(rejection) => break Verdict::Rejected(rejection),
-                Outcome::Decided(decision, _) => break Verdict::Decided(decision),
+                Outcome::Decided(judgement, _) => break judgement,
             }
         };
         Then(result)
@@ -129,14 +127,7 @@ pub fn event<A: Aggregate>(id: impl fmt::Display, event: impl Into<A::Event>) ->
 /// What became of the command.
 #[derive(Debug)]
 #[must_use = "say what is expected"]
-pub struct Then(Verdict);
-
-#[derive(Debug)]
-enum Verdict {
-    Denied,
-    Rejected(Rejection),
-    Decided(Decision),
-}
+pub struct Then(Judgement);
 
 impl Then {
     /// It decided on exactly these events, in this order.
@@ -146,7 +137,7 @@ impl Then {
     /// When it did not.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = NewEvent>) {
-        let Verdict::Decided(decision) = self.0 else { panic!("no decision but {:?}", self.0) };
+        let Judgement::Accepted(decision) = self.0 else { panic!("no decision but {:?}", self.0) };
         assert_eq!(plain(decision.events), plain(expected));
     }
 
@@ -154,7 +145,7 @@ impl Then {
     #[track_caller]
     pub fn decision(self) -> Decision {
         match self.0 {
-            Verdict::Decided(decision) => decision,
+            Judgement::Accepted(decision) => decision,
             other => panic!("no decision but {other:?}"),
         }
     }
@@ -167,7 +158,7 @@ impl Then {
     #[track_caller]
     pub fn then_rejected(self, code: &str) {
         match self.0 {
-            Verdict::Rejected(rejection) => assert_eq!(rejection.code, code, "{rejection}"),
+            Judgement::Rejected(rejection) => assert_eq!(rejection.code, code, "{rejection}"),
             other => panic!("no rejection `{code}` but {other:?}"),
         }
     }
@@ -179,7 +170,7 @@ impl Then {
     /// When it did not.
     #[track_caller]
     pub fn then_denied(self) {
-        assert!(matches!(self.0, Verdict::Denied), "no denial but {:?}", self.0);
+        assert!(matches!(self.0, Judgement::Denied), "no denial but {:?}", self.0);
     }
 }
 

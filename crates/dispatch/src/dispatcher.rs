@@ -1,21 +1,16 @@
 //! The way of a command, step by step.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
-use daybook_core::{
-    Access, AnyCommand, ClaimChange, CommandSpec, Context, Decision, Loaded, Missing, Outcome, Receipt, Rejection,
-    Revision, Ruling, StreamId,
-};
-use daybook_log::{Append, Claim, Conflict, Expected, IdempotencyKey, Log, NewRecord, Verdict};
-use tokio::time::timeout_at;
+use daybook_core::{Access, AnyCommand, CommandSpec, Context, Receipt, Ruling};
+use daybook_log::{IdempotencyKey, Log, Verdict};
 use uuid::Uuid;
 
+use crate::executor::{Executor, Way};
 use crate::in_flight::InFlight;
 use crate::refusals::{Refusal, Refusals};
-use crate::turns::{Turn, Turns};
 use crate::{DispatchError, Request};
 
 /// A digest that only this installation can make: keyed, so that what went in can be neither read nor guessed.
@@ -31,11 +26,17 @@ pub struct Settings {
     pub deadline: Duration,
     /// Within this time, the same refusal of the same actor is counted and not written again.
     pub refusal_window: Duration,
+    /// The most aggregates that are held in memory between commands.
+    pub memory_streams_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(10), refusal_window: Duration::from_secs(60) }
+        Self {
+            deadline: Duration::from_secs(10),
+            refusal_window: Duration::from_secs(60),
+            memory_streams_max: 20_000,
+        }
     }
 }
 
@@ -45,16 +46,16 @@ pub struct Dispatcher {
     log: Log,
     digests: Arc<dyn KeyedDigest>,
     in_flight: InFlight,
-    turns: Turns,
+    executor: Executor,
     refusals: Refusals,
-    settings: Settings,
 }
 
 impl Dispatcher {
     /// Dispatches to `log`.
     pub fn new(log: Log, digests: Arc<dyn KeyedDigest>, settings: Settings) -> Self {
         let refusals = Refusals::new(log.clone(), settings.refusal_window);
-        Self { log, digests, in_flight: InFlight::default(), turns: Turns::default(), refusals, settings }
+        let executor = Executor::new(log.clone(), settings);
+        Self { log, digests, in_flight: InFlight::default(), executor, refusals }
     }
 
     /// Decodes, validates and runs a command that came from outside.
@@ -118,13 +119,13 @@ impl Dispatcher {
             Ruling::Denied => return Err(DispatchError::Denied),
         }
         let Some(key) = self.idempotency_key(name, command, request)? else {
-            return self.decide_and_append(name, command, None, request, context).await;
+            return self.executor.execute(&Way { name, command, key: None, request, context }).await;
         };
         let _in_flight = self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?;
         if let Some(answer) = self.repeated(&key).await? {
             return answer;
         }
-        let result = self.decide_and_append(name, command, Some(key), request, context).await;
+        let result = self.executor.execute(&Way { name, command, key: Some(key), request, context }).await;
         // A refusal may have been decided over what a twin, in another process, has just committed.
         match &result {
             Err(DispatchError::Rejected(_) | DispatchError::NotTheirs | DispatchError::Precondition { .. }) => {
@@ -143,80 +144,6 @@ impl Dispatcher {
             Verdict::Repeated(receipt) => Ok(receipt),
             _ => Err(DispatchError::KeyReused),
         }))
-    }
-
-    async fn decide_and_append(
-        &self,
-        name: &str,
-        command: &dyn AnyCommand,
-        key: Option<IdempotencyKey>,
-        request: &Request,
-        context: &Context,
-    ) -> Result<Receipt, DispatchError> {
-        let deadline = Instant::now() + self.settings.deadline;
-        let target = command.target(context);
-        let mut turn: Option<Turn> = None;
-        loop {
-            let mut loaded = Loaded::default();
-            let outcome = loop {
-                match command.decide(&loaded, context) {
-                    Outcome::Missing(streams) => self.load(&mut loaded, streams).await?,
-                    outcome => break outcome,
-                }
-            };
-            if matches!(outcome, Outcome::Decided(..) | Outcome::Rejected(..)) {
-                precondition(request.if_match, loaded.revision(&target))?;
-            }
-            let (decision, read) = match outcome {
-                Outcome::Decided(decision, read) => (decision, read),
-                Outcome::Rejected(rejection) => return Err(DispatchError::Rejected(rejection)),
-                Outcome::Denied => return Err(DispatchError::NotTheirs),
-                Outcome::Missing(_) => return Err(DispatchError::Internal("nothing left to load".into())),
-            };
-            let written: BTreeSet<StreamId> = decision.events.iter().map(|new| new.stream.clone()).collect();
-            if turn.is_none() && self.turns.are_taken(&written) {
-                turn = Some(self.wait(written, deadline).await?);
-                continue;
-            }
-            let taken: Vec<_> = decision.claims.iter().map(when_taken).collect();
-            let append = to_append(name, &target, decision, read, key, request, context)?;
-            match self.log.append(append).await? {
-                Verdict::Committed(receipt) | Verdict::Repeated(receipt) => return Ok(receipt),
-                Verdict::KeyReused => return Err(DispatchError::KeyReused),
-                Verdict::Conflict(conflict) => {
-                    metrics::counter!("daybook_command_conflicts_total").increment(1);
-                    if is_about_precondition(request.if_match, &target, &conflict) {
-                        precondition(request.if_match, Some(conflict.actual))?;
-                    }
-                    if Instant::now() >= deadline {
-                        return Err(DispatchError::Conflict);
-                    }
-                    drop(turn.take());
-                    turn = Some(self.wait(written, deadline).await?);
-                }
-                Verdict::ClaimTaken { index, .. } => {
-                    let rejection = taken.into_iter().nth(index).flatten();
-                    return Err(rejection.map_or_else(
-                        || DispatchError::Internal(format!("no claim with index {index} was made")),
-                        DispatchError::Rejected,
-                    ));
-                }
-                Verdict::Abandoned => {}
-                Verdict::Invalid(reason) => return Err(DispatchError::Internal(reason)),
-            }
-        }
-    }
-
-    /// Waits to be the only one in this process that writes these streams.
-    async fn wait(&self, written: BTreeSet<StreamId>, deadline: Instant) -> Result<Turn, DispatchError> {
-        timeout_at(deadline.into(), self.turns.wait(written)).await.map_err(|_| DispatchError::Conflict)
-    }
-
-    async fn load(&self, loaded: &mut Loaded, streams: Vec<Missing>) -> Result<(), DispatchError> {
-        for stream in self.log.load(streams).await?.0 {
-            loaded.insert(stream);
-        }
-        Ok(())
     }
 
     fn idempotency_key(
@@ -260,68 +187,4 @@ fn counted(command: &'static str, result: Result<Receipt, DispatchError>) -> Res
     let outcome = result.as_ref().err().map_or("accepted", DispatchError::outcome);
     metrics::counter!("daybook_commands_total", "command" => command, "outcome" => outcome).increment(1);
     result
-}
-
-fn precondition(expected: Option<Revision>, actual: Option<Revision>) -> Result<(), DispatchError> {
-    match (expected, actual) {
-        (Some(expected), Some(actual)) if expected != actual => {
-            Err(DispatchError::Precondition { expected, actual })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether a conflict says that the aggregate was not where `If-Match` wanted it, and never will be again.
-fn is_about_precondition(if_match: Option<Revision>, target: &StreamId, conflict: &Conflict) -> bool {
-    if_match.is_some() && conflict.stream == *target
-}
-
-fn when_taken(change: &ClaimChange) -> Option<Rejection> {
-    match change {
-        ClaimChange::Take { taken, .. } => Some(taken.clone()),
-        ClaimChange::Release { .. } => None,
-    }
-}
-
-fn to_append(
-    name: &str,
-    target: &StreamId,
-    decision: Decision,
-    read: Vec<(StreamId, Revision)>,
-    key: Option<IdempotencyKey>,
-    request: &Request,
-    context: &Context,
-) -> Result<Append, DispatchError> {
-    let mut expected: Vec<Expected> = Vec::with_capacity(read.len() + decision.expected.len() + 1);
-    let precondition = request.if_match.map(|revision| (target.clone(), revision));
-    for (stream, revision) in read.into_iter().chain(decision.expected).chain(precondition) {
-        let one = Expected { stream, revision, read_at: None };
-        if !expected.contains(&one) {
-            expected.push(one);
-        }
-    }
-    let events = decision
-        .events
-        .into_iter()
-        .map(|new| NewRecord::new(new.stream, &*new.event))
-        .collect::<Result<_, _>>()
-        .map_err(|error| DispatchError::Internal(error.to_string()))?;
-    let claims = decision
-        .claims
-        .into_iter()
-        .map(|change| match change {
-            ClaimChange::Take { name, key, holder, .. } => Claim::Take { name: name.to_owned(), key, holder },
-            ClaimChange::Release { name, key, holder } => Claim::Release { name: name.to_owned(), key, holder },
-        })
-        .collect();
-    Ok(Append {
-        id: target.id().to_owned(),
-        command_id: context.command_id,
-        events,
-        metadata: request.metadata(name, context.command_id, context.now),
-        expected,
-        claims,
-        key,
-        after: Vec::new(),
-    })
 }

@@ -2,10 +2,11 @@
 
 mod dispatcher;
 mod error;
+mod executor;
 mod in_flight;
+mod memory;
 mod refusals;
 mod request;
-mod turns;
 
 pub use dispatcher::{Dispatcher, KeyedDigest, Settings};
 pub use error::DispatchError;

@@ -2,8 +2,8 @@
 //! them, on the same way as everybody's.
 
 use daybook_core::{
-    Access, AccountOpened, Aggregate, AnyCommand, Command, Context, Decision, Entity, Loaded, NotLoaded, Outcome,
-    Personal, Reads, Rejection, Role, StreamId,
+    Access, AccountOpened, Aggregate, AnyCommand, Command, Context, Decision, Entity, Judgement, NotLoaded,
+    Outcome, Personal, Reads, Rejection, Role, States, StreamId,
 };
 use garde::Validate;
 use schemars::JsonSchema;
@@ -40,7 +40,7 @@ impl AnyCommand for RegisterAccount<'_> {
         StreamId::new(Account::CATEGORY, self.account_id)
     }
 
-    fn decide(&self, _: &Loaded, _: &Context) -> Outcome {
+    fn decide(&self, _: &dyn States, _: &Context) -> Outcome {
         let account = Entity::<Account>::absent(self.account_id);
         let personal = |value: &str| Personal::new(account.stream().as_str(), value.to_owned());
         let (email, name) = (personal(self.email), personal(self.name));
@@ -50,7 +50,7 @@ impl AnyCommand for RegisterAccount<'_> {
             .emit(&account, AccountRegistered { email: email.clone(), name: name.clone(), roles })
             .claim(&account, EMAIL_CLAIM, self.email_key, taken.field("email"));
         let opened = AccountOpened { account_id: self.account_id, email, name };
-        Outcome::Decided(decision.and((self.on_opened)(&opened)), Vec::new())
+        Outcome::Decided(Judgement::Accepted(decision.and((self.on_opened)(&opened))), Vec::new())
     }
 
     /// Without the id, which differs each time, and without the password, of which not even a keyed digest may be
@@ -218,7 +218,7 @@ fn known(account: &Entity<Account>) -> Result<&Entity<Account>, Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use daybook_core::{Actor, Scenario, event};
+    use daybook_core::{Actor, Loaded, Scenario, event};
 
     use super::*;
     use crate::account::AccountEvent;
@@ -255,7 +255,7 @@ mod tests {
             fresh_id: Uuid::from_u128(9),
         };
         match command.decide(&Loaded::default(), &context) {
-            Outcome::Decided(decision, _) => (decision, command.canonical().expect("JSON")),
+            Outcome::Decided(Judgement::Accepted(decision), _) => (decision, command.canonical().expect("JSON")),
             other => panic!("no decision but {other:?}"),
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use daybook_core::{
-    AccountOpened, Actor, Aggregate, ClaimChange, Context, Decision, Domain, EventSet, Loaded, Outcome, Personal,
-    Position, RecordedEvent, Rejection, Revision, Role, StreamId,
+    AccountOpened, Actor, Aggregate, ClaimChange, Context, Decision, Domain, EventSet, Judgement, Loaded, Outcome,
+    Personal, Position, RecordedEvent, Rejection, Revision, Role, StreamId,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -66,9 +66,9 @@ impl Book {
                         loaded.insert(stream);
                     }
                 }
-                Outcome::Denied => panic!("{command} {body}: denied to {actor:?}"),
-                Outcome::Rejected(rejection) => return Err(rejection),
-                Outcome::Decided(decision, _) => return self.append(decision),
+                Outcome::Decided(Judgement::Denied, _) => panic!("{command} {body}: denied to {actor:?}"),
+                Outcome::Decided(Judgement::Rejected(rejection), _) => return Err(rejection),
+                Outcome::Decided(Judgement::Accepted(decision), _) => return self.append(decision),
             }
         }
     }

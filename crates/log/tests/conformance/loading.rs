@@ -1,8 +1,8 @@
 //! Loading what a decision reads.
 
 use daybook_core::{
-    Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Loaded, Missing, NotLoaded,
-    Outcome, Reads, Rejection, StreamId, event_set,
+    Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Judgement, Loaded, Missing,
+    NotLoaded, Outcome, Reads, Rejection, States, StreamId, event_set,
 };
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, LogError, NewRecord};
@@ -105,9 +105,11 @@ async fn streams_are_loaded_in_the_order_of_their_events(_: Location, database: 
     for stream in log.load(missing(&["1", "none", "2"])).await.expect("they load").0 {
         loaded.insert(stream);
     }
-    assert_eq!(loaded.revision(&order(1)).map(|revision| revision.get()), Some(12));
-    assert_eq!(loaded.revision(&order("none")).map(|revision| revision.get()), Some(0));
-    let Outcome::Rejected(seen) = decide(&["1", "none", "2"], &loaded) else { panic!("all is loaded") };
+    assert_eq!(loaded.state(&order(1)).map(|state| state.revision().get()), Some(12));
+    assert_eq!(loaded.state(&order("none")).map(|state| state.revision().get()), Some(0));
+    let Outcome::Decided(Judgement::Rejected(seen), _) = decide(&["1", "none", "2"], &loaded) else {
+        panic!("all is loaded")
+    };
     let totals = |index: i64| (0..12).map(|total| total * 10 + index).collect::<Vec<_>>();
     assert_eq!(
         seen.to_string(),

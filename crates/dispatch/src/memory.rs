@@ -1,0 +1,137 @@
+//! The states in use, held in memory and ahead of the log.
+//!
+//! A command is decided over them and its events are applied to them at once; the append is queued in the same
+//! breath, under one lock, so appends come in the order of their decisions. A hundred commands to one stream ride in
+//! one commit instead of waiting for a hundred. What makes it safe is that each append names the appends that it was
+//! decided over ([`Append::after`](daybook_log::Append)): when one of them fails, so do those built on it, and what
+//! they left here counts as not there.
+
+use std::collections::HashMap;
+
+use daybook_core::{Missing, Position, Revision, State, States, StreamId};
+use daybook_log::Ticket;
+
+/// The most streams that one append names.
+const READ_MAX: usize = 1_000;
+
+/// The states in use. Those that were not used for longest are dropped when there are too many.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Used since `older` was replaced.
+    newer: HashMap<StreamId, Slot>,
+    older: HashMap<StreamId, Slot>,
+    half_max: usize,
+}
+
+/// A state, and how it came to be.
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    /// The log's position at which the stream was known to be at this revision.
+    read_at: Position,
+    /// The last append that made it what it is, since it was loaded.
+    last: Option<Ticket>,
+}
+
+impl Slot {
+    /// Whether it was built on an append that failed.
+    fn failed(&self) -> bool {
+        self.last.as_ref().is_some_and(|ticket| ticket.outcome() == Some(false))
+    }
+
+    /// The append that it waits for.
+    fn waits_for(&self) -> Option<&Ticket> {
+        self.last.as_ref().filter(|ticket| ticket.outcome().is_none())
+    }
+}
+
+impl States for Memory {
+    fn state(&self, stream: &StreamId) -> Option<&State> {
+        self.slot(stream).map(|slot| &slot.state)
+    }
+}
+
+impl Memory {
+    /// Holds at most `streams_max` states, and no fewer than one command may read.
+    pub(crate) fn new(streams_max: usize) -> Self {
+        Self { newer: HashMap::new(), older: HashMap::new(), half_max: (streams_max / 2).max(READ_MAX) }
+    }
+
+    fn slot(&self, stream: &StreamId) -> Option<&Slot> {
+        self.newer.get(stream).or_else(|| self.older.get(stream)).filter(|slot| !slot.failed())
+    }
+
+    /// Keeps what was loaded when the log was at `read_at`, unless something newer is there.
+    pub(crate) fn insert(&mut self, loaded: Vec<Missing>, read_at: Position) {
+        for loaded in loaded {
+            let (stream, state) = loaded.into_state();
+            match self.slot(&stream) {
+                Some(slot) if slot.state.revision() >= state.revision() => {}
+                _ => self.put(stream, Slot { state, read_at, last: None }),
+            }
+        }
+    }
+
+    fn put(&mut self, stream: StreamId, slot: Slot) {
+        if self.newer.len() >= self.half_max {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.older.remove(&stream);
+        self.newer.insert(stream, slot);
+    }
+
+    /// The log's position at which the stream was known to be at its revision; `None` while that is not committed.
+    pub(crate) fn read_at(&self, stream: &StreamId) -> Option<Position> {
+        self.slot(stream).filter(|slot| slot.waits_for().is_none()).map(|slot| slot.read_at)
+    }
+
+    /// The appends that the states of these streams wait for.
+    pub(crate) fn waits_for<'a>(&self, streams: impl Iterator<Item = &'a StreamId>) -> Vec<Ticket> {
+        streams.filter_map(|stream| self.slot(stream)?.waits_for().cloned()).collect()
+    }
+
+    /// Changes the state of a stream ahead of the log, by an append that was queued. `apply` says whether it could; if
+    /// not, the state is dropped.
+    pub(crate) fn change(
+        &mut self,
+        stream: &StreamId,
+        before: Revision,
+        ticket: &Ticket,
+        apply: impl FnOnce(&mut State) -> bool,
+    ) {
+        let slot = self.newer.remove(stream).or_else(|| self.older.remove(stream));
+        if let Some(mut slot) = slot.filter(|slot| !slot.failed() && slot.state.revision() == before)
+            && apply(&mut slot.state)
+        {
+            slot.last = Some(ticket.clone());
+            self.put(stream.clone(), slot);
+        }
+    }
+
+    /// The states of these streams, to go on loading from; `None` when one of them is not at its revision any more.
+    pub(crate) fn copy(&self, at: &[(StreamId, Revision)]) -> Option<Vec<Missing>> {
+        let copy = |(stream, revision): &(StreamId, Revision)| {
+            let state = self.state(stream).filter(|state| state.revision() == *revision)?;
+            Some(Missing::resume(stream.clone(), state.clone()))
+        };
+        at.iter().map(copy).collect()
+    }
+
+    /// Takes note that streams were at these revisions when the log was at `position`.
+    pub(crate) fn seen(&mut self, at: &[(StreamId, Revision)], position: Position) {
+        for (stream, revision) in at {
+            if let Some(slot) = self.older.remove(stream) {
+                self.put(stream.clone(), slot);
+            }
+            if let Some(slot) = self.newer.get_mut(stream).filter(|slot| slot.state.revision() == *revision) {
+                slot.read_at = slot.read_at.max(position);
+            }
+        }
+    }
+
+    /// Drops a state that is not what the log says.
+    pub(crate) fn forget(&mut self, stream: &StreamId) {
+        self.newer.remove(stream);
+        self.older.remove(stream);
+    }
+}
