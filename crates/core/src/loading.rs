@@ -134,11 +134,6 @@ impl Missing {
     pub fn into_state(self) -> (StreamId, State) {
         (self.stream, self.state)
     }
-
-    /// Goes on loading from a state that was loaded before.
-    pub fn resume(stream: StreamId, state: State) -> Self {
-        Self { stream, state }
-    }
 }
 
 /// Where the states are that a decision reads.

@@ -1,8 +1,8 @@
 //! The executor: decides commands one after the other in memory, and queues what they append.
 //!
-//! **Architecture invariant:** no answer is drawn from a state that was not committed. A refusal waits for the appends
-//! that it was decided over, and then asks whether another process has written to what it read. An append fails when
-//! one that it was decided over fails.
+//! **Architecture invariant:** no answer is drawn from a state that was not committed. An append fails when one that it
+//! was decided over fails; and a refusal is queued like any append, though it writes nothing, to find out whether what
+//! it was decided over is what the log says at its turn.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -37,10 +37,9 @@ pub(crate) struct Executor {
 enum Attempt {
     /// This has to be loaded first.
     Missing(Vec<Missing>),
-    /// The append is queued.
+    /// It was decided, and the append is queued. That of a refusal writes nothing: it finds out whether what was read
+    /// is what the log says.
     Queued(Queued),
-    /// The answer is no, should this be what the log says.
-    Refused(Refused),
 }
 
 struct Queued {
@@ -49,15 +48,8 @@ struct Queued {
     target: StreamId,
     /// What the append names, at the revisions that it leaves behind.
     left: Vec<(StreamId, Revision)>,
-    /// What to answer when a claim is taken, for each claim.
-    taken: Vec<Option<Rejection>>,
-}
-
-struct Refused {
-    error: DispatchError,
-    read: Vec<(StreamId, Revision)>,
-    /// The appends that it was decided over.
-    after: Vec<Ticket>,
+    /// What to answer when a claim is taken, for each claim; or why the command is refused.
+    decided: Result<Vec<Option<Rejection>>, DispatchError>,
 }
 
 impl Executor {
@@ -77,7 +69,6 @@ impl Executor {
                     None
                 }
                 Attempt::Queued(queued) => self.finish(queued, way).await?,
-                Attempt::Refused(refused) => self.confirm(refused).await?,
             };
             if let Some(receipt) = answer {
                 return Ok(receipt);
@@ -108,23 +99,21 @@ impl Executor {
         };
         let target = way.command.target(way.context);
         let actual = memory.state(&target).map(State::revision);
-        let decision = match judge(judgement, way.request.if_match, actual) {
-            Ok(decision) => decision,
-            Err(error) => {
-                if let Some(actual) = actual.filter(|_| !read.iter().any(|(stream, _)| *stream == target)) {
-                    read.push((target, actual));
-                }
-                let after = memory.waits_for(read.iter().map(|(stream, _)| stream));
-                return Ok(Attempt::Refused(Refused { error, read, after }));
-            }
-        };
-        let append = to_append(way, &target, &decision, read, &memory)?;
+        if let (Some(_), Some(actual)) = (way.request.if_match, actual)
+            && !read.iter().any(|(stream, _)| *stream == target)
+        {
+            read.push((target.clone(), actual));
+        }
+        let decided = judge(judgement, way.request.if_match, actual);
+        let append = to_append(way, &target, decided.as_ref().ok(), read, &memory)?;
         let mut left: Vec<_> =
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
         let submitted = self.log.submit(append)?;
-        apply(&decision, &mut left, &mut memory, submitted.ticket());
-        let taken = decision.claims.into_iter().map(when_taken).collect();
-        Ok(Attempt::Queued(Queued { submitted, target, left, taken }))
+        if let Ok(decision) = &decided {
+            apply(decision, &mut left, &mut memory, submitted.ticket());
+        }
+        let decided = decided.map(|decision| decision.claims.into_iter().map(when_taken).collect());
+        Ok(Attempt::Queued(Queued { submitted, target, left, decided }))
     }
 
     /// Waits for the verdict; `None` when it has to be decided again.
@@ -132,7 +121,7 @@ impl Executor {
         match queued.submitted.verdict().await? {
             Verdict::Committed(receipt) => {
                 self.memory().seen(&queued.left, receipt.position);
-                Ok(Some(receipt))
+                queued.decided.map(|_| Some(receipt))
             }
             Verdict::Repeated(receipt) => Ok(Some(receipt)),
             Verdict::KeyReused => Err(DispatchError::KeyReused),
@@ -148,27 +137,15 @@ impl Executor {
                     _ => Ok(None),
                 }
             }
-            Verdict::ClaimTaken { index, .. } => Err(queued.taken.into_iter().nth(index).flatten().map_or_else(
-                || DispatchError::Internal(format!("no claim with index {index} was made")),
-                DispatchError::Rejected,
-            )),
+            Verdict::ClaimTaken { index, .. } => {
+                let rejection = queued.decided?.into_iter().nth(index).flatten();
+                Err(rejection.map_or_else(
+                    || DispatchError::Internal(format!("no claim with index {index} was made")),
+                    DispatchError::Rejected,
+                ))
+            }
             Verdict::Invalid(reason) => Err(DispatchError::Internal(reason)),
         }
-    }
-
-    /// Answers a refusal if it was decided over what the log says; `None` when it has to be decided again.
-    async fn confirm(&self, refused: Refused) -> Result<Option<Receipt>, DispatchError> {
-        for ticket in refused.after {
-            if !ticket.settled().await {
-                return Ok(None);
-            }
-        }
-        let Some(states) = self.memory().copy(&refused.read) else { return Ok(None) };
-        let (loaded, read_at) = self.log.load(states).await?;
-        let is_newest =
-            loaded.iter().zip(&refused.read).all(|(loaded, (_, revision))| loaded.revision() == *revision);
-        self.memory().insert(loaded, read_at);
-        if is_newest { Err(refused.error) } else { Ok(None) }
     }
 }
 
@@ -208,37 +185,47 @@ fn when_taken(change: ClaimChange) -> Option<Rejection> {
     }
 }
 
+/// The append of a decision; of none, when it was refused.
 fn to_append(
     way: &Way<'_>,
     target: &StreamId,
-    decision: &Decision,
+    decision: Option<&Decision>,
     read: Vec<(StreamId, Revision)>,
     memory: &Memory,
 ) -> Result<Append, DispatchError> {
     let after = memory.waits_for(read.iter().map(|(stream, _)| stream));
-    let mut expected: Vec<Expected> = read
-        .into_iter()
-        .map(|(stream, revision)| Expected { read_at: memory.read_at(&stream), stream, revision })
-        .collect();
+    let expected = read.into_iter().map(|(stream, revision)| {
+        let read_at = memory.read_at(&stream);
+        Expected { stream, revision, read_at }
+    });
+    let mut append = Append {
+        id: target.id().to_owned(),
+        command_id: way.context.command_id,
+        events: Vec::new(),
+        metadata: way.request.metadata(way.name, way.context.command_id, way.context.now),
+        expected: expected.collect(),
+        claims: Vec::new(),
+        key: None,
+        after,
+    };
+    let Some(decision) = decision else { return Ok(append) };
     let precondition = way.request.if_match.map(|revision| (target.clone(), revision));
     for (stream, revision) in decision.expected.iter().cloned().chain(precondition) {
-        if !expected.iter().any(|one| one.stream == stream && one.revision == revision) {
-            expected.push(Expected { stream, revision, read_at: None });
+        if !append.expected.iter().any(|one| one.stream == stream && one.revision == revision) {
+            append.expected.push(Expected { stream, revision, read_at: None });
         }
     }
     let records = decision.events.iter().map(|new| NewRecord::new(new.stream.clone(), &*new.event));
-    let claim = |change: &ClaimChange| match change.clone() {
+    append.events =
+        records.collect::<Result<_, _>>().map_err(|error| DispatchError::Internal(error.to_string()))?;
+    append.claims = decision.claims.iter().map(claim).collect();
+    append.key = way.key;
+    Ok(append)
+}
+
+fn claim(change: &ClaimChange) -> Claim {
+    match change.clone() {
         ClaimChange::Take { name, key, holder, .. } => Claim::Take { name: name.to_owned(), key, holder },
         ClaimChange::Release { name, key, holder } => Claim::Release { name: name.to_owned(), key, holder },
-    };
-    Ok(Append {
-        id: target.id().to_owned(),
-        command_id: way.context.command_id,
-        events: records.collect::<Result<_, _>>().map_err(|error| DispatchError::Internal(error.to_string()))?,
-        metadata: way.request.metadata(way.name, way.context.command_id, way.context.now),
-        expected,
-        claims: decision.claims.iter().map(claim).collect(),
-        key: way.key,
-        after,
-    })
+    }
 }

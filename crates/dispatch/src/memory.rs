@@ -108,15 +108,6 @@ impl Memory {
         }
     }
 
-    /// The states of these streams, to go on loading from; `None` when one of them is not at its revision any more.
-    pub(crate) fn copy(&self, at: &[(StreamId, Revision)]) -> Option<Vec<Missing>> {
-        let copy = |(stream, revision): &(StreamId, Revision)| {
-            let state = self.state(stream).filter(|state| state.revision() == *revision)?;
-            Some(Missing::resume(stream.clone(), state.clone()))
-        };
-        at.iter().map(copy).collect()
-    }
-
     /// Takes note that streams were at these revisions when the log was at `position`.
     pub(crate) fn seen(&mut self, at: &[(StreamId, Revision)], position: Position) {
         for (stream, revision) in at {

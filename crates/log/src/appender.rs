@@ -270,6 +270,10 @@ impl Worker {
 
 /// Writes a plan if the log still ends at `tip`, and answers where it ends then.
 async fn write_at(writer: &mut dyn Writer, tip: &Tip, plan: &Plan<'_>) -> Result<Option<Tip>, Failure> {
+    if plan.is_empty() {
+        let newest = writer.tip(Some(tip)).await?;
+        return Ok((newest.id == tip.id).then_some(newest));
+    }
     match writer.write_at(tip, plan).await {
         Err(Failure::Unknown) => find_out(writer, plan.first()).await,
         written => written,

@@ -136,7 +136,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Whether the verdicts of a plan that was made on assumptions hold once the database has taken it. What is written
+    /// Whether the verdicts of a plan that was made on assumptions hold once the database has taken it at the tip that
+    /// they were made for. What is written
     /// proves them; an append that failed proves nothing.
     pub(crate) fn is_proven_by(&self, plan: &Plan<'_>) -> bool {
         let committed = |verdict: &Verdict| matches!(verdict, Verdict::Committed(_));
@@ -148,7 +149,7 @@ impl<'a> Group<'a> {
                 .any(|(prepared, verdict)| !committed(verdict) && prepared.append.key.is_some());
             !keys && !self.streams.iter().any(|asked| asked.begins)
         };
-        !plan.is_empty() && (plan.verdicts.iter().all(committed) || assumes_nothing())
+        plan.verdicts.iter().all(committed) || assumes_nothing()
     }
 
     /// Decides over the appends in their order, in a log that ends at `head`.
