@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::{EventSet, Revision, StreamId};
 
 /// A state that is nothing but the fold of one stream's events.
@@ -16,8 +19,35 @@ pub trait Aggregate: Default + Clone + fmt::Debug + Send + Sync + 'static {
     /// The events of its streams.
     type Event: EventSet;
 
+    /// Whether its state is kept beside the log now and then, so that a long stream is loaded as fast as a short one.
+    const SNAPSHOTS: Option<Snapshots<Self>> = None;
+
     /// Takes one event in.
     fn apply(&mut self, event: &Self::Event);
+}
+
+/// When and how an aggregate's state is kept beside the log. A snapshot only saves time: one that cannot be read, or is
+/// of another version, is passed over, and the state is folded from the first event on.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshots<A> {
+    /// The state's version. To be raised whenever the state's fields change, or what `apply` makes of an event.
+    pub version: u32,
+    /// After how many events another one is made.
+    pub every: u64,
+    pub(crate) encode: fn(&A) -> Result<String, serde_json::Error>,
+    pub(crate) decode: fn(&str) -> Result<A, serde_json::Error>,
+}
+
+impl<A: Serialize + DeserializeOwned> Snapshots<A> {
+    /// One after every so many events.
+    pub const fn every(events: u64, version: u32) -> Self {
+        Self {
+            version,
+            every: events,
+            encode: |state| serde_json::to_string(state),
+            decode: |text| serde_json::from_str(text),
+        }
+    }
 }
 
 /// An aggregate that was loaded: its stream, the stream's revision, and the state at that revision.

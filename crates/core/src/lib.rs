@@ -26,14 +26,14 @@ mod scenario;
 mod seed;
 
 pub use access::{Access, Actor, Role, Ruling};
-pub use aggregate::{Aggregate, Entity};
+pub use aggregate::{Aggregate, Entity, Snapshots};
 pub use command::{AnyCommand, Command, CommandSpec, Context, DecodedCommand, Judgement, Outcome};
 pub use decision::{ClaimChange, Decision, NewEvent};
 pub use domain::{AccountOpened, Domain};
 pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, EventType, RecordedEvent};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
-pub use loading::{Loaded, Missing, NotLoaded, Reads, State, States};
+pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::Metadata;
 pub use personal::{Personal, reveal};
 pub use projection::{

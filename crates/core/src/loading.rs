@@ -22,6 +22,11 @@ trait AnyState: Any + Send + Sync {
     /// Whether the event is one of the aggregate's.
     fn take(&mut self, event: &dyn AnyEvent) -> bool;
     fn copy(&self) -> Arc<dyn AnyState>;
+    /// The version of its snapshots and after how many events there is another one, if there are any.
+    fn snapshots(&self) -> Option<(u32, u64)>;
+    fn encode(&self) -> Option<Result<String, serde_json::Error>>;
+    /// The state that a snapshot of the right version holds.
+    fn decode(&self, snapshot: &str) -> Option<Result<Arc<dyn AnyState>, serde_json::Error>>;
 }
 
 impl<A: Aggregate> AnyState for A {
@@ -44,18 +49,33 @@ impl<A: Aggregate> AnyState for A {
     fn copy(&self) -> Arc<dyn AnyState> {
         Arc::new(self.clone())
     }
+
+    fn snapshots(&self) -> Option<(u32, u64)> {
+        A::SNAPSHOTS.map(|snapshots| (snapshots.version, snapshots.every))
+    }
+
+    fn encode(&self) -> Option<Result<String, serde_json::Error>> {
+        A::SNAPSHOTS.map(|snapshots| (snapshots.encode)(self))
+    }
+
+    fn decode(&self, snapshot: &str) -> Option<Result<Arc<dyn AnyState>, serde_json::Error>> {
+        let state = (A::SNAPSHOTS?.decode)(snapshot);
+        Some(state.map(|state| Arc::new(state) as Arc<dyn AnyState>))
+    }
 }
 
 /// An aggregate at some revision of its stream, its type erased. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
     revision: Revision,
+    /// The revision of the newest snapshot that was read or asked for.
+    snapshot_at: Revision,
     state: Arc<dyn AnyState>,
 }
 
 impl State {
     fn new<A: Aggregate>() -> Self {
-        Self { revision: Revision::NONE, state: Arc::new(A::default()) }
+        Self { revision: Revision::NONE, snapshot_at: Revision::NONE, state: Arc::new(A::default()) }
     }
 
     /// The revision that it is at.
@@ -83,6 +103,33 @@ impl State {
         taken
     }
 
+    /// The version of the aggregate's snapshots, if it has any.
+    pub fn snapshot_version(&self) -> Option<u32> {
+        self.state.snapshots().map(|(version, _)| version)
+    }
+
+    /// Goes on from a snapshot of the right version, which was made at `revision`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read; then nothing has changed.
+    pub fn resume(&mut self, revision: Revision, snapshot: &str) -> Result<(), serde_json::Error> {
+        if let Some(state) = self.state.decode(snapshot) {
+            *self = Self { revision, snapshot_at: revision, state: state? };
+        }
+        Ok(())
+    }
+
+    /// What to keep as a snapshot, when it is time for one. It is asked for once.
+    pub fn due_snapshot(&mut self) -> Option<Snapshot> {
+        let (version, every) = self.state.snapshots()?;
+        if self.revision.get() - self.snapshot_at.get() < every.max(1) {
+            return None;
+        }
+        self.snapshot_at = self.revision;
+        Some(Snapshot { revision: self.revision, version, state: self.state.clone() })
+    }
+
     /// The state for changing. It is copied when somebody else still looks at it.
     fn own(&mut self) -> &mut dyn AnyState {
         if Arc::get_mut(&mut self.state).is_none() {
@@ -92,6 +139,33 @@ impl State {
             Some(state) => state,
             None => unreachable!("it was just copied"),
         }
+    }
+}
+
+/// A state to be kept beside the log.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// The revision that it is of.
+    pub revision: Revision,
+    /// The state's version.
+    pub version: u32,
+    state: Arc<dyn AnyState>,
+}
+
+impl Snapshot {
+    /// Its text. That takes time.
+    ///
+    /// # Errors
+    ///
+    /// When the state has no JSON form.
+    pub fn encode(&self) -> Result<String, serde_json::Error> {
+        self.state.encode().unwrap_or_else(|| Ok(String::new()))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot(@{})", self.revision)
     }
 }
 
@@ -128,6 +202,11 @@ impl Missing {
     pub fn apply(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
         debug_assert_eq!(record.stream, self.stream);
         self.state.apply_record(record)
+    }
+
+    /// The state reached so far.
+    pub fn state(&mut self) -> &mut State {
+        &mut self.state
     }
 
     /// The stream and its state, loaded.
@@ -188,7 +267,7 @@ impl<'a> Reads<'a> {
     /// When two aggregates share a category.
     pub fn get<A: Aggregate>(&mut self, id: impl fmt::Display) -> Result<Entity<A>, NotLoaded> {
         let stream = StreamId::new(A::CATEGORY, id);
-        let Some(State { revision, state }) = self.states.state(&stream) else {
+        let Some(State { revision, state, .. }) = self.states.state(&stream) else {
             if !self.missing.iter().any(|missing| missing.stream == stream) {
                 self.missing.push(Missing { stream, state: State::new::<A>() });
             }

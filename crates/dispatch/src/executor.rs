@@ -110,7 +110,7 @@ impl Executor {
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
         let submitted = self.log.submit(append)?;
         if let Ok(decision) = &decided {
-            apply(decision, &mut left, &mut memory, submitted.ticket());
+            self.apply(decision, &mut left, &mut memory, submitted.ticket());
         }
         let decided = decided.map(|decision| decision.claims.into_iter().map(when_taken).collect());
         Ok(Attempt::Queued(Queued { submitted, target, left, decided }))
@@ -147,18 +147,21 @@ impl Executor {
             Verdict::Invalid(reason) => Err(DispatchError::Internal(reason)),
         }
     }
-}
 
-/// Applies what was decided to the memory. `left` are the streams that the append names, and comes to hold the
-/// revisions that it leaves behind.
-fn apply(decision: &Decision, left: &mut [(StreamId, Revision)], memory: &mut Memory, ticket: &Ticket) {
-    for new in &decision.events {
-        match left.iter_mut().find(|(stream, _)| *stream == new.stream) {
-            Some((stream, revision)) => {
-                memory.change(stream, *revision, ticket, |state| state.apply(&*new.event));
-                *revision = revision.plus(1);
+    /// Applies what was decided to the memory. `left` are the streams that the append names, and comes to hold the
+    /// revisions that it leaves behind.
+    fn apply(&self, decision: &Decision, left: &mut [(StreamId, Revision)], memory: &mut Memory, ticket: &Ticket) {
+        for new in &decision.events {
+            match left.iter_mut().find(|(stream, _)| *stream == new.stream) {
+                Some((stream, revision)) => {
+                    let due = memory.change(stream, *revision, ticket, |state| state.apply(&*new.event));
+                    if let Some(snapshot) = due {
+                        self.log.keep(stream, snapshot, ticket);
+                    }
+                    *revision = revision.plus(1);
+                }
+                None => memory.forget(&new.stream),
             }
-            None => memory.forget(&new.stream),
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use daybook_core::{Missing, Position, Revision, State, States, StreamId};
+use daybook_core::{Missing, Position, Revision, Snapshot, State, States, StreamId};
 use daybook_log::Ticket;
 
 /// The most streams that one append names.
@@ -91,21 +91,23 @@ impl Memory {
     }
 
     /// Changes the state of a stream ahead of the log, by an append that was queued. `apply` says whether it could; if
-    /// not, the state is dropped.
+    /// not, the state is dropped. Answers what to keep as a snapshot, when it is time for one.
     pub(crate) fn change(
         &mut self,
         stream: &StreamId,
         before: Revision,
         ticket: &Ticket,
         apply: impl FnOnce(&mut State) -> bool,
-    ) {
+    ) -> Option<Snapshot> {
         let slot = self.newer.remove(stream).or_else(|| self.older.remove(stream));
-        if let Some(mut slot) = slot.filter(|slot| !slot.failed() && slot.state.revision() == before)
-            && apply(&mut slot.state)
-        {
-            slot.last = Some(ticket.clone());
-            self.put(stream.clone(), slot);
+        let mut slot = slot.filter(|slot| !slot.failed() && slot.state.revision() == before)?;
+        if !apply(&mut slot.state) {
+            return None;
         }
+        slot.last = Some(ticket.clone());
+        let due = slot.state.due_snapshot();
+        self.put(stream.clone(), slot);
+        due
     }
 
     /// Takes note that streams were at these revisions when the log was at `position`.

@@ -21,6 +21,7 @@ mod log;
 mod postgres;
 mod prepare;
 mod query;
+mod snapshots;
 mod sql;
 mod sqlite;
 mod store;

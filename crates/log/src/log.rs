@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_core::{Missing, Position, RecordedEvent, StreamId};
+use daybook_core::{Missing, Position, RecordedEvent, Snapshot, StreamId};
 use daybook_database::{Database, Schema};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -12,10 +12,12 @@ use crate::appender::{Appender, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find};
 use crate::postgres::PostgresStore;
 use crate::prepare::Prepared;
+use crate::snapshots::{self, Keeper};
 use crate::sqlite::SqliteStore;
 use crate::store::{Page, Store};
 use crate::{
-    Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, LogError, Verdict, background,
+    Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, LogError, Ticket, Verdict,
+    background,
 };
 
 /// How the log works in this process.
@@ -48,6 +50,7 @@ pub struct Log {
     store: Arc<dyn Store>,
     appender: Arc<Appender>,
     newest: watch::Receiver<Position>,
+    keeper: Keeper,
 }
 
 impl Log {
@@ -67,7 +70,8 @@ impl Log {
         let appender = Appender::start(store.writer(&here), &settings, head.clone()).map_err(sqlx::Error::Io)?;
         tokio::spawn(background::follow(store.clone(), settings.follow_interval, head, appender.closing()));
         tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
-        Ok(Self { store, appender: Arc::new(appender), newest })
+        let keeper = Keeper::start(store.clone(), appender.closing());
+        Ok(Self { store, appender: Arc::new(appender), newest, keeper })
     }
 
     /// Appends, in a group with whatever else waits. Once called, it goes on though nobody waits for it any more.
@@ -145,10 +149,22 @@ impl Log {
     /// # Errors
     ///
     /// See [`read`](Self::read); also [`LogError::Decode`] when an aggregate does not know one of its events.
-    pub async fn load(&self, streams: Vec<Missing>) -> Result<(Vec<Missing>, Position), LogError> {
+    pub async fn load(&self, mut streams: Vec<Missing>) -> Result<(Vec<Missing>, Position), LogError> {
         let position = *self.newest.borrow();
-        let loaded = if streams.is_empty() { streams } else { self.store.load(streams).await? };
+        snapshots::resume(self.store.as_ref(), &mut streams).await?;
+        let mut loaded = if streams.is_empty() { streams } else { self.store.load(streams).await? };
+        for missing in &mut loaded {
+            if let Some(snapshot) = missing.state().due_snapshot() {
+                self.keeper.keep(missing.stream(), snapshot, None);
+            }
+        }
         Ok((loaded, position))
+    }
+
+    /// Has a state kept beside the log, once `after` is committed, so that its stream need not be folded from the first
+    /// event on. It may also not come to that.
+    pub fn keep(&self, stream: &StreamId, snapshot: Snapshot, after: &Ticket) {
+        self.keeper.keep(stream, snapshot, Some(after.clone()));
     }
 
     /// The stream that holds a claim.

@@ -20,6 +20,33 @@ pub(crate) const HEAD: &str =
 /// The stream that holds a claim.
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
 
+/// The snapshots of streams that were made in this history.
+macro_rules! snapshots {
+    ($streams:literal) => {
+        concat!(
+            "SELECT stream, revision, state_version, CAST(state AS text) FROM snapshots WHERE stream IN (",
+            $streams,
+            ") AND event_id = (SELECT id FROM events \
+             WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision)"
+        )
+    };
+}
+pub(crate) use snapshots;
+
+/// Keeps a snapshot in place of another. Which of two is later does not matter much: each is true.
+macro_rules! keep_snapshot {
+    ($state:literal) => {
+        concat!(
+            "INSERT INTO snapshots (stream, revision, state_version, event_id, state) SELECT stream, revision, $3, id, ",
+            $state,
+            " FROM events WHERE stream = $1 AND revision = $2 \
+             ON CONFLICT (stream) DO UPDATE SET revision = excluded.revision, \
+                state_version = excluded.state_version, event_id = excluded.event_id, state = excluded.state"
+        )
+    };
+}
+pub(crate) use keep_snapshot;
+
 /// The position of the last event recorded before a time. Times never run backwards along the log, so halving the
 /// range of positions finds it without an index: `low` was recorded before the time, and nothing behind `high` was.
 ///

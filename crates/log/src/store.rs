@@ -24,6 +24,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Feeds each of the streams its events behind the revision that it has reached, all from one state of the log.
     async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError>;
 
+    /// The snapshots that there are of these streams, in any order, each with its state's version. One that was made
+    /// in another history does not count.
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError>;
+
+    /// Keeps a snapshot in place of another. The events up to its revision are committed.
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
+
     /// The stream that holds a claim.
     async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError>;
 
@@ -57,6 +64,15 @@ impl Page<'_> {
         [self.after.get(), self.through.get(), self.limit as u64]
             .map(|bound| i64::try_from(bound).unwrap_or(i64::MAX))
     }
+}
+
+/// A state as it is kept.
+#[derive(Debug)]
+pub(crate) struct KeptSnapshot {
+    pub(crate) stream: String,
+    pub(crate) revision: i64,
+    pub(crate) version: i64,
+    pub(crate) state: String,
 }
 
 /// Writes to the log. An appender has one, and gives it one group at a time.

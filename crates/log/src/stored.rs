@@ -7,6 +7,7 @@ use daybook_core::{Missing, Position, Receipt, RecordedEvent, StreamId};
 
 use crate::LogError;
 use crate::group::Kept;
+use crate::store::KeptSnapshot;
 
 /// What is stored at a position is not what Daybook writes there.
 pub(crate) fn damaged(position: i64, reason: impl ToString) -> LogError {
@@ -28,6 +29,11 @@ pub(crate) fn kept(body: &[u8], receipt: &str) -> Result<Kept, LogError> {
     let body = body.try_into().map_err(|error| misfit("body", error))?;
     let receipt: Receipt = serde_json::from_str(receipt).map_err(|error| misfit("receipt", error))?;
     Ok(Kept { body, receipt })
+}
+
+/// A row of snapshots.
+pub(crate) fn snapshot((stream, revision, version, state): (String, i64, i64, String)) -> KeptSnapshot {
+    KeptSnapshot { stream, revision, version, state }
 }
 
 /// Streams that are being loaded.

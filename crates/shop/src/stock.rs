@@ -1,7 +1,7 @@
 //! Stock: how much of each product there is to sell. A product and its stock item have the same id.
 
 use daybook_core::{
-    Access, Aggregate, Command, Context, Decision, Entity, NotLoaded, Reads, Rejection, Role, StreamId,
+    Access, Aggregate, Command, Context, Decision, Entity, NotLoaded, Reads, Rejection, Role, Snapshots, StreamId,
 };
 use daybook_events::{StockEvent, StockLevel, StockReceived};
 use garde::Validate;
@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::product::Product;
 
 /// The stock of one product.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StockItem {
     /// What is there, and what of it is set aside.
     pub level: StockLevel,
@@ -32,6 +33,8 @@ impl StockItem {
 impl Aggregate for StockItem {
     const CATEGORY: &'static str = "stock";
     type Event = StockEvent;
+    /// Every order of the product is two events here.
+    const SNAPSHOTS: Option<Snapshots<Self>> = Some(Snapshots::every(1_000, 1));
 
     fn apply(&mut self, event: &StockEvent) {
         self.level.apply(event);

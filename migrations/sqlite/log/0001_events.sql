@@ -48,6 +48,17 @@ CREATE TABLE idempotency (
 ) STRICT;
 CREATE INDEX idempotency_expires_at ON idempotency (expires_at) WHERE expires_at IS NOT NULL;
 
+-- States of aggregates, so that long streams need not be folded from their first event on. All of them may be thrown
+-- away at any time.
+CREATE TABLE snapshots (
+    stream        TEXT    PRIMARY KEY NOT NULL,
+    revision      INTEGER NOT NULL,
+    state_version INTEGER NOT NULL,
+    -- The event at that revision: in another history it is another one.
+    event_id      TEXT    NOT NULL,
+    state         TEXT    NOT NULL
+) STRICT;
+
 -- What is in the log stays as it is. (SQLite has no TRUNCATE; a DELETE without WHERE fires this trigger too.)
 CREATE TRIGGER events_never_update BEFORE UPDATE ON events BEGIN
     SELECT RAISE(ABORT, 'events are never changed');

@@ -13,7 +13,7 @@ use super::PostgresStore;
 use super::writer::PostgresWriter;
 use crate::group::Kept;
 use crate::sql::{self, event_columns};
-use crate::store::{Page, Store, Writer};
+use crate::store::{KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged};
 use crate::{Head, LogError};
 
@@ -79,6 +79,22 @@ impl Store for PostgresStore {
             loading.take(&event(row)?)?;
         }
         Ok(loading.finish())
+    }
+
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError> {
+        let rows = sqlx::query_as(sql::snapshots!("SELECT unnest($1::text[])")).bind(streams);
+        Ok(rows.fetch_all(&self.pool).await?.into_iter().map(stored::snapshot).collect())
+    }
+
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError> {
+        sqlx::query(sql::keep_snapshot!("$4::json"))
+            .bind(&snapshot.stream)
+            .bind(snapshot.revision)
+            .bind(snapshot.version)
+            .bind(&snapshot.state)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError> {

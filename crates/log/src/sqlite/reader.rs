@@ -11,7 +11,7 @@ use super::writer::SqliteWriter;
 use super::{SqliteStore, time};
 use crate::group::Kept;
 use crate::sql::{self, event_columns};
-use crate::store::{Page, Store, Writer};
+use crate::store::{KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged, misfit};
 use crate::{Head, LogError};
 
@@ -78,6 +78,23 @@ impl Store for SqliteStore {
             loading.take(&event(row)?)?;
         }
         Ok(loading.finish())
+    }
+
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError> {
+        let streams = serde_json::to_string(streams).map_err(|error| misfit("stream", error))?;
+        let rows = sqlx::query_as(sql::snapshots!("SELECT value FROM json_each($1)")).bind(streams);
+        Ok(rows.fetch_all(self.file.readers()).await?.into_iter().map(stored::snapshot).collect())
+    }
+
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError> {
+        sqlx::query(sql::keep_snapshot!("$4"))
+            .bind(&snapshot.stream)
+            .bind(snapshot.revision)
+            .bind(snapshot.version)
+            .bind(&snapshot.state)
+            .execute(self.file.writer())
+            .await?;
+        Ok(())
     }
 
     async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError> {

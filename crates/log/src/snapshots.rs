@@ -1,0 +1,104 @@
+//! States kept beside the log, so that long streams need not be folded from their first event on.
+//!
+//! A snapshot only saves time. One that cannot be read, is of another version, or was made in another history, is passed
+//! over, and the state is folded from the first event on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use daybook_core::{Missing, Revision, Snapshot, StreamId};
+use tokio::sync::{mpsc, watch};
+
+use crate::store::{KeptSnapshot, Store};
+use crate::{LogError, Ticket};
+
+/// The most snapshots that wait to be written; one more is not made.
+const WAITING_MAX: usize = 64;
+
+/// A snapshot to be written once the append that it includes is committed.
+struct Waiting {
+    stream: StreamId,
+    snapshot: Snapshot,
+    after: Option<Ticket>,
+}
+
+/// Keeps snapshots, off everybody's way. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Keeper(mpsc::Sender<Waiting>);
+
+impl Keeper {
+    /// Starts a task that writes snapshots to `store` until it is told that the log is `closing`.
+    pub(crate) fn start(store: Arc<dyn Store>, closing: watch::Receiver<bool>) -> Self {
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(keep_all(store, waiting, closing));
+        Self(sender)
+    }
+
+    /// Has a snapshot kept, once `after` is committed. With too many waiting it is not: there will be others.
+    pub(crate) fn keep(&self, stream: &StreamId, snapshot: Snapshot, after: Option<Ticket>) {
+        let _ = self.0.try_send(Waiting { stream: stream.clone(), snapshot, after });
+    }
+}
+
+async fn keep_all(
+    store: Arc<dyn Store>,
+    mut waiting: mpsc::Receiver<Waiting>,
+    mut closing: watch::Receiver<bool>,
+) {
+    loop {
+        let next = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            next = waiting.recv() => next,
+        };
+        let Some(Waiting { stream, snapshot, after }) = next else { return };
+        if let Some(after) = after
+            && !after.settled().await
+        {
+            continue;
+        }
+        let state = match snapshot.encode() {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::error!(%error, %stream, "a state cannot be kept as a snapshot");
+                continue;
+            }
+        };
+        let kept = KeptSnapshot {
+            stream: stream.to_string(),
+            revision: snapshot.revision.to_i64(),
+            version: snapshot.version.into(),
+            state,
+        };
+        match store.keep_snapshot(&kept).await {
+            Ok(()) => metrics::counter!("daybook_snapshots_kept_total").increment(1),
+            Err(error) => tracing::warn!(%error, %stream, "a snapshot was not kept"),
+        }
+    }
+}
+
+/// Lets streams that are to be loaded go on from their snapshots.
+pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result<(), LogError> {
+    let mut wanted: HashMap<String, &mut Missing> = streams
+        .iter_mut()
+        .filter(|missing| missing.revision() == Revision::NONE)
+        .filter_map(|missing| {
+            missing.state().snapshot_version()?;
+            Some((missing.stream().to_string(), missing))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
+    for kept in store.snapshots(&names).await? {
+        let Some(missing) = wanted.get_mut(&kept.stream) else { continue };
+        if missing.state().snapshot_version().map(i64::from) != Some(kept.version) {
+            tracing::debug!(stream = kept.stream, version = kept.version, "a snapshot is of another version");
+            continue;
+        }
+        if let Err(error) = missing.state().resume(Revision::from_i64(kept.revision), &kept.state) {
+            tracing::warn!(%error, stream = kept.stream, "a snapshot cannot be read: folding all events");
+        }
+    }
+    Ok(())
+}
