@@ -54,7 +54,8 @@ daybook_core::event_set! {
 }
 
 /// How much of a product there is: what the stock's events add up to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StockLevel {
     /// How many are in the house.
     pub on_hand: i64,

@@ -13,6 +13,9 @@ use daybook_core::{
 };
 use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, NewRecord, Submitted, Ticket, Verdict};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
 use crate::memory::Memory;
 use crate::{DispatchError, Request, Settings};
 
@@ -35,8 +38,8 @@ pub(crate) struct Executor {
 
 /// What deciding over the memory came to.
 enum Attempt {
-    /// This has to be loaded first.
-    Missing(Vec<Missing>),
+    /// This has to be loaded first, and that others are loading already has to be waited for.
+    Missing(Vec<Missing>, Vec<OwnedNotified>),
     /// It was decided, and the append is queued. That of a refusal writes nothing: it finds out whether what was read
     /// is what the log says.
     Queued(Queued),
@@ -52,6 +55,18 @@ struct Queued {
     decided: Result<Vec<Option<Rejection>>, DispatchError>,
 }
 
+/// Streams that are being loaded. However that ends, those who wait for them are told.
+struct Loading<'a> {
+    executor: &'a Executor,
+    streams: Vec<StreamId>,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.executor.memory().end_loading(&self.streams);
+    }
+}
+
 impl Executor {
     pub(crate) fn new(log: Log, settings: Settings) -> Self {
         let memory = Memory::new(settings.memory_streams_max);
@@ -64,8 +79,11 @@ impl Executor {
         loop {
             let attempt = self.attempt(way)?;
             let answer = match attempt {
-                Attempt::Missing(streams) => {
+                Attempt::Missing(streams, others) => {
                     self.load(streams).await?;
+                    for other in others {
+                        other.await;
+                    }
                     None
                 }
                 Attempt::Queued(queued) => self.finish(queued, way).await?,
@@ -84,8 +102,14 @@ impl Executor {
     }
 
     async fn load(&self, streams: Vec<Missing>) -> Result<(), DispatchError> {
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let loading =
+            Loading { executor: self, streams: streams.iter().map(|missing| missing.stream().clone()).collect() };
         let (loaded, read_at) = self.log.load(streams).await?;
         self.memory().insert(loaded, read_at);
+        drop(loading);
         Ok(())
     }
 
@@ -94,7 +118,11 @@ impl Executor {
     fn attempt(&self, way: &Way<'_>) -> Result<Attempt, DispatchError> {
         let mut memory = self.memory();
         let (judgement, mut read) = match way.command.decide(&*memory, way.context) {
-            Outcome::Missing(streams) => return Ok(Attempt::Missing(streams)),
+            Outcome::Missing(streams) => {
+                let (own, others) = memory.begin_loading(streams);
+                let others = others.into_iter().map(Notify::notified_owned).collect();
+                return Ok(Attempt::Missing(own, others));
+            }
             Outcome::Decided(judgement, read) => (judgement, read),
         };
         let target = way.command.target(way.context);
@@ -128,7 +156,7 @@ impl Executor {
             Verdict::Abandoned => Ok(None),
             Verdict::Conflict(conflict) => {
                 metrics::counter!("daybook_command_conflicts_total").increment(1);
-                self.memory().forget(&conflict.stream);
+                self.memory().outdated(&conflict.stream, conflict.actual);
                 match way.request.if_match {
                     // It is not where it has to be, and never will be again.
                     Some(expected) if conflict.stream == queued.target && conflict.actual != expected => {

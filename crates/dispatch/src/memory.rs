@@ -7,9 +7,11 @@
 //! they left here counts as not there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use daybook_core::{Missing, Position, Revision, Snapshot, State, States, StreamId};
 use daybook_log::Ticket;
+use tokio::sync::Notify;
 
 /// The most streams that one append names.
 const READ_MAX: usize = 1_000;
@@ -21,6 +23,8 @@ pub(crate) struct Memory {
     newer: HashMap<StreamId, Slot>,
     older: HashMap<StreamId, Slot>,
     half_max: usize,
+    /// The streams that are being loaded, and who is to be told when they are.
+    loading: HashMap<StreamId, Arc<Notify>>,
 }
 
 /// A state, and how it came to be.
@@ -54,7 +58,8 @@ impl States for Memory {
 impl Memory {
     /// Holds at most `streams_max` states, and no fewer than one command may read.
     pub(crate) fn new(streams_max: usize) -> Self {
-        Self { newer: HashMap::new(), older: HashMap::new(), half_max: (streams_max / 2).max(READ_MAX) }
+        let half_max = (streams_max / 2).max(READ_MAX);
+        Self { newer: HashMap::new(), older: HashMap::new(), half_max, loading: HashMap::new() }
     }
 
     fn slot(&self, stream: &StreamId) -> Option<&Slot> {
@@ -122,9 +127,41 @@ impl Memory {
         }
     }
 
-    /// Drops a state that is not what the log says.
+    /// Drops the state of a stream that the log has at another revision. One that waits for an append stays: it falls
+    /// with the append, and may be newer already.
+    pub(crate) fn outdated(&mut self, stream: &StreamId, actual: Revision) {
+        let stays = |slot: &Slot| slot.waits_for().is_some() || slot.state.revision() == actual;
+        if !self.slot(stream).is_some_and(stays) {
+            self.forget(stream);
+        }
+    }
+
+    /// Drops the state of a stream.
     pub(crate) fn forget(&mut self, stream: &StreamId) {
         self.newer.remove(stream);
         self.older.remove(stream);
+    }
+
+    /// Divides streams into those to be loaded now, and those that somebody loads already.
+    pub(crate) fn begin_loading(&mut self, streams: Vec<Missing>) -> (Vec<Missing>, Vec<Arc<Notify>>) {
+        let mut others = Vec::new();
+        let mut own = Vec::new();
+        for missing in streams {
+            match self.loading.get(missing.stream()) {
+                Some(loaded) => others.push(loaded.clone()),
+                None => {
+                    self.loading.insert(missing.stream().clone(), Arc::default());
+                    own.push(missing);
+                }
+            }
+        }
+        (own, others)
+    }
+
+    /// Tells those who wait for these streams to look again.
+    pub(crate) fn end_loading(&mut self, streams: &[StreamId]) {
+        for loaded in streams.iter().filter_map(|stream| self.loading.remove(stream)) {
+            loaded.notify_waiters();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The way of a command, on both stores, over a domain of one aggregate: a purse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use daybook_core::{
 use daybook_database::{Database, Location, on_both};
 use daybook_dispatch::{DispatchError, Dispatcher, KeyedDigest, Request, Settings};
 use daybook_log::Log;
+use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -335,4 +337,53 @@ on_both!(
     a_twin_in_another_process_gets_the_winners_receipt,
     at_its_deadline_a_command_gives_up,
     an_owner_may_and_the_order_of_checks_holds,
+    commands_to_one_stream_ride_in_few_commits,
+    what_is_built_on_a_failed_append_fails_with_it,
+    a_refusal_takes_into_account_what_others_have_written,
 );
+
+async fn commands_to_one_stream_ride_in_few_commits(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    dispatcher.dispatch(&spec, &body(None, 1, 1), &staff).await.expect("a receipt");
+    // They come together, and each is decided on what those before it left, committed or not.
+    let body = body(None, 1, 1);
+    let receipts = join_all((0..100).map(|_| dispatcher.dispatch(&spec, &body, &staff))).await;
+    let revisions: BTreeSet<u64> =
+        receipts.iter().map(|receipt| receipt.as_ref().expect("a receipt").events[0].revision.get()).collect();
+    assert_eq!(revisions, (2..=101).collect());
+    let times: BTreeSet<_> = history(&log).await.iter().map(|event| event.recorded_at).collect();
+    // A group has one time.
+    assert!(times.len() <= 5, "{} commits", times.len());
+}
+
+async fn what_is_built_on_a_failed_append_fails_with_it(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    dispatcher.dispatch(&spec, &body(None, 1, 1), &staff).await.expect("a receipt");
+    // Another process takes the money out, and this one has not seen it yet.
+    let spend = CommandSpec::of::<Pay>();
+    let elsewhere = Dispatcher::new(log.clone(), Arc::new(Digests), Settings::default());
+    elsewhere.dispatch(&spend, &body(Some(1), 2, 1), &staff).await.expect("a receipt");
+    // The first of these is decided on the old balance, the second on what the first left.
+    let (first, second) = (body(Some(1), 3, 1), body(Some(3), 4, 1));
+    let (first, second) =
+        tokio::join!(dispatcher.dispatch(&spec, &first, &staff), dispatcher.dispatch(&spec, &second, &staff));
+    for answer in [first, second] {
+        assert!(matches!(answer, Err(DispatchError::Rejected(_))), "{answer:?}");
+    }
+    let purses: Vec<_> = history(&log).await.iter().map(|event| event.stream.to_string()).collect();
+    assert!(purses.iter().all(|purse| !purse.ends_with('3') && !purse.ends_with('4')), "{purses:?}");
+}
+
+async fn a_refusal_takes_into_account_what_others_have_written(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let staff = request(Role::Staff);
+    dispatcher.dispatch(&spec, &body(None, 1, 1), &staff).await.expect("a receipt");
+    let elsewhere = Dispatcher::new(log.clone(), Arc::new(Digests), Settings::default());
+    elsewhere.dispatch(&spec, &body(None, 1, 9), &staff).await.expect("a receipt");
+    dispatcher.dispatch(&spec, &body(Some(1), 2, 10), &staff).await.expect("there is enough by now");
+}

@@ -22,7 +22,11 @@ CREATE TABLE log_identity (
     -- Raised by each restore of a backup.
     epoch    bigint  NOT NULL,
     -- Named by every append. Drawn anew, it shuts out what was sent before and has not arrived yet.
-    fence    uuid    NOT NULL
+    fence    uuid    NOT NULL,
+    -- The writer that has the next turn, as long as the log ends at this position and until then: it lost against others.
+    turn_of    uuid,
+    turn_at    bigint,
+    turn_until timestamptz
 );
 INSERT INTO log_identity (log_id, epoch, fence) VALUES (gen_random_uuid(), 1, gen_random_uuid());
 

@@ -12,7 +12,7 @@ use daybook_core::{Position, Revision};
 use daybook_database::{Fault, fault};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Row};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::checkpoint::check_log;
@@ -20,13 +20,18 @@ use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
 use crate::store::{Failure, Writer, Written};
 use crate::stored;
-use crate::{Head, HistoryError, LogError, append};
+use crate::{Head, HistoryError, LogError, Verdict, append};
 
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most events of other processes that are taken in at a time; beyond that, what was known is forgotten.
 const MISSED_MAX: u64 = 10_000;
+
+/// How long others wait for a writer whose turn it is.
+const TURN: Duration = Duration::from_millis(50);
+/// How often they look whether it was used.
+const TURN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The statements below are look-ups by key, whatever their parameters and however few rows there are yet. They are
 /// planned once, since planning takes longer than executing, and never as a scan, which would be kept while the table
@@ -38,7 +43,8 @@ const PLANS: &str = "\
 /// Which log it is and where it ends.
 macro_rules! tip {
     () => {
-        "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch') \
+        "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
+            CASE WHEN turn_at = coalesce(position, 0) AND turn_until > clock_timestamp() THEN turn_of END \
          FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
     };
 }
@@ -110,6 +116,8 @@ pub(super) struct PostgresWriter {
     lock_timeout: Duration,
     /// The log that it writes to.
     log: (Uuid, u64),
+    /// Which writer it is.
+    id: Uuid,
     /// Taken out while in use, and put back only when all went well: another one is made after whatever failed.
     connection: Option<Writing>,
 }
@@ -123,7 +131,7 @@ struct Writing {
 impl PostgresWriter {
     pub(super) fn new(pool: &PgPool, log: &Head, lock_timeout: Duration) -> Self {
         let options = pool.connect_options().as_ref().clone().application_name("daybook appender");
-        Self { options, lock_timeout, log: (log.log_id, log.epoch), connection: None }
+        Self { options, lock_timeout, log: (log.log_id, log.epoch), id: Uuid::new_v4(), connection: None }
     }
 
     /// A process that freezes while it writes alone is cut off before the others stop waiting.
@@ -248,6 +256,32 @@ impl Writer for PostgresWriter {
 }
 
 impl PostgresWriter {
+    /// Begins to write alone, once it is no other writer's turn.
+    async fn lock_in_turn(&self, connection: &mut PgConnection) -> Result<Found, sqlx::Error> {
+        loop {
+            let found = Found::lock(connection).await?;
+            if found.turn_of.is_none_or(|writer| writer == self.id) {
+                return Ok(found);
+            }
+            sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+            sleep(TURN_INTERVAL).await;
+        }
+    }
+
+    /// Makes others wait a moment, so that what lost against them, decided again over what they have written, is next.
+    /// Without it, a process that always goes on from its own last commit leaves another one no chance.
+    async fn take_turn(&self, connection: &mut PgConnection, tip: &Tip) -> Result<Uuid, sqlx::Error> {
+        sqlx::query_scalar(
+            "UPDATE log_identity SET fence = gen_random_uuid(), turn_of = $1, turn_at = $2, \
+                turn_until = clock_timestamp() + make_interval(secs => $3) RETURNING fence",
+        )
+        .bind(self.id)
+        .bind(tip.position.to_i64())
+        .bind(TURN.as_secs_f64())
+        .fetch_one(connection)
+        .await
+    }
+
     /// Does all but the COMMIT.
     async fn decide_and_write(
         &self,
@@ -255,7 +289,7 @@ impl PostgresWriter {
         known: &Tip,
         group: &Group<'_>,
     ) -> Result<Written, Failure> {
-        let found = Found::lock(&mut writing.connection).await?;
+        let found = self.lock_in_turn(&mut writing.connection).await?;
         self.check(writing, &found, known).await?;
         writing.fence = found.fence;
         let missed = missed(&mut writing.connection, known, &found.tip).await?;
@@ -270,6 +304,10 @@ impl PostgresWriter {
                 .await?
                 .ok_or_else(|| Failure::Unavailable("somebody wrote to the log while it was locked".into()))?;
             tip = plan.tip(&found.tip, recorded_at);
+        }
+        let lost = |verdict: &Verdict| matches!(verdict, Verdict::Conflict(_));
+        if tip.position > known.position && plan.events.is_empty() && plan.verdicts.iter().any(lost) {
+            writing.fence = self.take_turn(&mut writing.connection, &tip).await?;
         }
         let (first, changes) = (plan.first(), plan.changes());
         Ok(Written {
@@ -286,6 +324,8 @@ struct Found {
     log: (Uuid, u64),
     fence: Uuid,
     tip: Tip,
+    /// The writer whose turn it is.
+    turn_of: Option<Uuid>,
 }
 
 impl Found {
@@ -301,7 +341,7 @@ impl Found {
         let (position, id, recorded_at): (i64, Option<Uuid>, DateTime<Utc>) =
             (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
         let tip = Tip { position: Position::from_i64(position), id, recorded_at };
-        Ok(Self { log: (log_id, epoch.unsigned_abs()), fence, tip })
+        Ok(Self { log: (log_id, epoch.unsigned_abs()), fence, tip, turn_of: row.try_get(6)? })
     }
 }
 
