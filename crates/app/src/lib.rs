@@ -32,7 +32,7 @@ use crate::settings::Resolved;
 /// understood.
 pub fn main(domain: Domain) -> ExitCode {
     let matches = cli::command().get_matches();
-    match run(domain, &matches) {
+    match run(engine::with_own_contracts(domain), &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if terminal::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
