@@ -1,8 +1,8 @@
 //! Loading a stream whose events were recorded in several versions.
 
 use daybook_core::{
-    Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Loaded, NotLoaded, Outcome,
-    Reads, Rejection, StreamId, Upcaster, event_set,
+    Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Judgement, Loaded, NotLoaded,
+    Outcome, Reads, Rejection, StreamId, Upcaster, event_set,
 };
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, LogError, NewRecord};
@@ -115,11 +115,11 @@ async fn seen(database: &Database, events: Vec<NewRecord>) -> Result<String, Log
     commit(&log, Append { events, ..nothing() }).await;
     let mut loaded = Loaded::default();
     let Outcome::Missing(missing) = look(&loaded) else { panic!("nothing is loaded yet") };
-    for stream in log.load(missing).await? {
+    for stream in log.load(missing).await?.0 {
         loaded.insert(stream);
     }
     match look(&loaded) {
-        Outcome::Rejected(seen) => Ok(seen.message),
+        Outcome::Decided(Judgement::Rejected(seen), _) => Ok(seen.message),
         other => panic!("all is loaded: {other:?}"),
     }
 }
