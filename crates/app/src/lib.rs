@@ -50,6 +50,9 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
     match verb {
         "config" => return verbs::config(&settings, json),
         "openapi" => return terminal::json(&daybook_http::openapi(&domain)),
+        "events" if let Some(("schema", arguments)) = arguments.subcommand() => {
+            return verbs::event_schema(&domain.events, arguments);
+        }
         _ => {}
     }
     telemetry::start_logging(
