@@ -11,10 +11,11 @@ use daybook_log::Log;
 use daybook_views::Views;
 
 use crate::config::Config;
+use crate::demo::DemoEvent;
 
 /// The domain with the engine's own contracts: all that can be in its log.
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
-    domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>()
+    domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>().events::<DemoEvent>()
 }
 
 /// The databases of an installation. Several of them may be one.

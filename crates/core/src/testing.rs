@@ -19,9 +19,9 @@ const WRITE: &str = "DAYBOOK_WRITE_SCHEMAS";
 /// The texts of a folder's files, by name.
 type Files = BTreeMap<String, String>;
 
-/// Checks the contracts of a crate against its committed schemas and samples. For a test named `contracts`:
+/// Checks the contracts of a crate against its committed schemas and samples. For a test named `contracts_are_kept`:
 ///
-/// ```ignore
+/// ```text
 /// check_contracts(env!("CARGO_MANIFEST_DIR"), &[CustomerEvent::TYPES, OrderEvent::TYPES]);
 /// ```
 ///
@@ -39,8 +39,8 @@ pub fn check_contracts(crate_folder: &str, sets: &[&[EventType]]) {
     let problems = problems::find(&contracts, &files(&schemas), &files(&golden));
     assert!(
         problems.is_empty(),
-        "\n\n- {}\n\nThe schemas of the newest versions are written by `{WRITE}=1 cargo test --test contracts` in \
-         {crate_folder}.\n",
+        "\n\n- {}\n\nThe schemas of the newest versions are written by `{WRITE}=1 cargo test contracts_are_kept` \
+         in {crate_folder}.\n",
         problems.join("\n- ")
     );
 }
