@@ -4,8 +4,8 @@
 //! only the first event of a stream repeats the id, so that it can be read alone.
 //!
 //! A contract that was shipped does not change: whatever is added to a payload is a new schema version. Therefore
-//! payloads refuse unknown fields, and `golden/` keeps a sample of every version ever shipped, which must be readable
-//! for ever.
+//! payloads refuse unknown fields, `schemas/` keeps what every version is, and `golden/` samples of each, which must be
+//! readable for ever. `README.md` says how to change an event.
 //!
 //! **Architecture invariant:** nothing is decided here. What the words mean ([`Money`], [`StockLevel`]) is said once, for
 //! the shop that decides with them and the projections that show them; what may happen is the shop's alone.

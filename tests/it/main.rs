@@ -9,5 +9,6 @@ mod operations;
 mod outage;
 mod roles;
 mod scarcity;
+mod schemas;
 mod sessions;
 mod tour;

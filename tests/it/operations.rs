@@ -124,6 +124,13 @@ async fn the_command_line_works_beside_a_running_server(daybook: &Daybook) {
     let lines: Vec<Value> =
         tail.lines().map(|line| serde_json::from_str(line).expect("one event a line")).collect();
     assert!(lines.last().is_some_and(|event| event["position"].is_u64()), "{tail}");
+    let schemas = json_of(&daybook.cli(&["events", "schema"]));
+    for event in &lines {
+        let name = format!("{}.v{}", event["type"].as_str().expect("a type"), event["schema_version"]);
+        let properties = schemas[&name]["properties"].as_object().unwrap_or_else(|| panic!("no schema {name}"));
+        let fields = event["payload"].as_object().expect("an object");
+        assert!(fields.keys().all(|field| properties.contains_key(field)), "{event} {properties:?}");
+    }
 
     let config = succeeded(&daybook.cli(&["config"]));
     let words = |key: &str| {

@@ -92,6 +92,11 @@ impl Daybook {
         Output { status, stdout: process.stdout(), stderr: process.stderr() }
     }
 
+    /// Runs a verb of the command line that needs no server, and maybe no store either.
+    pub fn verb(store: &Store, args: &[&str]) -> Output {
+        Process::run(store, args, "")
+    }
+
     /// What `/health/ready` said when it first said yes.
     pub fn first_ready(&self) -> &Value {
         &self.first_ready

@@ -23,6 +23,15 @@ pub(crate) fn command() -> Command {
             Command::new("show")
                 .about("Print one event")
                 .arg(Arg::new("position").required(true).value_name("POSITION").help("Its position")),
+            Command::new("schema").about("Print the JSON Schemas of all versions of all events").args([
+                Arg::new("type").value_name("TYPE").help("Only the newest version of this one (`order.placed`)"),
+                Arg::new("schema-version")
+                    .long("schema-version")
+                    .value_name("N")
+                    .value_parser(clap::value_parser!(u32))
+                    .requires("type")
+                    .help("This version of it"),
+            ]),
         ]),
         Command::new("user").about("Manage accounts").subcommand_required(true).subcommands([
             Command::new("create")

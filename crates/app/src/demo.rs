@@ -21,7 +21,8 @@ use crate::terminal;
 
 /// The demo's history is complete.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-struct DemoSeeded {
+#[serde(deny_unknown_fields)]
+pub(crate) struct DemoSeeded {
     /// How many commands it took.
     commands: u64,
 }
@@ -32,7 +33,8 @@ impl Event for DemoSeeded {
 }
 
 event_set! {
-    enum DemoEvent { DemoSeeded }
+    /// What happens to a demonstration.
+    pub(crate) enum DemoEvent { DemoSeeded }
 }
 
 /// `<data>/demo.json`
@@ -243,4 +245,17 @@ fn example(engine: &Engine, file: &DemoFile, base_url: &str) -> anyhow::Result<O
         ),
         format!(r#"curl -s {token} {base_url}/v1/streams/{category}-$ID; echo"#),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::EventSet;
+    use daybook_core::testing::check_contracts;
+
+    use super::DemoEvent;
+
+    #[test]
+    fn contracts_are_kept() {
+        check_contracts(env!("CARGO_MANIFEST_DIR"), &[DemoEvent::TYPES]);
+    }
 }

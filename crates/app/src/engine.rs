@@ -5,12 +5,18 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use daybook_core::Domain;
 use daybook_database::{Database, DatabaseError, Location, Schema};
-use daybook_dispatch::{Dispatcher, KeyedDigest};
-use daybook_identity::{Identity, Secrets};
+use daybook_dispatch::{Dispatcher, KeyedDigest, RefusalEvent};
+use daybook_identity::{AccountEvent, Identity, Secrets, SessionEvent};
 use daybook_log::Log;
 use daybook_views::Views;
 
 use crate::config::Config;
+use crate::demo::DemoEvent;
+
+/// The domain with the engine's own contracts: all that can be in its log.
+pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
+    domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>().events::<DemoEvent>()
+}
 
 /// The databases of an installation. Several of them may be one.
 pub(crate) struct Databases {
@@ -116,7 +122,7 @@ impl Engine {
         )
         .await?;
         let projections = domain.projections.values().cloned().collect();
-        let views = Views::open(databases.views.clone(), log.clone(), projections)?;
+        let views = Views::open(databases.views.clone(), log.clone(), domain.events.clone(), projections)?;
         Ok(Self { domain, databases, log, digests, dispatcher, identity, views })
     }
 

@@ -32,7 +32,7 @@ use crate::settings::Resolved;
 /// understood.
 pub fn main(domain: Domain) -> ExitCode {
     let matches = cli::command().get_matches();
-    match run(domain, &matches) {
+    match run(engine::with_own_contracts(domain), &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if terminal::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,6 +50,9 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
     match verb {
         "config" => return verbs::config(&settings, json),
         "openapi" => return terminal::json(&daybook_http::openapi(&domain)),
+        "events" if let Some(("schema", arguments)) = arguments.subcommand() => {
+            return verbs::event_schema(&domain.events, arguments);
+        }
         _ => {}
     }
     telemetry::start_logging(

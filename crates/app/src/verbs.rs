@@ -1,6 +1,7 @@
 //! The verbs that do one thing and end.
 
 mod events;
+mod schema;
 mod status;
 mod user;
 
@@ -8,6 +9,7 @@ use daybook_database::Location;
 use serde_json::json;
 
 pub(crate) use events::events;
+pub(crate) use schema::event_schema;
 pub(crate) use status::status;
 pub(crate) use user::user;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    AnyProjection, Command, CommandSpec, Decision, EventSet, EventType, Personal, Projection, Seed, projection,
+    AnyProjection, Command, CommandSpec, Contracts, Decision, EventSet, Personal, Projection, Seed, projection,
 };
 
 /// An account was opened; the domain may start something of its own with it, in the same append.
@@ -27,8 +27,8 @@ pub struct Domain {
     pub name: &'static str,
     /// The commands by name.
     pub commands: BTreeMap<&'static str, CommandSpec>,
-    /// The event contracts by name.
-    pub events: BTreeMap<&'static str, EventType>,
+    /// The event contracts.
+    pub events: Contracts,
     /// The projections by the name of their view.
     pub projections: BTreeMap<&'static str, Arc<dyn AnyProjection>>,
     /// What the domain adds when an account is opened.
@@ -43,7 +43,7 @@ impl Domain {
         Self {
             name,
             commands: BTreeMap::new(),
-            events: BTreeMap::new(),
+            events: Contracts::default(),
             projections: BTreeMap::new(),
             on_account_opened: |_| Decision::new(),
             seed: Seed::default,
@@ -63,9 +63,13 @@ impl Domain {
     }
 
     /// Registers the event contracts of a set.
+    ///
+    /// # Panics
+    ///
+    /// When two contracts have one name.
     #[must_use]
     pub fn events<E: EventSet>(mut self) -> Self {
-        self.events.extend(E::TYPES.iter().map(|contract| (contract.name, *contract)));
+        self.events.add::<E>();
         self
     }
 

@@ -10,48 +10,40 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{Metadata, Position, Revision, StreamId};
+use crate::{EventType, Metadata, Position, Revision, StreamId, Upcaster};
 
 /// One event contract: a plain struct with a stable name and a schema version.
 ///
 /// ```
 /// # use serde::{Serialize, Deserialize};
 /// #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+/// #[serde(deny_unknown_fields)]
 /// struct OrderCancelled { reason: String }
 /// impl daybook_core::Event for OrderCancelled {
 ///     const TYPE: &'static str = "order.cancelled";
 ///     const VERSION: u32 = 1;
 /// }
 /// ```
+///
+/// The struct is the newest version. What was recorded in older ones is lifted to it when it is read; a newest version
+/// that the older ones cannot be lifted to does not compile:
+///
+/// ```compile_fail,E0080
+/// # #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// # struct OrderCancelled { reason: String }
+/// impl daybook_core::Event for OrderCancelled {
+///     const TYPE: &'static str = "order.cancelled";
+///     const VERSION: u32 = 2;
+/// }
+/// daybook_core::event_set! { enum OrderEvent { OrderCancelled } }
+/// ```
 pub trait Event: Serialize + DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
     /// The stable name that the log holds: lower case, dots between its parts (`order.placed`).
     const TYPE: &'static str;
     /// The version of the payload's schema that this struct describes, from 1.
     const VERSION: u32;
-}
-
-/// The name and version of one contract, and how to print its JSON Schema.
-#[derive(Clone, Copy)]
-pub struct EventType {
-    /// [`Event::TYPE`].
-    pub name: &'static str,
-    /// [`Event::VERSION`].
-    pub version: u32,
-    /// The JSON Schema of the payload.
-    pub schema: fn() -> schemars::Schema,
-}
-
-impl fmt::Debug for EventType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.version)
-    }
-}
-
-impl EventType {
-    /// The entry for one contract.
-    pub const fn of<E: Event>() -> Self {
-        Self { name: E::TYPE, version: E::VERSION, schema: || schemars::schema_for!(E) }
-    }
+    /// What lifts the older versions: the first one version 1 to version 2, and so on up to [`VERSION`](Self::VERSION).
+    const UPCASTERS: &'static [Upcaster] = &[];
 }
 
 /// A closed set of events, as an aggregate or a projection sees them: an enum over [`Event`]s, made by
@@ -66,6 +58,17 @@ pub trait EventSet: fmt::Debug + Sized + Send + Sync + 'static {
     ///
     /// When the type is in the set, but the version is unknown or the payload does not fit.
     fn decode(event: &RecordedEvent) -> Result<Option<Self>, DecodeError>;
+
+    /// Reads an event of a stream that has none but those of this set.
+    ///
+    /// # Errors
+    ///
+    /// See [`decode`](Self::decode); also when the type is not in this set.
+    fn require(event: &RecordedEvent) -> Result<Self, DecodeError> {
+        let stranger =
+            || event.unreadable(format_args!("this program knows no such event of `{}`", event.stream.category()));
+        Self::decode(event)?.ok_or_else(stranger)
+    }
 
     /// The type, version and JSON of an event that is to be appended.
     ///
@@ -150,23 +153,28 @@ impl RecordedEvent {
         serde_json::from_str(self.metadata.get())
     }
 
-    /// Reads the payload as the contract `E`. [`event_set!`](crate::event_set) calls this for the contract
-    /// whose name the event bears.
+    /// Reads the payload as the contract `E`, lifted to its newest version. [`event_set!`](crate::event_set) calls this
+    /// for the contract whose name the event bears.
     ///
     /// # Errors
     ///
-    /// When the version is not the contract's, or the payload does not fit it.
+    /// When the version is none of the contract's, or the payload cannot be lifted or does not fit it.
     pub fn read<E: Event>(&self) -> Result<E, DecodeError> {
-        let fail = |reason| DecodeError {
+        let read = match self.schema_version == E::VERSION {
+            true => serde_json::from_str(self.payload.get()),
+            false => E::deserialize(EventType::of::<E>().lift(self)?),
+        };
+        read.map_err(|error| self.unreadable(error))
+    }
+
+    /// The error that says why this event cannot be read.
+    pub(crate) fn unreadable(&self, reason: impl fmt::Display) -> DecodeError {
+        DecodeError {
             position: self.position,
             event_type: self.event_type.clone(),
             schema_version: self.schema_version,
-            reason,
-        };
-        if self.schema_version != E::VERSION {
-            return Err(fail(format!("this program knows version {}", E::VERSION)));
+            reason: reason.to_string(),
         }
-        serde_json::from_str(self.payload.get()).map_err(|error| fail(error.to_string()))
     }
 }
 
@@ -237,6 +245,9 @@ macro_rules! event_set {
                 Self::$event(event)
             }
         })+
+
+        // Evaluated wherever the set is compiled, so that a contract without its upcasters is no program.
+        const _: &[$crate::EventType] = <$set as $crate::EventSet>::TYPES;
 
         impl $crate::EventSet for $set {
             const TYPES: &'static [$crate::EventType] = &[$($crate::EventType::of::<$event>()),+];

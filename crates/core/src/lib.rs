@@ -5,11 +5,13 @@
 //! bring what is written here to life.
 //!
 //! **Architecture invariant:** no I/O, no async, no clock and no randomness. Time and ids come in through
-//! [`Context`]; whatever a function here returns depends on its arguments alone.
+//! [`Context`]; whatever a function here returns depends on its arguments alone. (Only `testing`, which other crates'
+//! tests switch on, reads their files.)
 
 mod access;
 mod aggregate;
 mod command;
+mod contract;
 mod decision;
 mod domain;
 mod event;
@@ -24,13 +26,16 @@ mod receipt;
 mod rejection;
 mod scenario;
 mod seed;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use access::{Access, Actor, Role, Ruling};
 pub use aggregate::{Aggregate, Entity, Snapshots};
 pub use command::{AnyCommand, Command, CommandSpec, Context, DecodedCommand, Judgement, Outcome};
+pub use contract::{Contracts, EventType, Upcaster};
 pub use decision::{ClaimChange, Decision, NewEvent};
 pub use domain::{AccountOpened, Domain};
-pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, EventType, RecordedEvent};
+pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, RecordedEvent};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};

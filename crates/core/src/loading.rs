@@ -31,12 +31,7 @@ trait AnyState: Any + Send + Sync {
 
 impl<A: Aggregate> AnyState for A {
     fn take_record(&mut self, record: &RecordedEvent) -> Result<(), DecodeError> {
-        let event = A::Event::decode(record)?.ok_or_else(|| DecodeError {
-            position: record.position,
-            event_type: record.event_type.clone(),
-            schema_version: record.schema_version,
-            reason: format!("a `{}` has no such event", A::CATEGORY),
-        })?;
+        let event = A::Event::require(record)?;
         self.apply(&event);
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::{DispatchError, Request};
 
 /// Rules said no to a command.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CommandRejected {
     /// The command's name.
     pub command: String,
@@ -38,6 +39,7 @@ impl Event for CommandRejected {
 
 /// Authorization said no to a command.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CommandDenied {
     /// The command's name.
     pub command: String,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// An account was opened.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AccountRegistered {
     /// The e-mail address to sign in with.
     pub email: Personal<String>,
@@ -24,6 +25,7 @@ impl Event for AccountRegistered {
 
 /// The account is trusted with a role from now on.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AccountRoleGranted {
     /// The role.
     pub role: Role,
@@ -36,6 +38,7 @@ impl Event for AccountRoleGranted {
 
 /// The account is no longer trusted with a role.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AccountRoleRevoked {
     /// The role.
     pub role: Role,
@@ -48,6 +51,7 @@ impl Event for AccountRoleRevoked {
 
 /// The account has another password.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AccountPasswordChanged {}
 
 impl Event for AccountPasswordChanged {

@@ -111,9 +111,8 @@ impl Identity {
         loop {
             let page = self.inner.log.find(&filter, 1_000).await?;
             for record in &page.events {
-                if let Some(event) = A::Event::decode(record).map_err(LogError::from)? {
-                    state.get_or_insert_default().apply(&event);
-                }
+                let event = A::Event::require(record).map_err(LogError::from)?;
+                state.get_or_insert_default().apply(&event);
             }
             let Some(next) = page.next else { return Ok(state) };
             filter.after = next;

@@ -2,21 +2,22 @@
 //!
 //! A token says what was true when it was issued. What became of it since is in the log, so each process follows the
 //! log and keeps in memory what happened within the last token's lifetime; older changes no living token can miss. A
-//! process that cannot follow takes no token at all.
+//! process that cannot follow takes no token at all; nor does one that meets an event of an account or a session that
+//! it does not know, since that may be a revocation of a newer kind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use daybook_core::{Aggregate, Event, EventSet, Position, RecordedEvent, Role};
+use daybook_core::{Aggregate, EventSet, Position, RecordedEvent, Role};
 use daybook_log::{EventFilter, Log, LogError};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::access_token::Verified;
-use crate::account::{Account, AccountEvent, AccountRoleGranted, AccountRoleRevoked};
-use crate::session::{Session, SessionEnded, SessionEvent};
+use crate::account::{Account, AccountEvent};
+use crate::session::{Session, SessionEvent};
 use crate::{IdentityError, Settings};
 
 /// How many events are read at a time.
@@ -74,9 +75,9 @@ impl Revocations {
             nudge: Notify::new(),
         };
         let since = Utc::now() - revocations.remembered_for;
-        for event_type in [SessionEnded::TYPE, AccountRoleGranted::TYPE, AccountRoleRevoked::TYPE] {
+        for category in [Session::CATEGORY, Account::CATEGORY] {
             let mut filter =
-                EventFilter { event_type: Some(event_type.into()), since: Some(since), ..EventFilter::default() };
+                EventFilter { category: Some(category.into()), since: Some(since), ..EventFilter::default() };
             loop {
                 let page = log.find(&filter, PAGE).await?;
                 revocations.take(&page.events)?;
@@ -133,20 +134,20 @@ impl Revocations {
         let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             match event.stream.category() {
-                Session::CATEGORY => {
-                    if let Some(SessionEvent::SessionEnded(_)) = SessionEvent::decode(event)? {
+                Session::CATEGORY => match SessionEvent::require(event)? {
+                    SessionEvent::SessionEnded(_) => {
                         changes.ended.insert(id_of(event)?, event.recorded_at);
                     }
-                }
+                    SessionEvent::SessionStarted(_) => {}
+                },
                 Account::CATEGORY => {
-                    let (role, granted) = match AccountEvent::decode(event)? {
-                        Some(AccountEvent::AccountRoleGranted(granted)) => (granted.role, true),
-                        Some(AccountEvent::AccountRoleRevoked(revoked)) => (revoked.role, false),
-                        Some(AccountEvent::AccountRegistered(_) | AccountEvent::AccountPasswordChanged(_))
-                        | None => continue,
+                    let (role, granted) = match AccountEvent::require(event)? {
+                        AccountEvent::AccountRoleGranted(granted) => (granted.role, true),
+                        AccountEvent::AccountRoleRevoked(revoked) => (revoked.role, false),
+                        AccountEvent::AccountRegistered(_) | AccountEvent::AccountPasswordChanged(_) => continue,
                     };
                     let roles = changes.roles.entry(id_of(event)?).or_default();
-                    // At the start the events come type by type, so a later change may be here already.
+                    // What is appended during the start may come twice.
                     if !roles.iter().any(|change| change.role == role && change.position >= event.position) {
                         roles.retain(|change| change.role != role);
                         roles.push(RoleChange { role, granted, position: event.position, at: event.recorded_at });

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 /// Somebody signed in.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SessionStarted {
     /// The account that they signed in to.
     pub account_id: Uuid,
@@ -19,6 +20,7 @@ impl Event for SessionStarted {
 
 /// The session is over: none of its tokens is good any more.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SessionEnded {
     /// Why.
     pub reason: EndReason,

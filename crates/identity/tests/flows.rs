@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_core::{AccountOpened, Actor, Decision, RecordedEvent, Role};
+use daybook_core::{AccountOpened, Actor, Decision, Metadata, RecordedEvent, Role, StreamId};
 use daybook_database::{Database, Location, Options, on_both};
 use daybook_dispatch::{DispatchError, Dispatcher, KeyedDigest, Request};
 use daybook_identity::{
     Authenticated, HashCost, Identity, IdentityError, Login, Logout, NewAccount, Refresh, Registration, Secret,
     Secrets, Settings, Tokens,
 };
-use daybook_log::{EventFilter, Log};
+use daybook_log::{Append, EventFilter, Log, NewRecord, Verdict};
+use uuid::Uuid;
 
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "difference engine";
@@ -30,6 +31,8 @@ on_both!(
     a_role_change_holds_at_once_and_in_another_process,
     what_was_revoked_before_the_start_stays_revoked,
     a_process_that_cannot_follow_takes_no_token,
+    what_a_newer_program_did_to_an_account_is_not_passed_over,
+    what_a_newer_program_did_to_a_session_is_not_passed_over,
     an_outdated_hash_is_renewed_at_login,
     a_password_can_be_changed,
     the_log_holds_no_password_and_no_token,
@@ -48,6 +51,10 @@ async fn start(database: &Database) -> Process {
 }
 
 async fn start_with(database: &Database, settings: Settings) -> Process {
+    try_start(database, settings).await.expect("identity starts")
+}
+
+async fn try_start(database: &Database, settings: Settings) -> Result<Process, IdentityError> {
     let settings = Settings {
         hash_cost: match settings.hash_cost == HashCost::default() {
             true => HashCost { memory_kib: 64, passes: 1, lanes: 1 },
@@ -60,10 +67,8 @@ async fn start_with(database: &Database, settings: Settings) -> Process {
     let dispatcher =
         Dispatcher::new(log.clone(), Arc::new(secrets.clone()), daybook_dispatch::Settings::default());
     let nothing = |_: &AccountOpened| Decision::new();
-    let identity = Identity::start(database.clone(), log.clone(), dispatcher, secrets, nothing, settings)
-        .await
-        .expect("identity starts");
-    Process { identity, log }
+    let identity = Identity::start(database.clone(), log.clone(), dispatcher, secrets, nothing, settings).await?;
+    Ok(Process { identity, log })
 }
 
 /// Connects once more: what another process does.
@@ -85,7 +90,7 @@ fn secret(text: &str) -> Secret {
 }
 
 impl Process {
-    async fn register(&self, email: &str) -> Result<uuid::Uuid, IdentityError> {
+    async fn register(&self, email: &str) -> Result<Uuid, IdentityError> {
         let registration = Registration { email: email.into(), password: secret(PASSWORD), name: "Ada".into() };
         self.identity.register(registration, &request()).await
     }
@@ -114,6 +119,40 @@ impl Process {
 
     fn authenticate(&self, tokens: &Tokens) -> Result<Authenticated, IdentityError> {
         self.identity.authenticate(&tokens.access_token)
+    }
+
+    /// Appends an event as another program may.
+    async fn append(&self, category: &str, event_type: &str, schema_version: u32) {
+        let command_id = Uuid::now_v7();
+        let event = NewRecord {
+            stream: StreamId::new(category, Uuid::now_v7()),
+            id: Uuid::now_v7(),
+            event_type: event_type.into(),
+            schema_version,
+            payload: "{}".into(),
+        };
+        let metadata = Metadata {
+            actor: None,
+            client_ip: None,
+            user_agent: None,
+            command: "test".into(),
+            command_id,
+            causation_id: None,
+            correlation_id: "test".into(),
+            traceparent: None,
+        };
+        let append = Append {
+            id: String::new(),
+            command_id,
+            events: vec![event],
+            metadata,
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+            after: Vec::new(),
+        };
+        let verdict = self.log.append(append).await.expect("a verdict");
+        assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
     }
 
     async fn events(&self, event_type: &str) -> Vec<RecordedEvent> {
@@ -337,6 +376,28 @@ async fn a_process_that_cannot_follow_takes_no_token(_: Location, database: Data
     until("it notices", || process.authenticate(&tokens).is_err()).await;
     let result = process.authenticate(&tokens);
     assert!(matches!(result, Err(IdentityError::Unavailable(_))), "{result:?}");
+}
+
+async fn what_a_newer_program_did_to_an_account_is_not_passed_over(_: Location, database: Database) {
+    check_not_passed_over(&database, "account", "account.locked", 1).await;
+}
+
+async fn what_a_newer_program_did_to_a_session_is_not_passed_over(_: Location, database: Database) {
+    check_not_passed_over(&database, "session", "session.ended", 2).await;
+}
+
+async fn check_not_passed_over(database: &Database, category: &str, event_type: &str, schema_version: u32) {
+    let settings = Settings { follow_lag_max: Duration::from_millis(500), ..Settings::default() };
+    let process = start_with(database, settings.clone()).await;
+    let tokens = process.signed_in().await;
+    process.authenticate(&tokens).expect("genuine");
+    process.append(category, event_type, schema_version).await;
+    until("it notices", || process.authenticate(&tokens).is_err()).await;
+    let result = process.authenticate(&tokens);
+    assert!(matches!(result, Err(IdentityError::Unavailable(_))), "{result:?}");
+    let error = try_start(database, settings).await.err().expect("it is no older than the tokens");
+    let expected = format!("(`{event_type}` version {schema_version}) cannot be read: this program knows");
+    assert!(error.to_string().contains(&expected), "{error}");
 }
 
 async fn an_outdated_hash_is_renewed_at_login(_: Location, database: Database) {

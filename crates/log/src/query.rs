@@ -10,6 +10,8 @@ pub struct EventFilter {
     pub after: Position,
     /// Only events of this stream.
     pub stream: Option<StreamId>,
+    /// Only events of streams of this category.
+    pub category: Option<String>,
     /// Only events of this type.
     pub event_type: Option<String>,
     /// Only events that this actor caused.

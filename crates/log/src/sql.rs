@@ -85,15 +85,17 @@ pub(crate) fn page(filter: &EventFilter) -> String {
         "position"
     };
     let conditions = [
-        (&filter.event_type, "type"),
-        (&filter.actor, "metadata->>'actor'"),
-        (&filter.correlation_id, "metadata->>'correlation_id'"),
+        (&filter.category, "substr(stream, 1, length($) + 1) = $ || '-'"),
+        (&filter.event_type, "type = $"),
+        (&filter.actor, "metadata->>'actor' = $"),
+        (&filter.correlation_id, "metadata->>'correlation_id' = $"),
     ];
-    for (value, column) in conditions {
+    for (value, condition) in conditions {
         if value.is_some() {
             parameter += 1;
+            let condition = condition.replace('$', &format!("${parameter}"));
             // Writing to a String cannot fail.
-            let _ = write!(sql, " AND {column} = ${parameter}");
+            let _ = write!(sql, " AND {condition}");
         }
     }
     let _ = write!(sql, " ORDER BY {order} LIMIT $3");
@@ -104,6 +106,6 @@ pub(crate) fn page(filter: &EventFilter) -> String {
 pub(crate) fn page_texts<'a>(page: &Page<'a>) -> impl Iterator<Item = &'a str> {
     let filter = page.filter;
     let stream = filter.stream.as_ref().map(|stream| stream.as_str());
-    let others = [&filter.event_type, &filter.actor, &filter.correlation_id];
+    let others = [&filter.category, &filter.event_type, &filter.actor, &filter.correlation_id];
     stream.into_iter().chain(others.into_iter().filter_map(|value| value.as_deref()))
 }

@@ -44,7 +44,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn writer(&self, log: &Head) -> Box<dyn Writer>;
 }
 
-/// Which events to read: those that match the filter's stream, type, actor and correlation id, among those after one
+/// Which events to read: those that match the filter's stream, category, type, actor and correlation id, among those after one
 /// position and up to another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page<'a> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use daybook_core::{AnyProjection, Batch, Changed, Position, RecordedEvent, Revision};
+use daybook_core::{AnyProjection, Batch, Changed, Contracts, DecodeError, Position, RecordedEvent, Revision};
 
 /// Some event of a page cannot be taken in.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,13 +21,21 @@ impl Unfit {
     }
 }
 
-/// Decodes a page and finds out which documents it touches.
+impl From<DecodeError> for Unfit {
+    fn from(error: DecodeError) -> Self {
+        Self { position: Some(error.position), reason: error.to_string() }
+    }
+}
+
+/// Decodes a page and finds out which documents it touches. Of what a projection does not want, this program has to
+/// know that it exists: beside a newer program, it may be what the projection will want.
 pub(crate) fn open<'a>(
     projection: &dyn AnyProjection,
+    contracts: &Contracts,
     events: &'a [RecordedEvent],
 ) -> Result<Box<dyn Batch + 'a>, Unfit> {
-    caught(|| projection.open(events))?
-        .map_err(|error| Unfit { position: Some(error.position), reason: error.to_string() })
+    events.iter().try_for_each(|event| contracts.check(event))?;
+    Ok(caught(|| projection.open(events))??)
 }
 
 /// Folds a page into the documents that it touches.

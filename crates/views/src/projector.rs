@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_core::{Position, RecordedEvent};
+use daybook_core::{Contracts, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Head, Log, LogError};
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ const STOPS_DOUBLED_MAX: u32 = 4;
 pub(crate) struct Projector {
     store: Arc<dyn Store>,
     log: Log,
+    contracts: Arc<Contracts>,
     view: Arc<View>,
     owner: String,
     settings: Settings,
@@ -90,6 +91,7 @@ impl Projector {
         Self {
             store: views.store().clone(),
             log: views.log().clone(),
+            contracts: views.contracts().clone(),
             view: view.clone(),
             owner: owner.to_owned(),
             settings: settings.clone(),
@@ -269,7 +271,7 @@ impl Projector {
         events: &[RecordedEvent],
     ) -> Result<(), Refused> {
         let table = &self.view.table;
-        let batch = fold::open(self.view.projection.as_ref(), events)?;
+        let batch = fold::open(self.view.projection.as_ref(), &self.contracts, events)?;
         let keys = batch.keys();
         let changed = if keys.is_empty() {
             Vec::new()

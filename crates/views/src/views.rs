@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use daybook_core::{AnyProjection, Position};
+use daybook_core::{AnyProjection, Contracts, Position};
 use daybook_database::Database;
 use daybook_log::Log;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ pub struct Views {
 struct Shared {
     store: Arc<dyn Store>,
     log: Log,
+    contracts: Arc<Contracts>,
     views: BTreeMap<&'static str, Arc<View>>,
     /// Set when nobody is to wait any more.
     closing: watch::Sender<bool>,
@@ -45,7 +46,8 @@ pub(crate) struct View {
 }
 
 impl Views {
-    /// Prepares for reading the views of `projections`. Touches no database: the tables are made by
+    /// Prepares for reading the views of `projections`. `contracts` are all that can be in the log; at any other event
+    /// the projectors stop, whether its projection wants it or not. Touches no database: the tables are made by
     /// [`Projectors`](crate::Projectors), and until then the views are empty.
     ///
     /// # Errors
@@ -54,6 +56,7 @@ impl Views {
     pub fn open(
         database: Database,
         log: Log,
+        contracts: Contracts,
         projections: Vec<Arc<dyn AnyProjection>>,
     ) -> Result<Self, ViewError> {
         let mut views = BTreeMap::new();
@@ -66,9 +69,8 @@ impl Views {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
         }
-        Ok(Self {
-            shared: Arc::new(Shared { store: store(database), log, views, closing: watch::Sender::new(false) }),
-        })
+        let (store, contracts) = (store(database), Arc::new(contracts));
+        Ok(Self { shared: Arc::new(Shared { store, log, contracts, views, closing: watch::Sender::new(false) }) })
     }
 
     /// The document with a key.
@@ -164,6 +166,10 @@ impl Views {
 
     pub(crate) fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    pub(crate) fn contracts(&self) -> &Arc<Contracts> {
+        &self.shared.contracts
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = &Arc<View>> {

@@ -20,7 +20,7 @@ pub(crate) async fn events(config: &Config, arguments: &ArgMatches, as_json: boo
     let outcome = match arguments.subcommand() {
         Some(("tail", arguments)) => tail(&log, arguments, as_json).await,
         Some(("show", arguments)) => show(&log, arguments).await,
-        _ => bail!("say what to do with the events: tail or show"),
+        _ => bail!("say what to do with the events: tail, show or schema"),
     };
     log.close().await;
     databases.close().await;

@@ -10,3 +10,4 @@ mod loading;
 mod order;
 mod queue;
 mod searching;
+mod upcasting;

@@ -58,6 +58,10 @@ async fn each_condition_selects(_: Location, database: Database) {
         (EventFilter { stream: Some(order(1)), after: after(1), ..all.clone() }, &[3]),
         (EventFilter { stream: Some(order(1)), after: after(2), ..all.clone() }, &[3]),
         (EventFilter { stream: Some(order(7)), ..all.clone() }, &[]),
+        (EventFilter { category: text("order"), ..all.clone() }, &[1, 2, 3, 4]),
+        (EventFilter { category: text("order"), stream: Some(order(1)), ..all.clone() }, &[1, 3]),
+        (EventFilter { category: text("orde"), ..all.clone() }, &[]),
+        (EventFilter { category: text("%"), ..all.clone() }, &[]),
         (EventFilter { event_type: text("order.placed"), ..all.clone() }, &[1, 2, 3]),
         (EventFilter { actor: text("bob"), ..all.clone() }, &[3]),
         (EventFilter { actor: text("' OR true --"), ..all.clone() }, &[]),
@@ -65,6 +69,7 @@ async fn each_condition_selects(_: Location, database: Database) {
         (
             EventFilter {
                 stream: Some(order(2)),
+                category: text("order"),
                 event_type: text("order.placed"),
                 actor: text("ada"),
                 correlation_id: text("one"),

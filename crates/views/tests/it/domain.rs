@@ -25,6 +25,7 @@ events! {
     Added = "counter.added" { by: i64 }
     Moved = "counter.moved" { by: i64, to: String }
     Closed = "counter.closed" {}
+    Halved = "counter.halved" {}
 }
 
 event_set! {
@@ -33,6 +34,11 @@ event_set! {
 
 event_set! {
     pub(crate) enum OpenedOnly { Opened }
+}
+
+event_set! {
+    /// What a newer program knows.
+    pub(crate) enum NewerEvent { Opened, Added, Moved, Closed, Halved }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,4 +6,5 @@ mod laws;
 mod queries;
 mod stops;
 mod takeover;
+mod upcasting;
 mod world;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_core::{AnyProjection, Event, Metadata, Position, RecordedEvent, StreamId};
+use daybook_core::{AnyProjection, Contracts, Event, EventSet, Metadata, Position, RecordedEvent, StreamId};
 use daybook_database::Database;
 use daybook_log::{Append, Log, NewRecord, Verdict};
 use daybook_views::{AtLeast, PageQuery, Projectors, Settings, Status, Views};
@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::{Added, Closed, Folded, Moved, Opened};
+use crate::domain::{Added, Closed, CounterEvent, Folded, Moved, Opened};
 
 /// What a test waits for at most.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -29,7 +29,15 @@ impl World {
 
     /// The views as one process has them.
     pub(crate) fn views(&self, projections: &[Arc<dyn AnyProjection>]) -> Views {
-        Views::open(self.database.clone(), self.log.clone(), projections.to_vec()).expect("good declarations")
+        self.views_of::<CounterEvent>(projections)
+    }
+
+    /// The views as a process has them whose program knows these events and no others.
+    pub(crate) fn views_of<E: EventSet>(&self, projections: &[Arc<dyn AnyProjection>]) -> Views {
+        let mut contracts = Contracts::default();
+        contracts.add::<E>();
+        let (database, log) = (self.database.clone(), self.log.clone());
+        Views::open(database, log, contracts, projections.to_vec()).expect("good declarations")
     }
 
     /// Appends as one group; the position of the last event.

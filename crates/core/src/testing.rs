@@ -1,0 +1,67 @@
+//! The check that contracts are kept, for the tests of crates that have some.
+//!
+//! Beside its code, such a crate commits the JSON Schema of each version of each contract
+//! (`schemas/order.placed.v1.json`), and samples of each (`golden/order.placed.v1.json`; with a word in between when
+//! there are several: `golden/order.placed.v1.guest.json`). Whoever changes a contract without making a new version of
+//! it is told so by [`check_contracts`].
+
+mod problems;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs};
+
+use crate::EventType;
+
+/// When this variable is set, [`check_contracts`] writes the schemas of the newest versions before it checks.
+const WRITE: &str = "DAYBOOK_WRITE_SCHEMAS";
+
+/// The texts of a folder's files, by name.
+type Files = BTreeMap<String, String>;
+
+/// Checks the contracts of a crate against its committed schemas and samples. For a test named `contracts_are_kept`:
+///
+/// ```text
+/// check_contracts(env!("CARGO_MANIFEST_DIR"), &[CustomerEvent::TYPES, OrderEvent::TYPES]);
+/// ```
+///
+/// # Panics
+///
+/// When a contract is not what its schema says, a version lacks its schema or a sample, a sample does not fit its
+/// schema or cannot be read, or a file belongs to no contract. The message says what to do.
+#[track_caller]
+pub fn check_contracts(crate_folder: &str, sets: &[&[EventType]]) {
+    let contracts = sets.concat();
+    let [schemas, golden] = ["schemas", "golden"].map(|folder| Path::new(crate_folder).join(folder));
+    if env::var_os(WRITE).is_some() {
+        write_schemas(&schemas, &contracts);
+    }
+    let problems = problems::find(&contracts, &files(&schemas), &files(&golden));
+    assert!(
+        problems.is_empty(),
+        "\n\n- {}\n\nThe schemas of the newest versions are written by `{WRITE}=1 cargo test contracts_are_kept` \
+         in {crate_folder}.\n",
+        problems.join("\n- ")
+    );
+}
+
+fn write_schemas(folder: &Path, contracts: &[EventType]) {
+    fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for contract in contracts {
+        let path = folder.join(problems::schema_file(contract, contract.version));
+        let text = contract.schema(contract.version).and_then(|schema| serde_json::to_string_pretty(&schema));
+        let text = text.unwrap_or_else(|error| panic!("{contract:?}: {error}"));
+        fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+/// What is in a folder; nothing when there is none.
+fn files(folder: &Path) -> Files {
+    let Ok(entries) = fs::read_dir(folder) else { return Files::new() };
+    let read = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?))
+    };
+    let files: std::io::Result<_> = entries.map(read).collect();
+    files.unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+}

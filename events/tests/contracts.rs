@@ -1,0 +1,11 @@
+//! The shop's contracts are what their schemas say, and samples of every version are read.
+
+use daybook_core::EventSet;
+use daybook_core::testing::check_contracts;
+use daybook_events::{CustomerEvent, OrderEvent, ProductEvent, StockEvent};
+
+#[test]
+fn contracts_are_kept() {
+    let sets = [CustomerEvent::TYPES, ProductEvent::TYPES, StockEvent::TYPES, OrderEvent::TYPES];
+    check_contracts(env!("CARGO_MANIFEST_DIR"), &sets);
+}
