@@ -124,7 +124,7 @@ impl Appender {
 
     /// Takes no more appends, and waits until those that were taken are committed.
     pub(crate) async fn close(&self) {
-        self.closing.send_replace(true);
+        self.begin_to_close();
         self.ended().await;
     }
 
@@ -132,6 +132,11 @@ impl Appender {
     pub(crate) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
+    }
+
+    /// Takes no more appends.
+    pub(crate) fn begin_to_close(&self) {
+        self.closing.send_replace(true);
     }
 
     /// Whether it is closed or gone: for tasks that end with it.

@@ -1,13 +1,14 @@
 //! What goes on beside appending and reading, until the appender is closed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use daybook_core::Position;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::appender::advance;
+use crate::Head;
+use crate::appender::{Appender, advance};
 use crate::store::Store;
 
 /// How often expired idempotency keys are removed.
@@ -15,18 +16,28 @@ const REMOVAL_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How many of them at a time: each is a short transaction that no append waits for noticeably.
 const REMOVED_AT_ONCE_MAX: u32 = 1_000;
 
-/// Looks for what other processes have appended.
+/// Looks for what other processes have appended. Closes the log when it is not the one that it was: whatever this
+/// process knows is about another history then (invariant L11).
 pub(crate) async fn follow(
     store: Arc<dyn Store>,
+    mut seen: Head,
     every: Duration,
     head: watch::Sender<Position>,
+    appender: Weak<Appender>,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut ticks = interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while wait(&mut ticks, &mut closing).await {
         match store.head().await {
-            Ok(newest) => advance(&head, newest.position),
+            Ok(newest) => {
+                if let Err(error) = seen.goes_on_to(&newest) {
+                    tracing::error!(%error, "this is not the log that was opened: nothing more is appended");
+                    return appender.upgrade().map_or((), |appender| appender.begin_to_close());
+                }
+                seen = newest;
+                advance(&head, newest.position);
+            }
             Err(error) => tracing::debug!(%error, "the log's head cannot be read"),
         }
     }

@@ -14,6 +14,17 @@ pub struct Head {
     pub position: Position,
 }
 
+impl Head {
+    /// Checks that a later look at the log's end can be one at the same log.
+    pub(crate) fn goes_on_to(&self, later: &Self) -> Result<(), HistoryError> {
+        check_log((self.log_id, self.epoch), (later.log_id, later.epoch))?;
+        if later.position < self.position {
+            return Err(HistoryError::Shorter { checkpoint: self.position, head: later.position });
+        }
+        Ok(())
+    }
+}
+
 /// How far a reader has come, and in which history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -30,11 +41,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Checks what the head alone can tell.
     pub(crate) fn check_head(&self, head: &Head) -> Result<(), HistoryError> {
-        check_log((self.log_id, self.epoch), (head.log_id, head.epoch))?;
-        if head.position < self.position {
-            return Err(HistoryError::Shorter { checkpoint: self.position, head: head.position });
-        }
-        Ok(())
+        Head { log_id: self.log_id, epoch: self.epoch, position: self.position }.goes_on_to(head)
     }
 }
 

@@ -68,10 +68,12 @@ impl Log {
         let here = store.head().await?;
         let (head, newest) = watch::channel(here.position);
         let appender = Appender::start(store.writer(&here), &settings, head.clone()).map_err(sqlx::Error::Io)?;
-        tokio::spawn(background::follow(store.clone(), settings.follow_interval, head, appender.closing()));
+        let appender = Arc::new(appender);
+        let (every, closing) = (settings.follow_interval, appender.closing());
+        tokio::spawn(background::follow(store.clone(), here, every, head, Arc::downgrade(&appender), closing));
         tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
         let keeper = Keeper::start(store.clone(), appender.closing());
-        Ok(Self { store, appender: Arc::new(appender), newest, keeper })
+        Ok(Self { store, appender, newest, keeper })
     }
 
     /// Appends, in a group with whatever else waits. Once called, it goes on though nobody waits for it any more.
@@ -121,6 +123,25 @@ impl Log {
         let through = Position::new(u64::MAX);
         let limit = limit.min(PAGE_EVENTS_MAX);
         self.store.page(Page { after, through, filter: &EventFilter::default(), limit }).await
+    }
+
+    /// The events behind a checkpoint, in order, at most `limit`, and never more than 9,999; none are left out. Each
+    /// page makes sure that the checkpoint's event still stands where it stood (invariant L11).
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read); also [`LogError::History`].
+    pub async fn read_on(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
+        let Some(before) = checkpoint.position.get().checked_sub(1) else {
+            return self.read(checkpoint.position, limit).await;
+        };
+        let mut events = self.read(Position::new(before), limit.saturating_add(1)).await?;
+        if events.first().is_some_and(|event| event.id == checkpoint.event_id) {
+            events.remove(0);
+            return Ok(events);
+        }
+        self.check(checkpoint).await?;
+        Err(HistoryError::OtherEvent(checkpoint.position).into())
     }
 
     /// The event at a position.

@@ -183,7 +183,7 @@ impl Projector {
             }
             // Marked as seen before reading, so that whatever is appended from here on wakes.
             appended.mark_unchanged();
-            let events = self.read(checkpoint.position).await?;
+            let events = self.read(&checkpoint).await?;
             if events.is_empty() {
                 self.wait(&mut appended).await?;
             } else {
@@ -217,11 +217,13 @@ impl Projector {
     }
 
     /// The next page. Where the log is damaged, it ends before the damage.
-    async fn read(&self, after: Position) -> Result<Vec<RecordedEvent>, Halt> {
+    async fn read(&self, checkpoint: &Checkpoint) -> Result<Vec<RecordedEvent>, Halt> {
+        let after = checkpoint.position;
         let mut limit = self.settings.page_events_max.max(1);
         loop {
-            let (position, reason) = match self.log.read(after, limit).await {
+            let (position, reason) = match self.log.read_on(checkpoint, limit).await {
                 Ok(events) => return in_sequence(after, events),
+                Err(LogError::History(error)) => (after, error.to_string()),
                 Err(LogError::Damaged { position, reason }) => (position, reason),
                 Err(LogError::Decode(error)) => (error.position, error.to_string()),
                 Err(error) => return Err(error.into()),
