@@ -60,6 +60,7 @@ impl World {
             expected: vec![],
             claims: vec![],
             key: None,
+            after: vec![],
         };
         match self.log.append(append).await.expect("a verdict") {
             Verdict::Committed(receipt) => receipt.position,
