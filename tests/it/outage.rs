@@ -60,6 +60,7 @@ async fn a_database_that_forgets_is_not_served_unless_asked_for() {
     let store = Arc::new(Store::new(Backend::Postgres).await);
     store.set("synchronous_commit", "off").await;
 
+    store.give_master_key();
     let refused = Daybook::refused(&store, &["serve"]).await;
     assert!(!refused.status.success(), "{refused:?}");
     assert!(refused.stderr.contains("synchronous_commit"), "{refused:?}");

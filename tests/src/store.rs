@@ -64,6 +64,16 @@ impl Store {
         self.data.path()
     }
 
+    /// Puts a master key where `serve` looks for it: on PostgreSQL it makes none.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub fn give_master_key(&self) {
+        let key = [Uuid::new_v4(), Uuid::new_v4()].map(|half| half.simple().to_string()).concat();
+        std::fs::write(self.data().join("master.key"), key).expect("the folder is ours");
+    }
+
     /// The `DATABASE_URL` of the database, on PostgreSQL.
     pub fn database_url(&self) -> Option<String> {
         let Database { server, name } = self.database.as_ref()?;

@@ -2,9 +2,9 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::settings::SETTINGS;
+use crate::settings::{SETTINGS, is_secret};
 
-/// The command line: every verb, and every setting as a flag of all of them.
+/// The command line: every verb, and every setting that is no secret as a flag of all of them.
 pub(crate) fn command() -> Command {
     let email = || Arg::new("email").required(true).value_name("EMAIL").help("The account's e-mail address");
     let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
@@ -66,7 +66,7 @@ pub(crate) fn command() -> Command {
                 .help("TOML file with settings; ./daybook.toml when there is one"),
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).global(true).help("Answer in JSON"))
-        .args(SETTINGS.iter().map(|setting| {
+        .args(SETTINGS.iter().filter(|setting| !is_secret(setting.key)).map(|setting| {
             let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
             Arg::new(setting.key)
                 .long(setting.key.replace('_', "-"))
@@ -79,7 +79,8 @@ pub(crate) fn command() -> Command {
 
 /// What a flag was set to on the command line.
 pub(crate) fn flag(matches: &ArgMatches, key: &str) -> Option<String> {
-    matches.get_one::<String>(key).cloned()
+    // Secrets have none.
+    matches.try_get_one::<String>(key).ok().flatten().cloned()
 }
 
 #[cfg(test)]

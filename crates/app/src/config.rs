@@ -26,6 +26,10 @@ pub(crate) struct Config {
     pub(crate) log: Location,
     pub(crate) views: Location,
     pub(crate) keys: Location,
+    /// Whether the keys are in the log's own database on PostgreSQL.
+    pub(crate) keys_beside_log: bool,
+    pub(crate) master_key: Option<MasterKeyText>,
+    pub(crate) master_key_file: PathBuf,
     pub(crate) listen: String,
     pub(crate) metrics_listen: Option<String>,
     pub(crate) roles: BTreeSet<Role>,
@@ -37,6 +41,24 @@ pub(crate) struct Config {
     pub(crate) commands: daybook_dispatch::Settings,
     pub(crate) identity: daybook_identity::Settings,
     pub(crate) http: daybook_http::Settings,
+}
+
+/// The text of a setting that is not shown.
+#[derive(Clone)]
+pub(crate) struct MasterKeyText(String);
+
+impl std::ops::Deref for MasterKeyText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for MasterKeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MasterKeyText")
+    }
 }
 
 /// How log lines look.
@@ -63,6 +85,9 @@ impl Config {
         Ok(Self {
             views: beside("views_database_url", "views.db")?,
             keys: beside("keys_database_url", "keys.db")?,
+            keys_beside_log: log.is_some() && settings.get("keys_database_url").0.is_none(),
+            master_key: settings.get("master_key").0.map(|text| MasterKeyText(text.to_owned())),
+            master_key_file: settings.parse("master_key_file")?.unwrap_or_else(|| data.join("master.key")),
             log: log.clone().unwrap_or_else(|| embedded("log.db")),
             listen: settings.required("listen")?,
             metrics_listen: Some(settings.required::<String>("metrics_listen")?).filter(|listen| listen != "off"),

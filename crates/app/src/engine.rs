@@ -5,13 +5,15 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use daybook_core::Domain;
 use daybook_database::{Database, DatabaseError, Location, Schema};
-use daybook_dispatch::{Dispatcher, KeyedDigest, RefusalEvent};
-use daybook_identity::{AccountEvent, Identity, Secrets, SessionEvent};
+use daybook_dispatch::{Dispatcher, RefusalEvent};
+use daybook_identity::{AccountEvent, Identity, SessionEvent};
+use daybook_keys::Keys;
 use daybook_log::Log;
 use daybook_views::Views;
 
 use crate::config::Config;
 use crate::demo::DemoEvent;
+use crate::master::{self, Missing};
 
 /// The domain with the engine's own contracts: all that can be in its log.
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
@@ -98,7 +100,7 @@ pub(crate) struct Engine {
     pub(crate) domain: Arc<Domain>,
     pub(crate) databases: Databases,
     pub(crate) log: Log,
-    pub(crate) digests: Arc<dyn KeyedDigest>,
+    pub(crate) keys: Keys,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) identity: Identity,
     pub(crate) views: Views,
@@ -106,24 +108,29 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Starts everything that every process needs. The databases have to be migrated.
-    pub(crate) async fn start(domain: Domain, config: &Config, databases: Databases) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        domain: Domain,
+        config: &Config,
+        databases: Databases,
+        missing: Missing,
+    ) -> anyhow::Result<Self> {
         let domain = Arc::new(domain);
         let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
-        let secrets = Secrets::open(&databases.keys).await?;
-        let digests: Arc<dyn KeyedDigest> = Arc::new(secrets.clone());
-        let dispatcher = Dispatcher::new(log.clone(), digests.clone(), config.commands.clone());
+        let masters = master::keys(config, &databases.keys, missing).await?;
+        let keys = Keys::open(&databases.keys, masters).await?;
+        let dispatcher = Dispatcher::new(log.clone(), keys.clone(), config.commands.clone());
         let identity = Identity::start(
             databases.keys.clone(),
             log.clone(),
             dispatcher.clone(),
-            secrets,
+            keys.clone(),
             domain.on_account_opened,
             config.identity.clone(),
         )
         .await?;
         let projections = domain.projections.values().cloned().collect();
         let views = Views::open(databases.views.clone(), log.clone(), domain.events.clone(), projections)?;
-        Ok(Self { domain, databases, log, digests, dispatcher, identity, views })
+        Ok(Self { domain, databases, log, keys, dispatcher, identity, views })
     }
 
     /// Stops it in the reverse order; what was begun is finished.

@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod demo;
 mod engine;
+mod master;
 mod serve;
 mod settings;
 mod telemetry;

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Role};
 use crate::engine::{Databases, Engine};
+use crate::master::Missing;
 use crate::{demo, telemetry, terminal};
 
 /// How long everything else may take to end once the requests under way have ended.
@@ -50,7 +51,16 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     } else {
         databases.check_migrated().await?;
     }
-    let engine = Engine::start(domain, &config, databases).await?;
+    let missing = match kind {
+        Kind::Demo => Missing::IsMade,
+        Kind::Plain => Missing::IsMadeForEmbedded,
+    };
+    let engine = Engine::start(domain, &config, databases, missing).await?;
+    if kind == Kind::Plain && config.keys_beside_log {
+        tracing::warn!(
+            "the keys are in the log's database, so its backups hold both: `KEYS_DATABASE_URL` parts them"
+        );
+    }
     let projectors = match config.roles.contains(&Role::Projector) {
         true => Some(Projectors::start(&engine.views, projectors_settings())),
         false => None,
@@ -124,7 +134,7 @@ fn backend(engine: &Engine, config: &Config, readiness: Readiness) -> Backend {
         log: engine.log.clone(),
         views: engine.views.clone(),
         identity: engine.identity.clone(),
-        digests: engine.digests.clone(),
+        keys: engine.keys.clone(),
         readiness,
         settings: config.http.clone(),
     }

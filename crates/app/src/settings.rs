@@ -31,7 +31,13 @@ const fn setting(
 
 /// Whether a setting's value may hold a password. Then it is shown to nobody as it is.
 pub(crate) fn holds_password(key: &str) -> bool {
-    key.ends_with("database_url")
+    key.ends_with("database_url") || is_secret(key)
+}
+
+/// Whether a setting's value is a secret and nothing else. It has no flag: everybody on a machine sees the command lines
+/// of its processes.
+pub(crate) fn is_secret(key: &str) -> bool {
+    key == "master_key"
 }
 
 /// All settings, in the order in which `daybook config` prints them.
@@ -59,6 +65,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "KEYS_DATABASE_URL",
         None,
         "PostgreSQL URL of credentials and keys; beside the log without it",
+    ),
+    setting(
+        "master_key",
+        "DAYBOOK_MASTER_KEY",
+        None,
+        "What all other keys are wrapped under: 32 bytes in base64 or hex; behind commas, those before it",
+    ),
+    setting(
+        "master_key_file",
+        "DAYBOOK_MASTER_KEY_FILE",
+        None,
+        "File with the master keys, one on a line, the current one first; master.key in the data folder without it",
     ),
     setting(
         "listen",
@@ -296,6 +314,13 @@ mod tests {
             assert!(message.contains("database_url") || message.contains("line 2"), "{message}");
             assert!(!message.contains("s3cret"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_secret_has_no_flag_and_is_not_shown() {
+        let all = resolve(&[], &[("DAYBOOK_MASTER_KEY", "s3cret")], "").expect("resolved");
+        assert_eq!(all.get("master_key"), (Some("s3cret"), &Source::Env));
+        assert!(holds_password("master_key") && !holds_password("master_key_file"));
     }
 
     #[test]

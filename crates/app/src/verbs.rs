@@ -15,7 +15,7 @@ pub(crate) use user::user;
 
 use crate::config::Config;
 use crate::engine::Databases;
-use crate::settings::{Resolved, SETTINGS, holds_password};
+use crate::settings::{Resolved, SETTINGS, holds_password, is_secret};
 use crate::terminal;
 
 /// `daybook config`: each value, and where it came from.
@@ -38,9 +38,10 @@ pub(crate) fn config(settings: &Resolved, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A value as it may be shown: a URL without its password.
+/// A value as it may be shown: a URL without its password, and no secret.
 fn without_password(key: &str, value: &str) -> String {
     match value.parse::<Location>() {
+        _ if is_secret(key) => "(not shown)".to_owned(),
         _ if !holds_password(key) => value.to_owned(),
         Ok(location) => location.to_string(),
         Err(_) => "(not a URL)".to_owned(),

@@ -99,6 +99,12 @@ pub trait AnyEvent: fmt::Debug + Send + Sync {
     fn encode(&self) -> Result<Encoded, serde_json::Error>;
     /// The [`EventSet`] behind it.
     fn as_any(&self) -> &dyn Any;
+    /// The same event with its personal fields sealed: what is read from this form of it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    fn sealed(&self, sealed: Encoded) -> Result<Box<dyn AnyEvent>, DecodeError>;
 }
 
 impl<E: EventSet> AnyEvent for E {
@@ -108,6 +114,22 @@ impl<E: EventSet> AnyEvent for E {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn sealed(&self, sealed: Encoded) -> Result<Box<dyn AnyEvent>, DecodeError> {
+        let mut record = RecordedEvent {
+            position: Position::START,
+            stream: StreamId::new("new", "event"),
+            revision: Revision::NONE,
+            id: Uuid::nil(),
+            event_type: sealed.event_type.to_owned(),
+            schema_version: sealed.schema_version,
+            recorded_at: DateTime::UNIX_EPOCH,
+            metadata: RawValue::NULL.to_owned(),
+            payload: RawValue::NULL.to_owned(),
+        };
+        record.payload = RawValue::from_string(sealed.payload).map_err(|error| record.unreadable(error))?;
+        Ok(Box::new(E::require(&record)?))
     }
 }
 

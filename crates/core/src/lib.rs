@@ -25,6 +25,7 @@ mod projection;
 mod receipt;
 mod rejection;
 mod scenario;
+mod sealing;
 mod seed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -40,13 +41,14 @@ pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::Metadata;
-pub use personal::{Personal, reveal};
+pub use personal::{Personal, account_subject, day_subject};
 pub use projection::{
     AnyProjection, Batch, Changed, Field, FieldKind, Keys, Projection, ProjectionSpec, projection,
 };
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};
 pub use scenario::{Scenario, Then, event};
+pub use sealing::{Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects};
 pub use seed::{Seed, SeedAccount, SeedActor, SeedExample, SeedStep};
 
 #[doc(hidden)]

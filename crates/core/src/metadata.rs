@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Personal;
+use crate::{Personal, SealField, Sealing};
 
 /// Who caused an event, how, and why. Every event in the log carries one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,4 +26,19 @@ pub struct Metadata {
     /// The W3C trace context of the request, when it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+impl Metadata {
+    /// Seals where the command came from.
+    pub fn seal(mut self, seal: SealField<'_>) -> Sealing<Self> {
+        let of = |field: &str| format!("{}/{field}", self.command_id);
+        let fields = [(&mut self.client_ip, of("client_ip")), (&mut self.user_agent, of("user_agent"))];
+        let mut missing = Vec::new();
+        for (field, of) in fields {
+            if let Some(Err(subject)) = field.as_mut().map(|field| field.seal(of, seal)) {
+                missing.push(subject);
+            }
+        }
+        if missing.is_empty() { Sealing::Sealed(self) } else { Sealing::Missing(self, missing) }
+    }
 }

@@ -1,32 +1,107 @@
 //! Data about a person.
 //!
-//! An event is for ever and a person's data is not, so what is personal is marked as such from the moment
-//! that it comes in. The mark travels with the value, wherever it is copied to, and names the *subject*:
-//! the person whose data it is. At the edge, [`reveal`] gives the value to those who may see it.
+//! An event is for ever and a person's data is not, so what is personal is *sealed* before it is stored: encrypted
+//! under the key of its *subject*, the person whose data it is. Wherever the value is copied to, it stays sealed, and
+//! still names the event that it came from. Once the subject's key is gone, nobody can open any of the copies.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use chrono::NaiveDate;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
 
-/// A value about a person. Decisions and folds can carry it, but not look inside: there is no `Deref` and
-/// no `Eq`, and `Debug` does not print it.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+use crate::sealing::{Origin, SealField, SealedField, fresh_json};
+
+/// A value about a person: *fresh* from when it comes in until it is stored, *sealed* ever after. Decisions and folds
+/// can carry it, but not look inside: there is no `Deref` and no `Eq`, and `Debug` prints neither form.
+///
+/// A fresh value serialises in a form that [`seal_fields`](crate::seal_fields) finds and the log refuses, so that none
+/// is stored by mistake. A sealed one serialises as it was read: a copy keeps its origin.
+#[derive(Clone)]
 pub struct Personal<T> {
     subject: String,
-    personal: T,
+    state: State<T>,
+}
+
+#[derive(Clone)]
+enum State<T> {
+    Fresh(T),
+    Sealed { of: String, sealed: String, value: PhantomData<fn() -> T> },
+}
+
+/// The subject that an account's holder is.
+pub fn account_subject(account_id: Uuid) -> String {
+    format!("account-{account_id}")
+}
+
+/// The subject for whoever came on a day without an account.
+pub fn day_subject(day: NaiveDate) -> String {
+    format!("day-{}", day.format("%Y-%m-%d"))
 }
 
 impl<T> Personal<T> {
     /// Marks a value as being about `subject` (a stream id: `account-018f…`).
     pub fn new(subject: impl Into<String>, value: T) -> Self {
-        Self { subject: subject.into(), personal: value }
+        Self { subject: subject.into(), state: State::Fresh(value) }
     }
 
     /// The person whose data it is.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+}
+
+impl<T: Serialize> Personal<T> {
+    /// Seals a fresh value, which comes from `of`; says whose key is missing when it is not at hand. One that is sealed
+    /// stays as it is.
+    pub(crate) fn seal(&mut self, of: String, seal: SealField<'_>) -> Result<(), String> {
+        let State::Fresh(value) = &self.state else { return Ok(()) };
+        // What has no JSON form stays fresh, and the log says so.
+        let Ok(plain) = serde_json::to_string(value) else { return Ok(()) };
+        let sealed =
+            seal(Origin { subject: &self.subject, of: &of }, &plain).ok_or_else(|| self.subject.clone())?;
+        self.state = State::Sealed { of, sealed, value: PhantomData };
+        Ok(())
+    }
+}
+
+impl<T: Serialize> Serialize for Personal<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.state {
+            State::Fresh(value) => {
+                let json = fresh_json(&self.subject, value).map_err(S::Error::custom)?;
+                RawValue::from_string(json).map_err(S::Error::custom)?.serialize(serializer)
+            }
+            State::Sealed { of, sealed, .. } => {
+                let [subject, of, sealed] = [&self.subject, of, sealed].map(|text| text.as_str().into());
+                SealedField { subject, of, sealed }.serialize(serializer)
+            }
+        }
+    }
+}
+
+/// Both forms are read. The fresh one is never stored, but tests fold what was not.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form<T> {
+            subject: String,
+            personal: Option<T>,
+            of: Option<String>,
+            sealed: Option<String>,
+        }
+        let Form { subject, personal, of, sealed } = Form::deserialize(deserializer)?;
+        let state = match (personal, of, sealed) {
+            (None, Some(of), Some(sealed)) => State::Sealed { of, sealed, value: PhantomData },
+            (Some(value), None, None) => State::Fresh(value),
+            _ => return Err(D::Error::custom("a personal value has a `subject`, and `of` and `sealed`")),
+        };
+        Ok(Self { subject, state })
     }
 }
 
@@ -36,7 +111,8 @@ impl<T> fmt::Debug for Personal<T> {
     }
 }
 
-/// In answers a personal field is the plain value, or `{"sealed": true}` for those who may not open it.
+/// In answers a personal field is the plain value, `{"sealed": true}` for those who may not open it, or
+/// `{"erased": true}` once its subject was forgotten.
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         format!("Personal_{}", T::schema_name()).into()
@@ -44,50 +120,55 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let value = generator.subschema_for::<T>();
-        schemars::json_schema!({
-            "description": "Personal data: the value, or `{\"sealed\": true}` for a reader who may not open it.",
-            "oneOf": [value, {
+        let only = |name: &str| {
+            schemars::json_schema!({
                 "type": "object",
-                "properties": {"sealed": {"const": true}},
-                "required": ["sealed"],
+                "properties": {name: {"const": true}},
+                "required": [name],
                 "additionalProperties": false,
-            }],
+            })
+        };
+        schemars::json_schema!({
+            "description": "Personal data: the value; `{\"sealed\": true}` for a reader who may not open it; \
+                            `{\"erased\": true}` once the person was forgotten.",
+            "oneOf": [value, only("sealed"), only("erased")],
         })
-    }
-}
-
-/// Replaces every personal field in `json` by its plain value where `may_open` says so of its subject, and by
-/// `{"sealed": true}` where not.
-pub fn reveal(json: &mut Value, may_open: &dyn Fn(&str) -> bool) {
-    match json {
-        Value::Object(fields) => {
-            if let (2, Some(Value::String(subject)), Some(value)) =
-                (fields.len(), fields.get("subject"), fields.get("personal"))
-            {
-                *json = if may_open(subject) { value.clone() } else { json!({"sealed": true}) };
-            } else {
-                fields.values_mut().for_each(|field| reveal(field, may_open));
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| reveal(item, may_open)),
-        _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn a_personal_field_is_opened_only_for_those_who_may() {
-        let stored = json!({"name": Personal::new("account-1", "Ada"), "n": [Personal::new("account-2", 7)]});
-        let mut json = stored.clone();
-        reveal(&mut json, &|subject| subject == "account-1");
-        assert_eq!(json, json!({"name": "Ada", "n": [{"sealed": true}]}));
+    fn a_sealed_value_is_written_as_it_was_read() {
+        let stored = r#"{"subject":"account-1","of":"0190/email","sealed":"AQID"}"#;
+        let read: Personal<String> = serde_json::from_str(stored).expect("the stored form");
+        assert_eq!(read.subject(), "account-1");
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), stored);
     }
 
     #[test]
-    fn debug_does_not_print_the_value() {
-        assert!(!format!("{:?}", Personal::new("account-1", "Ada")).contains("Ada"));
+    fn a_form_between_fresh_and_sealed_is_refused() {
+        for form in [
+            json!({"subject": "account-1"}),
+            json!({"subject": "account-1", "of": "x/y"}),
+            json!({"subject": "account-1", "personal": "a", "of": "x/y", "sealed": "AQID"}),
+            json!({"of": "x/y", "sealed": "AQID"}),
+        ] {
+            assert!(serde_json::from_value::<Personal<String>>(form.clone()).is_err(), "{form}");
+        }
+    }
+
+    #[test]
+    fn debug_prints_neither_form() {
+        let fresh = Personal::new("account-1", "Ada".to_owned());
+        let sealed = json!({"subject": "account-1", "of": "x/y", "sealed": "AQID"});
+        let sealed: Personal<String> = serde_json::from_value(sealed).expect("the stored form");
+        for shown in [format!("{fresh:?}"), format!("{sealed:?}")] {
+            assert_eq!(shown, "Personal(account-1)");
+        }
     }
 }

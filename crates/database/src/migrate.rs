@@ -60,10 +60,10 @@ impl Schema {
         match (database, self) {
             (Database::Postgres(_), Self::Log) => files!["postgres/log/0001_events.sql"],
             (Database::Postgres(_), Self::Views) => files!["postgres/views/0001_projections.sql"],
-            (Database::Postgres(_), Self::Keys) => files!["postgres/keys/0001_identity.sql"],
+            (Database::Postgres(_), Self::Keys) => files!["postgres/keys/0001_keys.sql"],
             (Database::Sqlite(_), Self::Log) => files!["sqlite/log/0001_events.sql"],
             (Database::Sqlite(_), Self::Views) => files!["sqlite/views/0001_projections.sql"],
-            (Database::Sqlite(_), Self::Keys) => files!["sqlite/keys/0001_identity.sql"],
+            (Database::Sqlite(_), Self::Keys) => files!["sqlite/keys/0001_keys.sql"],
         }
     }
 

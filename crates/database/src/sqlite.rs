@@ -8,7 +8,7 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use crate::Options;
 
-/// A SQLite file in WAL mode. SQLite has one writer at a time, so this process has one connection that writes,
+/// A SQLite file in WAL mode, in which what is removed is overwritten. SQLite has one writer at a time, so this process has one connection that writes,
 /// and waits for other processes at `BEGIN IMMEDIATE`; readers never wait.
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
@@ -28,6 +28,8 @@ impl SqliteFile {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // From the beginning: what is moved to another page leaves no copy behind either.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Self::BUSY_TIMEOUT);
         let pool = |connections_max| {
             SqlitePoolOptions::new()

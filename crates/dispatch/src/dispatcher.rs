@@ -1,10 +1,10 @@
 //! The way of a command, step by step.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use daybook_core::{Access, AnyCommand, CommandSpec, Context, Receipt, Ruling};
+use daybook_keys::Keys;
 use daybook_log::{IdempotencyKey, Log, Verdict};
 use uuid::Uuid;
 
@@ -12,12 +12,6 @@ use crate::executor::{Executor, Way};
 use crate::in_flight::InFlight;
 use crate::refusals::{Refusal, Refusals};
 use crate::{DispatchError, Request};
-
-/// A digest that only this installation can make: keyed, so that what went in can be neither read nor guessed.
-pub trait KeyedDigest: Send + Sync {
-    /// The digest of `parts`, for one `purpose`. Parts are kept apart: `["ab", "c"]` and `["a", "bc"]` differ.
-    fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32];
-}
 
 /// How commands are dispatched.
 #[derive(Debug, Clone)]
@@ -44,18 +38,18 @@ impl Default for Settings {
 #[derive(Clone)]
 pub struct Dispatcher {
     log: Log,
-    digests: Arc<dyn KeyedDigest>,
+    keys: Keys,
     in_flight: InFlight,
     executor: Executor,
     refusals: Refusals,
 }
 
 impl Dispatcher {
-    /// Dispatches to `log`.
-    pub fn new(log: Log, digests: Arc<dyn KeyedDigest>, settings: Settings) -> Self {
+    /// Dispatches to `log`; what is personal is sealed with `keys`.
+    pub fn new(log: Log, keys: Keys, settings: Settings) -> Self {
         let refusals = Refusals::new(log.clone(), settings.refusal_window);
-        let executor = Executor::new(log.clone(), settings);
-        Self { log, digests, in_flight: InFlight::default(), executor, refusals }
+        let executor = Executor::new(log.clone(), keys.clone(), settings);
+        Self { log, keys, in_flight: InFlight::default(), executor, refusals }
     }
 
     /// Decodes, validates and runs a command that came from outside.
@@ -95,8 +89,7 @@ impl Dispatcher {
         let id = Uuid::now_v7();
         let context =
             Context { actor: request.actor.clone(), now: Utc::now(), command_id: id, fresh_id: Uuid::now_v7() };
-        let result = self.answer(name, access, command, request, &context).await;
-        counted(name, self.record_refusal(name, command, request, &context, result).await)
+        counted(name, self.run_in(&context, name, access, command, request).await)
     }
 
     /// Writes down what is still being counted. To be called once no more commands come in.
@@ -104,28 +97,37 @@ impl Dispatcher {
         self.refusals.flush().await;
     }
 
-    /// Finds the receipt or the refusal, taking into account that the command may have come before.
-    async fn answer(
+    async fn run_in(
         &self,
-        name: &str,
+        context: &Context,
+        name: &'static str,
         access: Access,
         command: &dyn AnyCommand,
         request: &Request,
-        context: &Context,
     ) -> Result<Receipt, DispatchError> {
+        let metadata = request.metadata(name, context.command_id, context.now);
+        let metadata = self.keys.sealed_metadata(metadata).await?;
+        let way = Way { name, command, metadata: &metadata, request, context };
+        let result = self.answer(&way, access).await;
+        self.record_refusal(&way, result).await
+    }
+
+    /// Finds the receipt or the refusal, taking into account that the command may have come before.
+    async fn answer(&self, way: &Way<'_>, access: Access) -> Result<Receipt, DispatchError> {
+        let Way { name, command, request, .. } = *way;
         match access.rule(&request.actor) {
             Ruling::Allowed | Ruling::IfOwner => {}
             Ruling::SignIn => return Err(DispatchError::SignIn),
             Ruling::Denied => return Err(DispatchError::Denied),
         }
         let Some(key) = self.idempotency_key(name, command, request)? else {
-            return self.executor.execute(&Way { name, command, key: None, request, context }).await;
+            return self.executor.execute(way, None).await;
         };
         let _in_flight = self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?;
         if let Some(answer) = self.repeated(&key).await? {
             return answer;
         }
-        let result = self.executor.execute(&Way { name, command, key: Some(key), request, context }).await;
+        let result = self.executor.execute(way, Some(key)).await;
         // A refusal may have been decided over what a twin, in another process, has just committed.
         match &result {
             Err(DispatchError::Rejected(_) | DispatchError::NotTheirs | DispatchError::Precondition { .. }) => {
@@ -157,9 +159,10 @@ impl Dispatcher {
         let actor = request.actor.name().or_else(|| Some(format!("from {}", request.client_ip.as_deref()?)));
         let actor = actor.unwrap_or_default();
         let body = command.canonical().map_err(|error| DispatchError::Internal(error.to_string()))?;
+        let digests = self.keys.digests();
         Ok(Some(IdempotencyKey {
-            digest: self.digests.digest("idempotency.key", &[actor.as_bytes(), name.as_bytes(), key.as_bytes()]),
-            body: self.digests.digest("idempotency.body", &[body.as_bytes()]),
+            digest: digests.digest("idempotency.key", &[actor.as_bytes(), name.as_bytes(), key.as_bytes()]),
+            body: digests.digest("idempotency.body", &[body.as_bytes()]),
             expires: true,
         }))
     }
@@ -167,10 +170,7 @@ impl Dispatcher {
     /// A rejection or a denial is part of the audit trail. One that cannot be written down is not answered as such.
     async fn record_refusal(
         &self,
-        name: &'static str,
-        command: &dyn AnyCommand,
-        request: &Request,
-        context: &Context,
+        way: &Way<'_>,
         result: Result<Receipt, DispatchError>,
     ) -> Result<Receipt, DispatchError> {
         let refusal = match &result {
@@ -178,7 +178,7 @@ impl Dispatcher {
             Err(DispatchError::Denied | DispatchError::NotTheirs) => Refusal::Denied,
             _ => return result,
         };
-        self.refusals.record(name, &command.target(context), refusal, request, context).await?;
+        self.refusals.record(way.name, &way.command.target(way.context), refusal, way.metadata.clone()).await?;
         result
     }
 }

@@ -1,6 +1,7 @@
 //! Why a command got no receipt.
 
-use daybook_core::{InputError, Rejection, Revision};
+use daybook_core::{DecodeError, InputError, Rejection, Revision};
+use daybook_keys::KeyError;
 use daybook_log::LogError;
 
 /// Why a command got no receipt.
@@ -41,9 +42,24 @@ pub enum DispatchError {
     /// The log could not answer.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What is personal could not be sealed; nothing was appended.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The program made something that cannot be written.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl From<serde_json::Error> for DispatchError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<DecodeError> for DispatchError {
+    fn from(error: DecodeError) -> Self {
+        Self::Internal(error.to_string())
+    }
 }
 
 impl DispatchError {
@@ -58,10 +74,9 @@ impl DispatchError {
             Self::Conflict => "conflict",
             Self::InFlight => "in_flight",
             Self::KeyReused => "key_reused",
-            Self::Log(LogError::Unavailable(_) | LogError::Busy | LogError::Unknown | LogError::Closed) => {
-                "unavailable"
-            }
-            Self::Log(_) | Self::Internal(_) => "failed",
+            Self::Log(LogError::Unavailable(_) | LogError::Busy | LogError::Unknown | LogError::Closed)
+            | Self::Keys(KeyError::Unavailable(_)) => "unavailable",
+            Self::Log(_) | Self::Keys(_) | Self::Internal(_) => "failed",
         }
     }
 }

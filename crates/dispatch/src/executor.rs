@@ -8,22 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use daybook_core::{
-    AnyCommand, ClaimChange, Context, Decision, Judgement, Missing, Outcome, Receipt, Rejection, Revision, State,
-    States, StreamId,
+    AnyCommand, ClaimChange, Context, Decision, Judgement, Metadata, Missing, Outcome, Receipt, Rejection,
+    Revision, Sealing, State, States, StreamId,
 };
-use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, NewRecord, Submitted, Ticket, Verdict};
+use daybook_keys::Keys;
+use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, Submitted, Ticket, Verdict};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::memory::Memory;
+use crate::sealing::sealed_records;
 use crate::{DispatchError, Request, Settings};
 
 /// A command that was authorized as far as that goes without knowing what it is about.
 pub(crate) struct Way<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) name: &'static str,
     pub(crate) command: &'a dyn AnyCommand,
-    pub(crate) key: Option<IdempotencyKey>,
+    /// Sealed.
+    pub(crate) metadata: &'a Metadata,
     pub(crate) request: &'a Request,
     pub(crate) context: &'a Context,
 }
@@ -32,6 +35,7 @@ pub(crate) struct Way<'a> {
 #[derive(Clone)]
 pub(crate) struct Executor {
     log: Log,
+    keys: Keys,
     memory: Arc<Mutex<Memory>>,
     settings: Settings,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Executor {
 enum Attempt {
     /// This has to be loaded first, and that others are loading already has to be waited for.
     Missing(Vec<Missing>, Vec<OwnedNotified>),
+    /// The keys of these subjects have to be fetched first.
+    KeysMissing(Vec<String>),
     /// It was decided, and the append is queued. That of a refusal writes nothing: it finds out whether what was read
     /// is what the log says.
     Queued(Queued),
@@ -68,22 +74,30 @@ impl Drop for Loading<'_> {
 }
 
 impl Executor {
-    pub(crate) fn new(log: Log, settings: Settings) -> Self {
+    pub(crate) fn new(log: Log, keys: Keys, settings: Settings) -> Self {
         let memory = Memory::new(settings.memory_streams_max);
-        Self { log, memory: Arc::new(Mutex::new(memory)), settings }
+        Self { log, keys, memory: Arc::new(Mutex::new(memory)), settings }
     }
 
     /// Decides and appends, again and again while others change what it decides over.
-    pub(crate) async fn execute(&self, way: &Way<'_>) -> Result<Receipt, DispatchError> {
+    pub(crate) async fn execute(
+        &self,
+        way: &Way<'_>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Receipt, DispatchError> {
         let deadline = Instant::now() + self.settings.deadline;
         loop {
-            let attempt = self.attempt(way)?;
+            let attempt = self.attempt(way, key)?;
             let answer = match attempt {
                 Attempt::Missing(streams, others) => {
                     self.load(streams).await?;
                     for other in others {
                         other.await;
                     }
+                    None
+                }
+                Attempt::KeysMissing(subjects) => {
+                    self.keys.fetch(&subjects).await?;
                     None
                 }
                 Attempt::Queued(queued) => self.finish(queued, way).await?,
@@ -115,7 +129,7 @@ impl Executor {
 
     /// Decides over the memory; if something is to be appended, queues it and applies it. All that in one breath, so
     /// that appends are queued in the order of their decisions.
-    fn attempt(&self, way: &Way<'_>) -> Result<Attempt, DispatchError> {
+    fn attempt(&self, way: &Way<'_>, key: Option<IdempotencyKey>) -> Result<Attempt, DispatchError> {
         let mut memory = self.memory();
         let (judgement, mut read) = match way.command.decide(&*memory, way.context) {
             Outcome::Missing(streams) => {
@@ -132,8 +146,15 @@ impl Executor {
         {
             read.push((target.clone(), actual));
         }
-        let decided = judge(judgement, way.request.if_match, actual);
-        let append = to_append(way, &target, decided.as_ref().ok(), read, &memory)?;
+        let mut decided = judge(judgement, way.request.if_match, actual);
+        let mut append = to_append(way, &target, decided.as_ref().ok(), read, &memory);
+        if let Ok(decision) = &mut decided {
+            append.key = key;
+            append.events = match sealed_records(&self.keys, decision)? {
+                Sealing::Sealed(records) => records,
+                Sealing::Missing(_, subjects) => return Ok(Attempt::KeysMissing(subjects)),
+            };
+        }
         let mut left: Vec<_> =
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
         let submitted = self.log.submit(append)?;
@@ -216,14 +237,14 @@ fn when_taken(change: ClaimChange) -> Option<Rejection> {
     }
 }
 
-/// The append of a decision; of none, when it was refused.
+/// The append of a decision, its events still to come; of none, when it was refused.
 fn to_append(
     way: &Way<'_>,
     target: &StreamId,
     decision: Option<&Decision>,
     read: Vec<(StreamId, Revision)>,
     memory: &Memory,
-) -> Result<Append, DispatchError> {
+) -> Append {
     let after = memory.waits_for(read.iter().map(|(stream, _)| stream));
     let expected = read.into_iter().map(|(stream, revision)| {
         let read_at = memory.read_at(&stream);
@@ -233,25 +254,21 @@ fn to_append(
         id: target.id().to_owned(),
         command_id: way.context.command_id,
         events: Vec::new(),
-        metadata: way.request.metadata(way.name, way.context.command_id, way.context.now),
+        metadata: way.metadata.clone(),
         expected: expected.collect(),
         claims: Vec::new(),
         key: None,
         after,
     };
-    let Some(decision) = decision else { return Ok(append) };
+    let Some(decision) = decision else { return append };
     let precondition = way.request.if_match.map(|revision| (target.clone(), revision));
     for (stream, revision) in decision.expected.iter().cloned().chain(precondition) {
         if !append.expected.iter().any(|one| one.stream == stream && one.revision == revision) {
             append.expected.push(Expected { stream, revision, read_at: None });
         }
     }
-    let records = decision.events.iter().map(|new| NewRecord::new(new.stream.clone(), &*new.event));
-    append.events =
-        records.collect::<Result<_, _>>().map_err(|error| DispatchError::Internal(error.to_string()))?;
     append.claims = decision.claims.iter().map(claim).collect();
-    append.key = way.key;
-    Ok(append)
+    append
 }
 
 fn claim(change: &ClaimChange) -> Claim {

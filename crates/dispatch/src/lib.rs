@@ -7,8 +7,9 @@ mod in_flight;
 mod memory;
 mod refusals;
 mod request;
+mod sealing;
 
-pub use dispatcher::{Dispatcher, KeyedDigest, Settings};
+pub use dispatcher::{Dispatcher, Settings};
 pub use error::DispatchError;
 pub use refusals::{CommandDenied, CommandRejected, RefusalEvent};
 pub use request::Request;

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daybook_core::{Context, Event, Metadata, Rejection, StreamId, event_set};
+use daybook_core::{Event, Metadata, Rejection, StreamId, event_set};
 use daybook_log::{Append, Log, LogError, NewRecord, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::{DispatchError, Request};
+use crate::DispatchError;
 
 /// Rules said no to a command.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +86,7 @@ struct Waiting {
     count: u64,
     stream: StreamId,
     refusal: Refusal,
+    /// Sealed.
     metadata: Metadata,
 }
 
@@ -106,16 +107,10 @@ impl Refusals {
         command: &'static str,
         target: &StreamId,
         refusal: Refusal,
-        request: &Request,
-        context: &Context,
+        metadata: Metadata,
     ) -> Result<(), DispatchError> {
-        let mut kind = Kind { actor: request.actor.name(), command, code: refusal.code() };
-        let mut one = Waiting {
-            count: 1,
-            stream: target.clone(),
-            refusal,
-            metadata: request.metadata(command, context.command_id, context.now),
-        };
+        let mut kind = Kind { actor: metadata.actor.clone(), command, code: refusal.code() };
+        let mut one = Waiting { count: 1, stream: target.clone(), refusal, metadata };
         {
             let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {

@@ -1,7 +1,7 @@
 //! Who sends a command, from where, and under which conditions.
 
 use chrono::{DateTime, Utc};
-use daybook_core::{Actor, Metadata, Personal, Revision};
+use daybook_core::{Actor, Metadata, Personal, Revision, account_subject, day_subject};
 use uuid::Uuid;
 
 /// Who sends a command, from where, and under which conditions.
@@ -44,8 +44,8 @@ impl Request {
     /// nobody in particular, under a subject of the day.
     pub fn metadata(&self, command: &str, command_id: Uuid, now: DateTime<Utc>) -> Metadata {
         let subject = match self.actor.account() {
-            Some(account) => format!("account-{account}"),
-            None => format!("day-{}", now.format("%Y-%m-%d")),
+            Some(account) => account_subject(account),
+            None => day_subject(now.date_naive()),
         };
         let personal = |value: &Option<String>| value.clone().map(|value| Personal::new(subject.clone(), value));
         Metadata {

@@ -1,15 +1,15 @@
 //! The way of a command, on both stores, over a domain of one aggregate: a purse.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_core::{
-    Access, Actor, Aggregate, Command, CommandSpec, Context, Decision, Entity, Event, NotLoaded, Position, Reads,
-    RecordedEvent, Rejection, Revision, Role, StreamId, event_set,
+    Access, Actor, Aggregate, Command, CommandSpec, Context, Decision, Entity, Event, NotLoaded, Personal,
+    Position, Reads, RecordedEvent, Rejection, Revision, Role, StreamId, account_subject, event_set,
 };
 use daybook_database::{Database, Location, on_both};
-use daybook_dispatch::{DispatchError, Dispatcher, KeyedDigest, Request, Settings};
+use daybook_dispatch::{DispatchError, Dispatcher, Request, Settings};
+use daybook_keys::{Keys, MasterKeys};
 use daybook_log::Log;
 use futures_util::future::join_all;
 use schemars::JsonSchema;
@@ -20,6 +20,8 @@ use uuid::Uuid;
 struct Paid {
     amount: i64,
     owner: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Personal<String>>,
 }
 
 impl Event for Paid {
@@ -35,6 +37,7 @@ event_set! {
 struct Purse {
     balance: i64,
     owner: Option<Uuid>,
+    note: Option<Personal<String>>,
 }
 
 impl Aggregate for Purse {
@@ -44,6 +47,7 @@ impl Aggregate for Purse {
     fn apply(&mut self, PurseEvent::Paid(paid): &PurseEvent) {
         self.balance += paid.amount;
         self.owner = self.owner.or(paid.owner);
+        self.note = paid.note.clone().or(self.note.take());
     }
 }
 
@@ -57,6 +61,10 @@ struct Pay {
     to: Uuid,
     #[garde(range(min = 1))]
     amount: i64,
+    /// Left out, the last one of the purse that it is from.
+    #[serde(default)]
+    #[garde(skip)]
+    note: Option<String>,
 }
 
 impl Command for Pay {
@@ -84,27 +92,25 @@ impl Command for Pay {
             if from.balance < self.amount {
                 return Err(Rejection::rule("not_enough", "There is not enough in it.").field("amount"));
             }
-            decision = decision.emit(from, Paid { amount: -self.amount, owner: None });
+            decision = decision.emit(from, Paid { amount: -self.amount, owner: None, note: None });
         }
-        Ok(decision.emit(to, Paid { amount: self.amount, owner: context.actor.account() }))
+        let owner = context.actor.account();
+        let new = self.note.clone().zip(owner).map(|(note, owner)| Personal::new(account_subject(owner), note));
+        let note = new.or_else(|| from.as_ref()?.note.clone());
+        Ok(decision.emit(to, Paid { amount: self.amount, owner, note }))
     }
 }
 
-struct Digests;
-
-impl KeyedDigest for Digests {
-    fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
-        let text = format!("{purpose}{parts:?}");
-        let mut digest = [0; 32];
-        digest[..16].copy_from_slice(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_bytes());
-        digest
-    }
+async fn keys(database: &Database) -> Keys {
+    let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
+    Keys::open(database, masters).await.expect("the keys open")
 }
 
 async fn dispatcher(database: Database) -> (Dispatcher, Log) {
+    let keys = keys(&database).await;
     let log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
     let settings = Settings { refusal_window: Duration::from_secs(3600), ..Settings::default() };
-    (Dispatcher::new(log.clone(), Arc::new(Digests), settings), log)
+    (Dispatcher::new(log.clone(), keys, settings), log)
 }
 
 fn request(role: Role) -> Request {
@@ -113,7 +119,7 @@ fn request(role: Role) -> Request {
 }
 
 fn body(from: Option<u128>, to: u128, amount: i64) -> Vec<u8> {
-    let pay = Pay { from: from.map(Uuid::from_u128), to: Uuid::from_u128(to), amount };
+    let pay = Pay { from: from.map(Uuid::from_u128), to: Uuid::from_u128(to), amount, note: None };
     serde_json::to_vec(&pay).expect("JSON")
 }
 
@@ -156,6 +162,51 @@ async fn a_repeated_command_gets_the_first_receipt(_: Location, database: Databa
     let other_actor = dispatcher.dispatch(&spec, &body(None, 1, 10), &keyed("a", Role::Admin)).await;
     assert_ne!(other_actor.expect("a receipt").command_id, first.command_id);
     assert_eq!(history(&log).await.len(), 2);
+    log.close().await;
+}
+
+async fn what_is_personal_is_sealed_before_it_is_appended(_: Location, database: Database) {
+    let keys = keys(&database).await;
+    let (dispatcher, log) = dispatcher(database).await;
+    let (staff, anonymous) =
+        (request(Role::Staff), Request { actor: Actor::Anonymous, ..request(Role::Customer) });
+    let pay = Pay { from: None, to: Uuid::from_u128(1), amount: 5, note: Some("for the rent".into()) };
+    dispatcher.run(Pay::NAME, Pay::ACCESS, &pay, &staff).await.expect("a receipt");
+    // A rejection, and what somebody without an account does.
+    let spec = CommandSpec::of::<Pay>();
+    dispatcher.dispatch(&spec, &body(Some(7), 8, 1), &staff).await.expect_err("there is nothing in it");
+    dispatcher.run(Pay::NAME, Access::anyone(), &pay, &anonymous).await.expect_err("not theirs");
+
+    let events = history(&log).await;
+    assert_eq!(events.len(), 3);
+    for event in &events {
+        let line = serde_json::to_string(event).expect("JSON");
+        assert!(!line.contains("rent") && !line.contains("192.0.2.7"), "{line}");
+        let opened = keys.open_documents(vec![event.metadata.clone()], &|_| true).await.expect("the keys answer");
+        assert!(opened.documents[0].get().contains(r#""client_ip":"192.0.2.7""#), "{opened:?}");
+    }
+    let opened = keys.open_documents(vec![events[0].payload.clone()], &|_| true).await.expect("the keys answer");
+    assert!(opened.documents[0].get().contains(r#""note":"for the rent""#), "{opened:?}");
+    log.close().await;
+}
+
+async fn a_copy_names_where_it_came_from_though_its_origin_is_in_memory_only(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let staff = request(Role::Staff);
+    let first = Pay { from: None, to: Uuid::from_u128(1), amount: 5, note: Some("for the rent".into()) };
+    let copy = Pay { from: Some(Uuid::from_u128(1)), to: Uuid::from_u128(2), amount: 5, note: None };
+    // The second is decided on what the first left in memory.
+    let (first, copy) = tokio::join!(
+        dispatcher.run(Pay::NAME, Pay::ACCESS, &first, &staff),
+        dispatcher.run(Pay::NAME, Pay::ACCESS, &copy, &staff),
+    );
+    first.and(copy).expect("receipts");
+    let events = history(&log).await;
+    let note = |event: &RecordedEvent| {
+        serde_json::from_str::<serde_json::Value>(event.payload.get()).expect("JSON")["note"].clone()
+    };
+    assert_eq!(note(&events[0])["of"], format!("{}/note", events[0].id));
+    assert_eq!(note(&events[2]), note(&events[0]));
     log.close().await;
 }
 
@@ -237,9 +288,10 @@ async fn refusals_are_in_the_log_once_and_counted(_: Location, database: Databas
 }
 
 async fn a_window_that_is_over_writes_its_count(_: Location, database: Database) {
+    let keys = keys(&database).await;
     let log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
     let settings = Settings { refusal_window: Duration::from_millis(200), ..Settings::default() };
-    let dispatcher = Dispatcher::new(log.clone(), Arc::new(Digests), settings);
+    let dispatcher = Dispatcher::new(log.clone(), keys, settings);
     let spec = CommandSpec::of::<Pay>();
     for _ in 0..3 {
         let refused = dispatcher.dispatch(&spec, &body(Some(1), 2, 1), &request(Role::Staff)).await;
@@ -279,9 +331,10 @@ async fn a_twin_in_another_process_gets_the_winners_receipt(_: Location, databas
 
 async fn at_its_deadline_a_command_gives_up(_: Location, database: Database) {
     let (one, log) = dispatcher(database.clone()).await;
+    let keys = keys(&database).await;
     let other_log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
     let settings = Settings { deadline: Duration::ZERO, ..Settings::default() };
-    let two = Dispatcher::new(other_log.clone(), Arc::new(Digests), settings);
+    let two = Dispatcher::new(other_log.clone(), keys, settings);
     let spec = CommandSpec::of::<Pay>();
     let staff = request(Role::Staff);
     let (body_a, body_b) = (body(None, 1, 1), body(None, 1, 1));
@@ -308,7 +361,7 @@ async fn an_owner_may_and_the_order_of_checks_holds(_: Location, database: Datab
     let (dispatcher, log) = dispatcher(database).await;
     let spec = CommandSpec::of::<Pay>();
     let customer = request(Role::Customer);
-    let theirs = Pay { from: None, to: Uuid::from_u128(9), amount: 5 };
+    let theirs = Pay { from: None, to: Uuid::from_u128(9), amount: 5, note: None };
     let as_owner = Request { actor: customer.actor.clone(), ..Request::system("test") };
     let staff_like = Request {
         actor: Actor::Account { id: customer.actor.account().expect("an account"), roles: vec![Role::Staff] },
@@ -326,9 +379,11 @@ async fn an_owner_may_and_the_order_of_checks_holds(_: Location, database: Datab
 }
 
 on_both!(
-    &[Schema::Log],
+    &[Schema::Log, Schema::Keys],
     a_receipt_says_where_the_events_stand,
     a_repeated_command_gets_the_first_receipt,
+    what_is_personal_is_sealed_before_it_is_appended,
+    a_copy_names_where_it_came_from_though_its_origin_is_in_memory_only,
     many_at_once_overdraw_nothing,
     a_stale_precondition_is_told_and_writes_nothing,
     of_two_with_the_same_precondition_one_is_told,
@@ -359,13 +414,14 @@ async fn commands_to_one_stream_ride_in_few_commits(_: Location, database: Datab
 }
 
 async fn what_is_built_on_a_failed_append_fails_with_it(_: Location, database: Database) {
+    let keys = keys(&database).await;
     let (dispatcher, log) = dispatcher(database).await;
     let spec = CommandSpec::of::<Pay>();
     let staff = request(Role::Staff);
     dispatcher.dispatch(&spec, &body(None, 1, 1), &staff).await.expect("a receipt");
     // Another process takes the money out, and this one has not seen it yet.
     let spend = CommandSpec::of::<Pay>();
-    let elsewhere = Dispatcher::new(log.clone(), Arc::new(Digests), Settings::default());
+    let elsewhere = Dispatcher::new(log.clone(), keys, Settings::default());
     elsewhere.dispatch(&spend, &body(Some(1), 2, 1), &staff).await.expect("a receipt");
     // The first of these is decided on the old balance, the second on what the first left.
     let (first, second) = (body(Some(1), 3, 1), body(Some(3), 4, 1));
@@ -379,11 +435,12 @@ async fn what_is_built_on_a_failed_append_fails_with_it(_: Location, database: D
 }
 
 async fn a_refusal_takes_into_account_what_others_have_written(_: Location, database: Database) {
+    let keys = keys(&database).await;
     let (dispatcher, log) = dispatcher(database).await;
     let spec = CommandSpec::of::<Pay>();
     let staff = request(Role::Staff);
     dispatcher.dispatch(&spec, &body(None, 1, 1), &staff).await.expect("a receipt");
-    let elsewhere = Dispatcher::new(log.clone(), Arc::new(Digests), Settings::default());
+    let elsewhere = Dispatcher::new(log.clone(), keys, Settings::default());
     elsewhere.dispatch(&spec, &body(None, 1, 9), &staff).await.expect("a receipt");
     dispatcher.dispatch(&spec, &body(Some(1), 2, 10), &staff).await.expect("there is enough by now");
 }

@@ -8,11 +8,11 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Datelike, Utc};
 use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId};
-use daybook_log::{EventFilter, EventPage, Log};
+use daybook_log::{EventFilter, EventPage};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{Backend, Problem, personal, request, views};
 
@@ -67,12 +67,12 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
     if accepted.into_iter().any(|accept| accept.contains("application/x-ndjson")) {
         let left = query.limit.map(|_| limit);
         // The first page is read before the status is sent: a log that is away is no answer of 200.
-        let first = ndjson_page(&backend.log, &actor, filter, left).await?;
-        let body = ndjson(backend.log.clone(), actor, first);
+        let first = ndjson_page(&backend, &actor, filter, left).await?;
+        let body = ndjson(backend, actor, first);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(body));
     }
     let found = backend.log.find(&filter, limit).await?;
-    answer(found, &actor)
+    answer(&backend, found, &actor).await
 }
 
 /// `GET /v1/events/{position}`
@@ -85,7 +85,8 @@ pub(crate) async fn event(
     let missing = || Problem::not_found(format!("There is no event at position `{position}`."));
     let at: Position = position.parse().map_err(|_| missing())?;
     let event = backend.log.event(at).await?.ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(line(event, &actor)?))
+    let line = lines(&backend, vec![event], &actor).await?.pop().ok_or_else(missing)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(String::from(Box::<str>::from(line))))
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,7 +116,7 @@ pub(crate) async fn stream_events(
     if found.events.is_empty() && query.after == Position::START {
         return Err(missing());
     }
-    answer(found, &actor)
+    answer(&backend, found, &actor).await
 }
 
 /// The actor, when it may read the whole history.
@@ -151,56 +152,58 @@ fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-fn answer(found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
-    let data = found
-        .events
-        .into_iter()
-        .map(|event| RawValue::from_string(line(event, actor)?).map_err(|error| Problem::internal(&error)))
-        .collect::<Result<_, _>>()?;
+async fn answer(backend: &Backend, found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
+    let data = lines(backend, found.events, actor).await?;
     Ok(HttpResponse::Ok().json(Page { data, next: found.next }))
 }
 
-/// An event's line as this actor may see it: with their own personal fields open, and everybody's for an
-/// administrator.
-fn line(mut event: RecordedEvent, actor: &Actor) -> Result<String, Problem> {
-    let opens_all = actor.has_any(&[]);
-    event.metadata = personal::opened(event.metadata, actor, opens_all)?;
-    event.payload = personal::opened(event.payload, actor, opens_all)?;
-    serde_json::to_string(&event).map_err(|error| Problem::internal(&error))
+/// Events' lines as this actor may see them: with their own personal fields open, and everybody's for an administrator.
+async fn lines(
+    backend: &Backend,
+    events: Vec<RecordedEvent>,
+    actor: &Actor,
+) -> Result<Vec<Box<RawValue>>, Problem> {
+    let line = |event: &RecordedEvent| to_raw_value(event).map_err(|error| Problem::internal(&error));
+    let lines = events.iter().map(line).collect::<Result<_, _>>()?;
+    personal::opened(backend, lines, actor, actor.has_any(&[])).await
 }
 
 /// Some lines, and where to go on: the filter, and how many are left.
 type Lines = (Bytes, Option<(EventFilter, Option<usize>)>);
 
 async fn ndjson_page(
-    log: &Log,
+    backend: &Backend,
     actor: &Actor,
     mut filter: EventFilter,
     left: Option<usize>,
 ) -> Result<Lines, Problem> {
-    let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
-    let mut lines = String::new();
+    let page = backend.log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
     let count = page.events.len();
-    for event in page.events {
-        lines.push_str(&line(event, actor)?);
-        lines.push('\n');
+    let mut text = String::new();
+    for line in lines(backend, page.events, actor).await? {
+        text.push_str(line.get());
+        text.push('\n');
     }
     let left = left.map(|left| left - count);
     let rest = page.next.filter(|_| left != Some(0)).map(|next| {
         filter.after = next;
         (filter, left)
     });
-    Ok((Bytes::from(lines), rest))
+    Ok((Bytes::from(text), rest))
 }
 
 /// Everything that matches, page after page, until the end of the log or the limit.
-fn ndjson(log: Log, actor: Actor, first: Lines) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
+fn ndjson(
+    backend: web::Data<Backend>,
+    actor: Actor,
+    first: Lines,
+) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
     let (lines, rest) = first;
     let further = stream::try_unfold(rest, move |rest| {
-        let (log, actor) = (log.clone(), actor.clone());
+        let (backend, actor) = (backend.clone(), actor.clone());
         async move {
             match rest {
-                Some((filter, left)) => ndjson_page(&log, &actor, filter, left).await.map(Some),
+                Some((filter, left)) => ndjson_page(&backend, &actor, filter, left).await.map(Some),
                 None => Ok(None),
             }
         }

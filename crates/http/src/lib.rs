@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use daybook_core::Domain;
-use daybook_dispatch::{Dispatcher, KeyedDigest};
+use daybook_dispatch::Dispatcher;
 use daybook_identity::Identity;
+use daybook_keys::Keys;
 use daybook_log::Log;
 use daybook_views::Views;
 
@@ -78,8 +79,8 @@ pub struct Backend {
     pub views: Views,
     /// Where actors are known.
     pub identity: Identity,
-    /// What cursors are sealed with.
-    pub digests: Arc<dyn KeyedDigest>,
+    /// What personal fields are opened with, and cursors sealed.
+    pub keys: Keys,
     /// Whether the process can do its work.
     pub readiness: Readiness,
     /// The limits.

@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use daybook_core::{FieldError, InputError, Rejection, RejectionKind};
 use daybook_dispatch::DispatchError;
 use daybook_identity::IdentityError;
+use daybook_keys::KeyError;
 use daybook_log::LogError;
 use daybook_views::ViewError;
 use serde::Serialize;
@@ -265,7 +266,20 @@ impl From<DispatchError> for Problem {
                 "This idempotency key was used before, with another body.",
             ),
             DispatchError::Log(error) => error.into(),
+            DispatchError::Keys(error) => error.into(),
             DispatchError::Internal(cause) => Self::internal(&cause),
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Unavailable(_) | KeyError::UnknownMaster { .. } | KeyError::Master(_) => {
+                Self::unavailable("unavailable", "The keys of personal data are not available. Try again.")
+                    .because(error)
+            }
+            KeyError::Damaged(_) | KeyError::Database(_) | KeyError::Cipher => Self::internal(&error),
         }
     }
 }

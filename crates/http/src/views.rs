@@ -54,7 +54,7 @@ pub(crate) async fn page(
     let after = match &query.cursor {
         None => None,
         Some(sealed) => {
-            let place = cursor::open(&*backend.digests, &scope, sealed)?;
+            let place = cursor::open(backend.keys.digests(), &scope, sealed)?;
             Some(serde_json::from_str(&place).map_err(|error| Problem::internal(&error))?)
         }
     };
@@ -64,15 +64,11 @@ pub(crate) async fn page(
         None => None,
         Some(place) => {
             let place = serde_json::to_string(place).map_err(|error| Problem::internal(&error))?;
-            Some(cursor::seal(&*backend.digests, &scope, &place))
+            Some(cursor::seal(backend.keys.digests(), &scope, &place))
         }
     };
-    let data = answer
-        .data
-        .documents
-        .into_iter()
-        .map(|document| opened(document, spec, &actor))
-        .collect::<Result<_, _>>()?;
+    let documents = answer.data.documents.into_iter().map(|document| document.body).collect();
+    let data = opened(&backend, documents, spec, &actor).await?;
     Ok(HttpResponse::Ok().json(List { data, next, position: answer.position }))
 }
 
@@ -115,7 +111,8 @@ pub(crate) async fn document(
         .filter(|document| ruling == Ruling::Allowed || is_own(document, spec, &actor))
         .ok_or_else(missing)?;
     let revision = document.revision;
-    let data = opened(document, spec, &actor)?;
+    let data = opened(&backend, vec![document.body], spec, &actor).await?;
+    let data = data.into_iter().next().ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
 }
 
@@ -159,9 +156,14 @@ fn owner(document: &Document, spec: &ProjectionSpec) -> Option<uuid::Uuid> {
     value.as_str()?.parse().ok()
 }
 
-/// A document with its personal fields open for whoever reads it as its owner or by a role, and otherwise one's own.
-fn opened(document: Document, spec: &ProjectionSpec, actor: &Actor) -> Result<Box<RawValue>, Problem> {
-    personal::opened(document.body, actor, spec.access.is_restricted())
+/// Documents with their personal fields open for whoever reads them as their owner or by a role, and otherwise one's own.
+async fn opened(
+    backend: &Backend,
+    documents: Vec<Box<RawValue>>,
+    spec: &ProjectionSpec,
+    actor: &Actor,
+) -> Result<Vec<Box<RawValue>>, Problem> {
+    personal::opened(backend, documents, actor, spec.access.is_restricted()).await
 }
 
 /// The position that the view has to have reached, and until when.

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode}
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::keys::KeySet;
+use crate::key_set::KeySet;
 use crate::{IdentityError, Settings};
 
 /// Tells an access token from any other JWT (RFC 9068, section 2.1).
@@ -165,11 +165,12 @@ pub(crate) fn sha256(text: &str) -> [u8; 32] {
 mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use daybook_keys::StoredSigningKey;
     use jsonwebtoken::EncodingKey;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::keys::{SigningKey, StoredKey};
+    use crate::key_set::SigningKey;
 
     struct Bench {
         tokens: AccessTokens,
@@ -177,8 +178,8 @@ mod tests {
     }
 
     fn bench() -> Bench {
-        let stored =
-            StoredKey { pkcs8: SigningKey::generate().expect("a key"), sign_from_ms: 0, verify_until_ms: None };
+        let pkcs8 = SigningKey::generate().expect("a key").into();
+        let stored = StoredSigningKey { number: 1, pkcs8, sign_from_ms: 0, verify_until_ms: None };
         Bench { tokens: AccessTokens::new(&Settings::default()), keys: KeySet::read(&[stored]).expect("keys") }
     }
 
@@ -321,7 +322,9 @@ mod tests {
     fn a_remembered_token_is_refused_once_it_has_expired_or_its_key_is_retired() {
         let pkcs8 = SigningKey::generate().expect("a key");
         let keys = |verify_until_ms| {
-            KeySet::read(&[StoredKey { pkcs8: pkcs8.clone(), sign_from_ms: 0, verify_until_ms }]).expect("keys")
+            let stored =
+                StoredSigningKey { number: 1, pkcs8: pkcs8.clone().into(), sign_from_ms: 0, verify_until_ms };
+            KeySet::read(&[stored]).expect("keys")
         };
         let bench = Bench { tokens: AccessTokens::new(&Settings::default()), keys: keys(None) };
         let token = bench.sign(&bench.header(), &bench.claims());

@@ -3,6 +3,7 @@
 use daybook_core::{FieldError, Rejection};
 use daybook_database::{DatabaseError, Fault, fault};
 use daybook_dispatch::DispatchError;
+use daybook_keys::KeyError;
 use daybook_log::LogError;
 
 /// Why an answer about identity could not be given.
@@ -70,6 +71,17 @@ impl From<DatabaseError> for IdentityError {
         match error {
             DatabaseError::Sql(error) => error.into(),
             error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<KeyError> for IdentityError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Unavailable(_) | KeyError::UnknownMaster { .. } | KeyError::Master(_) => {
+                Self::Unavailable(error.to_string())
+            }
+            KeyError::Damaged(_) | KeyError::Database(_) | KeyError::Cipher => Self::Internal(error.to_string()),
         }
     }
 }

@@ -4,11 +4,13 @@ mod accounts;
 mod sessions;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::Utc;
 use daybook_core::{AccountOpened, Aggregate, AnyCommand, Command, Decision, EventSet, Receipt, StreamId};
 use daybook_database::Database;
 use daybook_dispatch::{Dispatcher, Request};
+use daybook_keys::Keys;
 use daybook_log::{EventFilter, Log, LogError};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -21,8 +23,9 @@ pub use sessions::Authenticated;
 use crate::access_token::AccessTokens;
 use crate::passwords::Passwords;
 use crate::revocations::Revocations;
+use crate::signing_keys::SigningKeys;
 use crate::store::Store;
-use crate::{IdentityError, Secrets, Settings};
+use crate::{IdentityError, Settings};
 
 /// Accounts, sessions and tokens. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +37,8 @@ struct Inner {
     store: Store,
     log: Log,
     dispatcher: Dispatcher,
-    secrets: Secrets,
+    keys: Keys,
+    signing_keys: SigningKeys,
     passwords: Passwords,
     access_tokens: AccessTokens,
     revocations: Arc<Revocations>,
@@ -55,17 +59,18 @@ impl Identity {
         database: Database,
         log: Log,
         dispatcher: Dispatcher,
-        secrets: Secrets,
+        keys: Keys,
         on_opened: fn(&AccountOpened) -> Decision,
         settings: Settings,
     ) -> Result<Self, IdentityError> {
         let passwords = Passwords::start(&settings).await?;
         let revocations = Arc::new(Revocations::read(&log, &settings).await?);
+        let signing_keys = SigningKeys::open(keys.clone()).await?;
         let store = Store::new(database);
         let stop = watch::Sender::new(false);
         let tasks = vec![
             tokio::spawn(revocations.clone().follow(log.clone(), stop.subscribe(), settings.follow_interval)),
-            tokio::spawn(keep_up(secrets.clone(), store.clone(), stop.subscribe())),
+            tokio::spawn(keep_up(signing_keys.clone(), store.clone(), stop.subscribe())),
         ];
         let inner = Inner {
             access_tokens: AccessTokens::new(&settings),
@@ -73,7 +78,8 @@ impl Identity {
             store,
             log,
             dispatcher,
-            secrets,
+            keys,
+            signing_keys,
             passwords,
             revocations,
             on_opened,
@@ -95,7 +101,17 @@ impl Identity {
 
     /// The public keys that access tokens are verified with, as a JWK set.
     pub fn jwks(&self) -> Value {
-        self.inner.secrets.keys().jwks(Utc::now().timestamp_millis())
+        self.inner.signing_keys.known().jwks(Utc::now().timestamp_millis())
+    }
+
+    /// Makes a new key to sign access tokens with. It takes over in two minutes, when every process knows it; the one
+    /// before goes on verifying for `overlap` after that, which should be no less than an access token's lifetime.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn rotate_signing_key(&self, overlap: Duration) -> Result<(), IdentityError> {
+        self.inner.signing_keys.rotate(overlap).await
     }
 
     async fn run<C: Command>(&self, command: &C, request: &Request) -> Result<Receipt, IdentityError> {
@@ -121,14 +137,14 @@ impl Identity {
 }
 
 /// Looks for new signing keys and throws expired refresh tokens away, until `stop` says so or is gone.
-async fn keep_up(secrets: Secrets, store: Store, mut stop: watch::Receiver<bool>) {
+async fn keep_up(signing_keys: SigningKeys, store: Store, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stop.changed() => return,
-            () = tokio::time::sleep(Secrets::RELOAD_INTERVAL) => {}
+            () = tokio::time::sleep(SigningKeys::RELOAD_INTERVAL) => {}
         }
         let kept_up = async {
-            secrets.reload().await?;
+            signing_keys.reload().await?;
             store.delete_expired_refresh_tokens(Utc::now().timestamp_millis()).await
         };
         if let Err(error) = kept_up.await {

@@ -1,7 +1,7 @@
 //! Accounts, credentials, sessions and tokens: who somebody is, and what they are trusted with.
 //!
 //! What happened to accounts and sessions is in the log, as [`Account`] and [`Session`]. What must never be there is in
-//! tables of its own, the `keys` schema: password hashes, digests of refresh tokens, and the [`Secrets`].
+//! tables of its own, in the `keys` schema: password hashes and digests of refresh tokens.
 //!
 //! **Architecture invariant:** the log decides. A row in the tables without its event opens nothing: a password without
 //! an account, or a refresh token of a session that ended.
@@ -12,14 +12,14 @@ mod bodies;
 mod commands;
 mod error;
 mod identity;
-mod keys;
+mod key_set;
 mod passwords;
 mod refresh_token;
 mod revocations;
 mod secret;
-mod secrets;
 mod session;
 mod settings;
+mod signing_keys;
 mod store;
 
 pub use account::{
@@ -29,6 +29,5 @@ pub use bodies::{Login, Logout, Refresh, Registration, Tokens};
 pub use error::IdentityError;
 pub use identity::{Authenticated, Identity, NewAccount};
 pub use secret::Secret;
-pub use secrets::Secrets;
 pub use session::{EndReason, Session, SessionEnded, SessionEvent, SessionStarted};
 pub use settings::{HashCost, Settings};

@@ -1,12 +1,11 @@
-//! The tables of the `keys` schema. Both stores understand the same statements.
+//! Credentials and tokens, in the `keys` schema. Both stores understand the same statements.
 
 use daybook_database::Database;
 use uuid::Uuid;
 
 use crate::IdentityError;
-use crate::keys::StoredKey;
 
-/// The tables of the `keys` schema. Cheap to clone.
+/// The tables of credentials and tokens. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Database,
@@ -43,88 +42,6 @@ macro_rules! on {
 impl Store {
     pub(crate) fn new(database: Database) -> Self {
         Self { database }
-    }
-
-    /// The secret of this name; `fresh`, when there was none yet.
-    pub(crate) async fn secret_or_insert(
-        &self,
-        name: &str,
-        fresh: &[u8],
-        now_ms: i64,
-    ) -> Result<Vec<u8>, IdentityError> {
-        on!(self, write, pool => {
-            sqlx::query(
-                "INSERT INTO identity_secrets (name, value, created_at_ms) VALUES ($1, $2, $3) \
-                 ON CONFLICT (name) DO NOTHING",
-            )
-            .bind(name)
-            .bind(fresh)
-            .bind(now_ms)
-            .execute(pool)
-            .await?;
-            Ok(sqlx::query_scalar("SELECT value FROM identity_secrets WHERE name = $1").bind(name).fetch_one(pool).await?)
-        })
-    }
-
-    /// Stores the first signing key, unless there is one.
-    pub(crate) async fn insert_first_signing_key(
-        &self,
-        key: &StoredKey,
-        now_ms: i64,
-    ) -> Result<(), IdentityError> {
-        on!(self, write, pool => {
-            sqlx::query(
-                "INSERT INTO signing_keys (number, pkcs8, created_at_ms, sign_from_ms) VALUES (1, $1, $2, $3) \
-                 ON CONFLICT (number) DO NOTHING",
-            )
-            .bind(&key.pkcs8)
-            .bind(now_ms)
-            .bind(key.sign_from_ms)
-            .execute(pool)
-            .await?;
-            Ok(())
-        })
-    }
-
-    /// All signing keys, the oldest first.
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<StoredKey>, IdentityError> {
-        let rows: Vec<(Vec<u8>, i64, Option<i64>)> = on!(self, read, pool => {
-            sqlx::query_as("SELECT pkcs8, sign_from_ms, verify_until_ms FROM signing_keys ORDER BY number")
-                .fetch_all(pool)
-                .await?
-        });
-        let key = |(pkcs8, sign_from_ms, verify_until_ms)| StoredKey { pkcs8, sign_from_ms, verify_until_ms };
-        Ok(rows.into_iter().map(key).collect())
-    }
-
-    /// Stores the next signing key and lets those before it retire. Of two processes that do so at once, one does.
-    ///
-    /// To be awaited to its end: a future that is dropped while the transaction begins leaves it open in the pool.
-    pub(crate) async fn rotate_signing_key(
-        &self,
-        key: &StoredKey,
-        now_ms: i64,
-        retire_at_ms: i64,
-    ) -> Result<(), IdentityError> {
-        on!(self, write, pool => {
-            let mut transaction = pool.begin().await?;
-            let retired = sqlx::query("UPDATE signing_keys SET verify_until_ms = $1 WHERE verify_until_ms IS NULL")
-                .bind(retire_at_ms)
-                .execute(&mut *transaction)
-                .await?;
-            if retired.rows_affected() == 1 {
-                sqlx::query(
-                    "INSERT INTO signing_keys (number, pkcs8, created_at_ms, sign_from_ms) \
-                     SELECT max(number) + 1, $1, $2, $3 FROM signing_keys",
-                )
-                .bind(&key.pkcs8)
-                .bind(now_ms)
-                .bind(key.sign_from_ms)
-                .execute(&mut *transaction)
-                .await?;
-            }
-            Ok(transaction.commit().await?)
-        })
     }
 
     /// Stores the hash of an account's password, in place of any other.
@@ -216,7 +133,7 @@ impl Store {
     /// Uses a refresh token up and stores the next one in its place; `false`, and nothing is changed, when it was
     /// used, has expired or is gone.
     ///
-    /// To be awaited to its end, like [`rotate_signing_key`](Self::rotate_signing_key).
+    /// To be awaited to its end: a future that is dropped while the transaction begins leaves it open in the pool.
     pub(crate) async fn rotate_refresh_token(
         &self,
         hash: &[u8; 32],

@@ -1,15 +1,15 @@
 //! Accounts, sessions and tokens on both stores.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_core::{AccountOpened, Actor, Decision, Metadata, RecordedEvent, Role, StreamId};
 use daybook_database::{Database, Location, Options, on_both};
-use daybook_dispatch::{DispatchError, Dispatcher, KeyedDigest, Request};
+use daybook_dispatch::{DispatchError, Dispatcher, Request};
 use daybook_identity::{
     Authenticated, HashCost, Identity, IdentityError, Login, Logout, NewAccount, Refresh, Registration, Secret,
-    Secrets, Settings, Tokens,
+    Settings, Tokens,
 };
+use daybook_keys::{Keys, MasterKeys};
 use daybook_log::{Append, EventFilter, Log, NewRecord, Verdict};
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ on_both!(
     an_outdated_hash_is_renewed_at_login,
     a_password_can_be_changed,
     the_log_holds_no_password_and_no_token,
-    secrets_are_made_once_by_two_processes,
+    a_signing_key_is_made_once_by_two_processes,
     a_rotated_key_goes_on_verifying,
 );
 
@@ -63,11 +63,11 @@ async fn try_start(database: &Database, settings: Settings) -> Result<Process, I
         ..settings
     };
     let log = Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens");
-    let secrets = Secrets::open(database).await.expect("the secrets open");
-    let dispatcher =
-        Dispatcher::new(log.clone(), Arc::new(secrets.clone()), daybook_dispatch::Settings::default());
+    let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
+    let keys = Keys::open(database, masters).await.expect("the keys open");
+    let dispatcher = Dispatcher::new(log.clone(), keys.clone(), daybook_dispatch::Settings::default());
     let nothing = |_: &AccountOpened| Decision::new();
-    let identity = Identity::start(database.clone(), log.clone(), dispatcher, secrets, nothing, settings).await?;
+    let identity = Identity::start(database.clone(), log.clone(), dispatcher, keys, nothing, settings).await?;
     Ok(Process { identity, log })
 }
 
@@ -438,22 +438,19 @@ async fn the_log_holds_no_password_and_no_token(_: Location, database: Database)
     assert_eq!(count(&database, "refresh_tokens").await, 0);
 }
 
-async fn secrets_are_made_once_by_two_processes(location: Location, database: Database) {
+async fn a_signing_key_is_made_once_by_two_processes(location: Location, database: Database) {
     let other = again(&location).await;
-    let (one, two) = tokio::join!(Secrets::open(&database), Secrets::open(&other));
-    let (one, two) = (one.expect("opens"), two.expect("opens"));
-    assert_eq!(one.digest("purpose", &[b"ab", b"c"]), two.digest("purpose", &[b"ab", b"c"]));
-    assert_ne!(one.digest("purpose", &[b"ab", b"c"]), one.digest("purpose", &[b"a", b"bc"]));
-    assert_ne!(one.digest("purpose", &[b"ab", b"c"]), one.digest("other", &[b"ab", b"c"]));
+    let (one, two) = tokio::join!(start(&database), start(&other));
+    assert_eq!(one.identity.jwks(), two.identity.jwks());
     assert_eq!(count(&database, "signing_keys").await, 1);
+    two.log.close().await;
     other.close().await;
 }
 
 async fn a_rotated_key_goes_on_verifying(_: Location, database: Database) {
     let process = start(&database).await;
     let tokens = process.signed_in().await;
-    let secrets = Secrets::open(&database).await.expect("opens");
-    secrets.rotate(Duration::from_secs(900)).await.expect("rotates");
+    process.identity.rotate_signing_key(Duration::from_secs(900)).await.expect("rotates");
     let process = start(&database).await;
     process.authenticate(&tokens).expect("the old key verifies");
     process.refresh(&tokens).await.expect("and signs until every process knows the new one");

@@ -12,6 +12,9 @@ pub(crate) fn check(text: &str) -> Result<(), &'static str> {
     if value.get().len() < text.len() {
         return Err("has white space around it");
     }
+    if daybook_core::holds_fresh(text) {
+        return Err("holds a personal value that is not sealed");
+    }
     // From here on it is known to be JSON: a backslash stands in a string, with its escape behind it.
     let (mut depth, mut in_string, mut at) = (0_usize, false, 0);
     while let Some(byte) = text.as_bytes().get(at) {
@@ -49,6 +52,8 @@ fn check_escape(text: &str) -> Result<usize, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use daybook_core::Personal;
+
     use super::*;
 
     #[test]
@@ -75,6 +80,10 @@ mod tests {
             (" {}", "has white space around it"),
             ("{}\n", "has white space around it"),
             ("{\n}", "spans several lines"),
+            (
+                &serde_json::to_string(&Personal::new("account-1", 1)).expect("JSON"),
+                "holds a personal value that is not sealed",
+            ),
             (r#""\u0000""#, "holds the character U+0000"),
             (r#"{"a\\\u0000": 1}"#, "holds the character U+0000"),
             (r#""\ud800""#, "holds half of a surrogate pair"),

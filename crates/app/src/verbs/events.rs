@@ -2,9 +2,8 @@
 
 use anyhow::{Context, bail};
 use clap::ArgMatches;
-use daybook_core::{Position, RecordedEvent, reveal};
+use daybook_core::{Position, RecordedEvent};
 use daybook_log::Log;
-use serde_json::Value;
 
 use crate::config::Config;
 use crate::engine::Databases;
@@ -13,7 +12,7 @@ use crate::terminal;
 /// How many events are read at a time.
 const PAGE: usize = 500;
 
-/// Prints events. Personal fields stay sealed: whoever may open them does so where it is recorded.
+/// Prints events as they are stored, personal fields sealed: whoever may open them does so where it is recorded.
 pub(crate) async fn events(config: &Config, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
     let databases = Databases::open(config).await?;
     let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
@@ -55,13 +54,12 @@ async fn show(log: &Log, arguments: &ArgMatches) -> anyhow::Result<()> {
     let position: Position =
         arguments.get_one::<String>("position").context("which?")?.parse().context("a position is a number")?;
     let event = log.event(position).await?.with_context(|| format!("there is no event at position {position}"))?;
-    terminal::json(&sealed(&event)?)
+    terminal::json(&event)
 }
 
 fn print(event: &RecordedEvent, as_json: bool) -> anyhow::Result<()> {
-    let sealed = sealed(event)?;
     if as_json {
-        return terminal::line(serde_json::to_string(&sealed)?);
+        return terminal::line(serde_json::to_string(event)?);
     }
     let actor = event.metadata()?.actor.unwrap_or_else(|| "anonymous".into());
     terminal::line(format_args!(
@@ -72,10 +70,4 @@ fn print(event: &RecordedEvent, as_json: bool) -> anyhow::Result<()> {
         event.stream,
         event.revision,
     ))
-}
-
-fn sealed(event: &RecordedEvent) -> anyhow::Result<Value> {
-    let mut json = serde_json::to_value(event)?;
-    reveal(&mut json, &|_| false);
-    Ok(json)
 }

@@ -1,19 +1,24 @@
 //! `daybook status`
 
 use daybook_core::Domain;
+use daybook_log::Log;
+use daybook_views::Views;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::engine::{Databases, Engine};
+use crate::engine::Databases;
 use crate::terminal;
 
 /// Prints how far the log and each projection are.
 pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> anyhow::Result<()> {
     let databases = Databases::open(config).await?;
-    let engine = Engine::start(domain, config, databases).await?;
-    let head = engine.log.head().await?;
-    let projections = engine.views.status().await?;
-    engine.stop().await;
+    let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
+    let projections = domain.projections.into_values().collect();
+    let views = Views::open(databases.views.clone(), log.clone(), domain.events, projections)?;
+    let head = log.head().await?;
+    let projections = views.status().await?;
+    log.close().await;
+    databases.close().await;
     if as_json {
         let projections: Vec<_> = projections
             .iter()

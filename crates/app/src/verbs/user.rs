@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::engine::{Databases, Engine};
+use crate::master::Missing;
 use crate::terminal;
 
 /// Opens accounts and gives roles.
@@ -22,7 +23,7 @@ pub(crate) async fn user(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let databases = Databases::open(config).await?;
-    let engine = Engine::start(domain, config, databases).await?;
+    let engine = Engine::start(domain, config, databases, Missing::IsMadeForEmbedded).await?;
     let outcome = match arguments.subcommand() {
         Some(("create", arguments)) => create(&engine, arguments, as_json).await,
         Some(("grant", arguments)) => grant(&engine, arguments, as_json).await,

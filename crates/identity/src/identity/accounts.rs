@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use daybook_core::{Rejection, Role};
-use daybook_dispatch::{DispatchError, KeyedDigest, Request};
+use daybook_dispatch::{DispatchError, Request};
 use daybook_log::LogError;
 use uuid::Uuid;
 
@@ -137,6 +137,6 @@ impl Identity {
 
     /// The key of an e-mail address's claim.
     pub(super) fn email_key(&self, email: &str) -> String {
-        hex::encode(self.inner.secrets.digest(EMAIL_CLAIM, &[normalized(email).as_bytes()]))
+        hex::encode(self.inner.keys.digests().digest(EMAIL_CLAIM, &[normalized(email).as_bytes()]))
     }
 }

@@ -2,14 +2,14 @@
 
 use chrono::Utc;
 use daybook_core::{Actor, Role};
-use daybook_dispatch::{KeyedDigest, Request};
+use daybook_dispatch::Request;
 use uuid::Uuid;
 
 use super::Identity;
 use crate::account::Account;
 use crate::commands::{EndSession, StartSession};
-use crate::secrets::millis;
 use crate::session::{EndReason, Session};
+use crate::signing_keys::millis;
 use crate::store::StoredToken;
 use crate::{IdentityError, Login, Logout, Refresh, Secret, Tokens, refresh_token};
 
@@ -145,7 +145,7 @@ impl Identity {
     /// [`IdentityError::InvalidToken`]; [`IdentityError::Unavailable`] while this process does not know the newest
     /// revocations.
     pub fn authenticate(&self, bearer: &str) -> Result<Authenticated, IdentityError> {
-        let verified = self.inner.access_tokens.verify(&self.inner.secrets.keys(), bearer)?;
+        let verified = self.inner.access_tokens.verify(&self.inner.signing_keys.known(), bearer)?;
         let roles = self.inner.revocations.judge(&verified)?;
         Ok(Authenticated {
             actor: Actor::Account { id: verified.account_id, roles },
@@ -167,7 +167,7 @@ impl Identity {
     ) -> Result<Tokens, IdentityError> {
         let access_tokens = &self.inner.access_tokens;
         Ok(Tokens {
-            access_token: access_tokens.issue(&self.inner.secrets.keys(), account_id, session_id, roles)?,
+            access_token: access_tokens.issue(&self.inner.signing_keys.known(), account_id, session_id, roles)?,
             token_type: "Bearer",
             expires_in: access_tokens.lifetime_s(),
             refresh_token: refresh_token.expose().to_owned(),
@@ -177,7 +177,10 @@ impl Identity {
     /// What tells a client from another, as a digest: nobody needs to read from it which client it was.
     fn client(&self, request: &Request) -> [u8; 32] {
         let part = |text: &Option<String>| text.clone().unwrap_or_default().into_bytes();
-        self.inner.secrets.digest("refresh.client", &[&part(&request.client_ip), &part(&request.user_agent)])
+        self.inner
+            .keys
+            .digests()
+            .digest("refresh.client", &[&part(&request.client_ip), &part(&request.user_agent)])
     }
 }
 

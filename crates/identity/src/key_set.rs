@@ -5,19 +5,11 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use daybook_keys::StoredSigningKey;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::IdentityError;
-
-/// A key as it is stored. Times are Unix milliseconds.
-pub(crate) struct StoredKey {
-    pub(crate) pkcs8: Vec<u8>,
-    /// It signs from then on.
-    pub(crate) sign_from_ms: i64,
-    /// It verifies until then; `None` while no newer key has taken its place.
-    pub(crate) verify_until_ms: Option<i64>,
-}
 
 /// An Ed25519 key that signs, or has signed, access tokens.
 pub(crate) struct SigningKey {
@@ -36,7 +28,7 @@ impl SigningKey {
         Ok(Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())?.as_ref().to_vec())
     }
 
-    fn read(stored: &StoredKey) -> Result<Self, IdentityError> {
+    fn read(stored: &StoredSigningKey) -> Result<Self, IdentityError> {
         let pair = Ed25519KeyPair::from_pkcs8(&stored.pkcs8)
             .map_err(|error| IdentityError::Internal(format!("a signing key: {error}")))?;
         let public = URL_SAFE_NO_PAD.encode(pair.public_key());
@@ -60,7 +52,7 @@ impl SigningKey {
 pub(crate) struct KeySet(Vec<SigningKey>);
 
 impl KeySet {
-    pub(crate) fn read(stored: &[StoredKey]) -> Result<Self, IdentityError> {
+    pub(crate) fn read(stored: &[StoredSigningKey]) -> Result<Self, IdentityError> {
         stored.iter().map(SigningKey::read).collect::<Result<_, _>>().map(Self)
     }
 
@@ -85,8 +77,13 @@ impl KeySet {
 mod tests {
     use super::*;
 
-    fn stored(sign_from_ms: i64, verify_until_ms: Option<i64>) -> StoredKey {
-        StoredKey { pkcs8: SigningKey::generate().expect("a key"), sign_from_ms, verify_until_ms }
+    fn stored(sign_from_ms: i64, verify_until_ms: Option<i64>) -> StoredSigningKey {
+        StoredSigningKey {
+            number: 1,
+            pkcs8: SigningKey::generate().expect("a key").into(),
+            sign_from_ms,
+            verify_until_ms,
+        }
     }
 
     #[test]

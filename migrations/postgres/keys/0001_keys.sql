@@ -1,0 +1,73 @@
+-- What must never be in the log: keys, secrets, password hashes, tokens. What is called wrapped is encrypted under a master
+-- key, which is in no database. Times are Unix milliseconds, so that the same statements serve both stores.
+
+-- Which master key everything is wrapped under from now on: the beginning of a digest of it. Whoever stores something
+-- wrapped holds this row meanwhile, so that a rotation, which moves it, misses nothing.
+CREATE TABLE master_key (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id bytea NOT NULL
+);
+
+-- What is wrapped is nobody's sample: statistics would keep copies of it.
+CREATE TABLE secrets (
+    name text COLLATE "C" PRIMARY KEY,
+    wrapped bytea NOT NULL,
+    created_at_ms bigint NOT NULL
+);
+ALTER TABLE secrets ALTER COLUMN wrapped SET STATISTICS 0;
+
+-- The keys that access tokens are signed with. Numbers are dense, so that two processes that make the first (or
+-- the next) key at once make one.
+CREATE TABLE signing_keys (
+    number bigint PRIMARY KEY,
+    -- PKCS#8.
+    wrapped bytea NOT NULL,
+    created_at_ms bigint NOT NULL,
+    -- Signs from then on; until then it is only published.
+    sign_from_ms bigint NOT NULL,
+    -- Verifies until then; NULL while no newer key has taken its place.
+    verify_until_ms bigint
+);
+ALTER TABLE signing_keys ALTER COLUMN wrapped SET STATISTICS 0;
+
+-- The keys that personal data is sealed with, one for each person.
+CREATE TABLE subject_keys (
+    subject text COLLATE "C" PRIMARY KEY,
+    -- NULL once the person was forgotten. The row stays: the key is never made again.
+    wrapped bytea,
+    created_at_ms bigint NOT NULL,
+    forgotten_at_ms bigint,
+    CHECK ((wrapped IS NULL) = (forgotten_at_ms IS NOT NULL))
+);
+ALTER TABLE subject_keys ALTER COLUMN wrapped SET STATISTICS 0;
+
+-- How far the log was read for people to forget. It is here, beside the keys, so that keys that come back from a backup
+-- are deleted again.
+CREATE TABLE forgettings_checkpoint (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    log_id uuid NOT NULL,
+    epoch bigint NOT NULL,
+    position bigint NOT NULL,
+    event_id uuid NOT NULL
+);
+
+CREATE TABLE credentials (
+    account_id uuid PRIMARY KEY,
+    -- An argon2id PHC string.
+    password_hash text NOT NULL,
+    changed_at_ms bigint NOT NULL
+);
+
+CREATE TABLE refresh_tokens (
+    -- SHA-256 of the token; the token itself is kept nowhere.
+    hash bytea PRIMARY KEY,
+    session_id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    expires_at_ms bigint NOT NULL,
+    used_at_ms bigint,
+    -- A keyed digest of the client that used it.
+    used_by bytea
+);
+
+CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at_ms);
