@@ -78,7 +78,8 @@ fn current<E: Event>() -> Value {
 fn committed() -> (Files, Files) {
     let schemas =
         files(&[("lamp.dimmed.v1.json", V1.into()), ("lamp.dimmed.v2.json", current::<Dimmed>().to_string())]);
-    let by = json!({"level": 3, "of": 8, "by": Personal::new("account-1", "Ada".to_owned())}).to_string();
+    let by =
+        json!({"level": 3, "of": 8, "by": {"subject": "account-1", "of": "1/by", "sealed": "AQID"}}).to_string();
     let golden = files(&[
         ("lamp.dimmed.v1.json", r#"{"percent": 40}"#.into()),
         ("lamp.dimmed.v2.json", r#"{"level": 3, "of": 8}"#.into()),
