@@ -83,7 +83,7 @@ impl Measured {
             "p50_ms": ms(self.latencies.value_at_quantile(0.5)),
             "p99_ms": ms(self.latencies.value_at_quantile(0.99)),
             "max_ms": ms(self.latencies.max()),
-            "peak_mib": process::peak_mib(),
+            "peak_mib": process::memory_mib(None, "VmHWM"),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use clap::ArgMatches;
 use daybook_core::{
     Access, Aggregate, Command, Context, Decision, Entity, EventSet, NotLoaded, Reads, Rejection, StreamId,
 };
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::closed_loop::{Caller, Window, closed_loop};
-use crate::store::Store;
+use crate::arguments;
+use crate::closed_loop::{Caller, closed_loop};
 use crate::workload::{Counted, CounterEvent, has_claim, has_key, request};
 
 /// A number that is counted up.
@@ -68,20 +69,23 @@ impl Command for Count {
     }
 }
 
-/// Has `callers` count up `streams` counters, whose names begin with `prefix`, for the time of `window`.
-pub(crate) async fn hot(
-    store: &Store,
-    prefix: &str,
-    callers: usize,
-    streams: usize,
-    window: Window,
-) -> anyhow::Result<Value> {
-    let database = store.open().await?;
+pub(crate) fn command() -> clap::Command {
+    clap::Command::new("hot")
+        .about("Commands, each deciding on the newest state of a stream")
+        .args(arguments::store())
+        .args(arguments::load())
+        .arg(arguments::with_default("streams", "1", "How many streams the callers share"))
+}
+
+pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
+    let (callers, streams): (usize, usize) =
+        (arguments::parse(arguments, "callers")?, arguments::parse(arguments, "streams")?);
+    let database = arguments::open(arguments).await?;
     database.migrate(Schema::Keys).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
     let secrets = Arc::new(Secrets::open(&database).await?);
     let dispatcher = Dispatcher::new(log.clone(), secrets, daybook_dispatch::Settings::default());
-    let name = |index: usize| format!("{prefix}{}", index % streams);
+    let name = |index: usize| (index % streams).to_string();
     let callers = (0..callers)
         .map(|index| Counting {
             dispatcher: dispatcher.clone(),
@@ -90,7 +94,7 @@ pub(crate) async fn hot(
             calls: index as u64,
         })
         .collect();
-    let measured = closed_loop(callers, window).await?;
+    let measured = closed_loop(callers, arguments::window(arguments)?).await?;
     for index in 0..streams {
         check(&log, StreamId::new(Counter::CATEGORY, name(index))).await?;
     }

@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod demo;
 mod engine;
+mod progress;
 mod serve;
 mod settings;
 mod telemetry;
@@ -64,6 +65,7 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "migrate" => verbs::migrate(&config).await,
             "status" => verbs::status(domain, &config, json).await,
             "events" => verbs::events(&config, arguments, json).await,
+            "bench" => verbs::bench(&config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,
             other => anyhow::bail!("there is no verb `{other}`"),
         }

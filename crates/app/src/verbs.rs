@@ -1,5 +1,6 @@
 //! The verbs that do one thing and end.
 
+mod bench;
 mod events;
 mod status;
 mod user;
@@ -7,6 +8,7 @@ mod user;
 use daybook_database::Location;
 use serde_json::json;
 
+pub(crate) use bench::bench;
 pub(crate) use events::events;
 pub(crate) use status::status;
 pub(crate) use user::user;

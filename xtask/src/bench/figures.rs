@@ -57,6 +57,7 @@ impl Row {
     pub(crate) fn met(&self) -> bool {
         match self.metric.goal {
             Goal::RatioAtLeast(goal) => self.ratio().is_some_and(|ratio| ratio >= goal),
+            Goal::RatioAtMost(goal) => self.ratio().is_some_and(|ratio| ratio <= goal),
             Goal::AtMost(goal) => self.value.median() <= goal,
         }
     }
@@ -96,8 +97,10 @@ mod tests {
 
     use super::*;
 
-    const RATIO: Metric = Metric { name: "append.c64", unit: "events/s", goal: Goal::RatioAtLeast(6.0) };
-    const LIMIT: Metric = Metric { name: "append.c64.p99_ms", unit: "ms", goal: Goal::AtMost(4.0) };
+    const RATIO: Metric =
+        Metric { name: "append.c64", unit: "events/s", goal: Goal::RatioAtLeast(6.0), limited_by: "" };
+    const LIMIT: Metric =
+        Metric { name: "append.c64.p99_ms", unit: "ms", goal: Goal::AtMost(4.0), limited_by: "" };
 
     fn samples(samples: &[f64]) -> Samples {
         samples.iter().copied().collect()

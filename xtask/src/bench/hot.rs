@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::bench::figures::Row;
 use crate::bench::plan::{Plan, row};
-use crate::bench::programs::{Programs, measure};
+use crate::bench::programs::{self, Programs};
 use crate::bench::server::Server;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ enum Run {
 }
 
 /// Measures what is wanted of it.
-pub(crate) async fn measure_all(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
     let two = plan.wants("hot.two_processes") || plan.wants("hot.two_processes.p99_ms");
     let mut runs = Vec::new();
     if plan.wants("hot.c64") {
@@ -35,9 +35,9 @@ pub(crate) async fn measure_all(plan: &Plan, programs: &Programs, server: &Serve
         .alternate(&runs, async |run| {
             let database = server.database("hot").await?;
             let process = async |callers: &str, streams: &str| {
-                let mut hot = programs.measurement("hot", plan.pace);
+                let mut hot = programs.load("hot", plan.pace);
                 hot.args(["--url", &database.url, "--callers", callers, "--streams", streams]);
-                measure(&mut hot).await
+                programs::json(&mut hot).await
             };
             let measured = match run {
                 Run::Separate => process("64", "64").await?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::bench::figures::{Row, Samples};
-use crate::bench::goals::{METRICS, Metric};
+use crate::bench::goals::{Metric, metrics};
 
 /// How long one measurement takes.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +24,16 @@ pub(crate) struct Plan {
     /// How often each thing is measured.
     pub(crate) rounds: usize,
     pub(crate) pace: Pace,
+    /// How long a snapshot is open before it is seen what it costs, in seconds.
+    pub(crate) snapshot_s: u64,
+    /// How many events a log has that is long; each bench has a number of its own without it.
+    pub(crate) events: Option<u64>,
 }
 
 impl Plan {
     /// Whether a metric was asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        METRICS
-            .iter()
-            .any(|metric| metric.name == name && self.names.iter().any(|asked| metric.is_meant_by(asked)))
+        metrics().any(|metric| metric.name == name && self.names.iter().any(|asked| metric.is_meant_by(asked)))
     }
 
     /// Takes all `runs` in turn, again and again, and every other time in the reverse order, so that a machine that
@@ -79,7 +81,7 @@ impl<R: Ord> Runs<R> {
 ///
 /// When there is no such metric: a mistake in the program.
 pub(crate) fn row(name: &str, value: Samples, baseline: Option<Samples>) -> Row {
-    let found: Option<&'static Metric> = METRICS.iter().find(|metric| metric.name == name);
+    let found: Option<&'static Metric> = metrics().find(|metric| metric.name == name);
     let Some(metric) = found else { panic!("there is no metric `{name}`") };
     Row { metric, value, baseline }
 }
@@ -92,7 +94,7 @@ mod tests {
 
     fn plan(names: &[&str]) -> Plan {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Plan { names, rounds: 3, pace: Pace { warm_up_s: 1, seconds: 1 } }
+        Plan { names, rounds: 3, pace: Pace { warm_up_s: 1, seconds: 1 }, snapshot_s: 1, events: None }
     }
 
     #[tokio::test]
@@ -112,6 +114,6 @@ mod tests {
     fn what_was_asked_for_is_wanted() {
         let plan = plan(&["hot", "append.c1"]);
         assert!(plan.wants("hot.c64") && plan.wants("append.c1"));
-        assert!(!plan.wants("append.c64") && !plan.wants("no.such_metric"));
+        assert!(!plan.wants("append.c64") && !plan.wants("no.such.metric"));
     }
 }

@@ -1,11 +1,12 @@
 //! The PostgreSQL that is measured on, and what it does without us.
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::bench::plan::Pace;
+use crate::bench::programs::json;
 use crate::child;
 use crate::postgres::Cluster;
 
@@ -49,6 +50,26 @@ impl Server {
         Ok(Database { server: self, name, url })
     }
 
+    /// Lets the server come to rest after a database was filled, as it does by itself in time.
+    pub(crate) async fn settle(&self, database: &Database<'_>) -> anyhow::Result<()> {
+        self.sql(&database.name, "VACUUM (ANALYZE)").await?;
+        self.sql("postgres", "CHECKPOINT").await.map(drop)
+    }
+
+    /// Makes a measurement on a database of its own.
+    pub(crate) async fn measure(&self, measurement: &mut Command) -> anyhow::Result<Value> {
+        let database = self.database("one").await?;
+        let measured = json(measurement.args(["--url", &database.url])).await?;
+        database.remove().await?;
+        Ok(measured)
+    }
+
+    /// Makes a measurement on a SQLite file of its own, on the same disk.
+    pub(crate) async fn measure_file(&self, mut measurement: Command) -> anyhow::Result<Value> {
+        let folder = tempfile::tempdir_in(self.folder.path())?;
+        json(measurement.arg("--file").arg(folder.path().join("log.db"))).await
+    }
+
     /// What PostgreSQL's own load generator reaches with one bare INSERT in a transaction: rows/s.
     pub(crate) async fn bare_insert(&self, clients: u32, pace: Pace) -> anyhow::Result<Value> {
         let database = self.database("bare").await?;
@@ -57,7 +78,7 @@ impl Server {
         self.pgbench(&database, clients, pace.warm_up_s).await?;
         let rate = self.pgbench(&database, clients, pace.seconds).await?;
         database.remove().await?;
-        Ok(json!({"per_second": rate}))
+        Ok(serde_json::json!({"per_second": rate}))
     }
 
     async fn pgbench(&self, database: &Database<'_>, clients: u32, seconds: u64) -> anyhow::Result<f64> {
@@ -74,7 +95,7 @@ impl Server {
     }
 
     async fn sql(&self, database: &str, statement: &str) -> anyhow::Result<String> {
-        let mut psql: Command = self.cluster.client("psql");
+        let mut psql = self.cluster.client("psql");
         psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]);
         Ok(child::read(&mut psql).await?.trim().to_owned())
     }

@@ -4,7 +4,7 @@ use crate::bench::figures::{Row, Samples};
 use crate::bench::goals::Goal;
 
 /// What stands above the columns. The first is text, the others are numbers.
-const TITLES: [&str; 9] = ["metric", "value", "unit", "from", "to", "baseline", "ratio", "goal", "met"];
+pub(crate) const TITLES: [&str; 9] = ["metric", "value", "unit", "from", "to", "baseline", "ratio", "goal", "met"];
 
 /// A line for each row, the columns under each other.
 pub(crate) fn table(rows: &[Row]) -> String {
@@ -38,6 +38,7 @@ pub(crate) fn cells(row: &Row) -> [String; TITLES.len()] {
         or_dash(row.ratio()),
         match row.metric.goal {
             Goal::RatioAtLeast(goal) => format!("≥ {goal} ×"),
+            Goal::RatioAtMost(goal) => format!("≤ {goal} ×"),
             Goal::AtMost(goal) => format!("≤ {goal}"),
         },
         if row.met() { "yes" } else { "NO" }.to_owned(),
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn columns_stand_under_each_other() {
         const METRICS: [Metric; 2] = [
-            Metric { name: "append.c64", unit: "events/s", goal: Goal::RatioAtLeast(6.0) },
-            Metric { name: "start_ms", unit: "ms", goal: Goal::AtMost(300.0) },
+            Metric { name: "append.c64", unit: "events/s", goal: Goal::RatioAtLeast(6.0), limited_by: "" },
+            Metric { name: "start_ms", unit: "ms", goal: Goal::AtMost(300.0), limited_by: "" },
         ];
         let samples = |all: &[f64]| all.iter().copied().collect();
         let rows = [
