@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 use daybook_core::{
-    Access, Aggregate, Command, Context, Decision, Entity, EventSet, NotLoaded, Reads, Rejection, StreamId,
+    Access, Aggregate, Command, Context, Decision, Entity, EventSet, NotLoaded, Reads, Rejection, Snapshots,
+    StreamId,
 };
 use daybook_database::Schema;
 use daybook_dispatch::{Dispatcher, Request};
@@ -21,7 +22,7 @@ use crate::closed_loop::{Caller, closed_loop};
 use crate::workload::{Counted, CounterEvent, has_claim, has_key, request};
 
 /// A number that is counted up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Counter {
     count: u64,
 }
@@ -29,6 +30,7 @@ struct Counter {
 impl Aggregate for Counter {
     const CATEGORY: &'static str = "bench.counter";
     type Event = CounterEvent;
+    const SNAPSHOTS: Option<Snapshots<Self>> = Some(Snapshots::every(1_000, 1));
 
     fn apply(&mut self, CounterEvent::Counted(counted): &CounterEvent) {
         self.count = counted.count;
