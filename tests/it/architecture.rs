@@ -44,6 +44,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-projections", &["daybook-core", "daybook-events"]),
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
     ("daybook-tests", &[]),
+    (
+        "daybook-bench",
+        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-identity"],
+    ),
     ("xtask", &[]),
 ];
 

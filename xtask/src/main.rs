@@ -1,6 +1,8 @@
-//! Developer commands: `cargo xtask test` and `cargo xtask postgres`.
+//! Developer commands: `cargo xtask test`, `cargo xtask bench` and `cargo xtask postgres`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
 
+mod bench;
+mod build;
 mod child;
 mod install;
 mod postgres;
@@ -50,6 +52,7 @@ fn cli() -> Command {
                         .help("Passed on to `cargo test`: part of a test's name, or `-- --nocapture`"),
                 ),
         )
+        .subcommand(bench::command())
         .subcommand(
             Command::new("postgres")
                 .about("Starts a throw-away PostgreSQL, prints its DATABASE_URL, and stops it on Ctrl-C"),
@@ -62,8 +65,9 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             let args: Vec<_> = matches.get_many::<String>("args").unwrap_or_default().cloned().collect();
             unless_stopped(test::run(&args)).await
         }
+        Some(("bench", matches)) => unless_stopped(bench::run(matches)).await,
         Some(("postgres", _)) => {
-            let cluster = unless_stopped(Cluster::start()).await?;
+            let cluster = unless_stopped(Cluster::start(&[])).await?;
             println!("DATABASE_URL={}", cluster.url());
             println!("It runs until Ctrl-C, and is then removed with all that is in it.");
             let signal = stop_signal().await?;

@@ -29,15 +29,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a cluster and starts it.
+    /// Makes a cluster and starts it with `settings`, names and values; what they do not name is PostgreSQL's default.
     ///
     /// # Errors
     ///
     /// When there are no server programs, or the server does not start.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let place = Place::make(server_binaries::find_or_install().await?)?;
         let port = free_port()?;
-        let server = place.serve(port)?;
+        let server = place.serve(port, settings)?;
         let mut cluster = Self { server, port, place };
         cluster.wait_until_ready().await?;
         Ok(cluster)
@@ -45,7 +45,19 @@ impl Cluster {
 
     /// Where its administration database is, for `DATABASE_URL`.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        self.url_of("postgres")
+    }
+
+    /// Where a database of it is.
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// One of PostgreSQL's client programs (`psql`), pointed at this server.
+    pub(crate) fn client(&self, program: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(self.place.binaries.join(program));
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        command
     }
 
     /// Waits for the server to say so in its own folder; whoever else answers on the port is not it.
@@ -109,13 +121,14 @@ impl Place {
 
     /// Starts the server. It leads a process group of its own, so that a terminal's Ctrl-C does not end it before
     /// its users.
-    fn serve(&self, port: u16) -> anyhow::Result<Child> {
+    fn serve(&self, port: u16, settings: &[(&str, &str)]) -> anyhow::Result<Child> {
         let log = File::create(self.folder.path().join("server.log"))?;
         self.command("postgres")
             .arg(format!("--port={port}"))
             .arg("--listen_addresses=127.0.0.1")
             .arg(format!("--unix_socket_directories={}", self.folder.path().display()))
             .arg(format!("--max_connections={CONNECTIONS_MAX}"))
+            .args(settings.iter().map(|(name, value)| format!("--{name}={value}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -7,6 +7,7 @@ use crate::settings::{SETTINGS, is_secret};
 /// The command line: every verb, and every setting that is no secret as a flag of all of them.
 pub(crate) fn command() -> Command {
     let email = || Arg::new("email").required(true).value_name("EMAIL").help("The account's e-mail address");
+    let count = |name| Arg::new(name).long(name).value_name("N").value_parser(clap::value_parser!(u64).range(1..));
     let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
     let verbs = [
         Command::new("demo").about("Serve a small shop with some history: the place to start"),
@@ -32,6 +33,23 @@ pub(crate) fn command() -> Command {
                     .requires("type")
                     .help("This version of it"),
             ]),
+        ]),
+        Command::new("bench").about("Measure what a long log costs").subcommand_required(true).subcommands([
+            Command::new("fill").about("Write a log of made-up events; `cargo xtask bench` measures on it").args(
+                [
+                    count("events").required(true).help("How many events"),
+                    count("streams").help("In how many streams; a tenth as many without it"),
+                    Arg::new("ids")
+                        .long("ids")
+                        .value_parser(["ordered", "random"])
+                        .default_value("ordered")
+                        .help("What streams are named with: UUIDs of version 7 or of version 4"),
+                    Arg::new("add")
+                        .long("add")
+                        .action(ArgAction::SetTrue)
+                        .help("Write into a log that holds events already: they stay there for ever"),
+                ],
+            ),
         ]),
         Command::new("user").about("Manage accounts").subcommand_required(true).subcommands([
             Command::new("create")

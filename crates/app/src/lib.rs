@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod engine;
 mod master;
+mod progress;
 mod serve;
 mod settings;
 mod telemetry;
@@ -68,6 +69,7 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "migrate" => verbs::migrate(&config).await,
             "status" => verbs::status(domain, &config, json).await,
             "events" => verbs::events(&config, arguments, json).await,
+            "bench" => verbs::bench(&config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,
             other => anyhow::bail!("there is no verb `{other}`"),
         }

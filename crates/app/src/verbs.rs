@@ -1,5 +1,6 @@
 //! The verbs that do one thing and end.
 
+mod bench;
 mod events;
 mod schema;
 mod status;
@@ -8,6 +9,7 @@ mod user;
 use daybook_database::Location;
 use serde_json::json;
 
+pub(crate) use bench::bench;
 pub(crate) use events::events;
 pub(crate) use schema::event_schema;
 pub(crate) use status::status;

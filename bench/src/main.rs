@@ -1,0 +1,81 @@
+//! One measurement at a time: `cargo xtask bench` runs this again and again, in turn with a baseline, and compares.
+//!
+//! Each verb prints one line of JSON and ends. The load comes from one thread, as light as it can be: it shares the
+//! machine with what is measured.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement is there to be printed")]
+
+mod append;
+mod arguments;
+mod batch_writer;
+mod closed_loop;
+mod filled;
+mod hot;
+mod http;
+mod load;
+mod process;
+mod replay;
+mod row_stream;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{ArgMatches, Command};
+use serde_json::Value;
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    let matches = cli().get_matches();
+    match measure(&matches) {
+        Ok(measured) => {
+            println!("{measured}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn cli() -> Command {
+    Command::new("daybook-bench")
+        .about("One measurement; `cargo xtask bench` compares")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            append::command(),
+            batch_writer::command(),
+            hot::command(),
+            http::command(),
+            load::command(),
+            replay::command(),
+            row_stream::command(),
+            http::start::command(),
+        ])
+}
+
+fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
+    let Some((verb, arguments)) = matches.subcommand() else { bail!("say what to measure") };
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        match verb {
+            "append" => append::measure(arguments).await,
+            "batch-writer" => batch_writer::measure(arguments).await,
+            "hot" => hot::measure(arguments).await,
+            "http" => http::measure(arguments).await,
+            "load" => load::measure(arguments).await,
+            "replay" => replay::measure(arguments).await,
+            "row-stream" => row_stream::measure(arguments).await,
+            "start" => http::start::measure(arguments).await,
+            other => bail!("`{other}` is not measured here"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::cli().debug_assert();
+    }
+}

@@ -1,0 +1,67 @@
+//! What is appended: one event of 200 bytes, with the metadata that a command of a signed-in customer has.
+
+use daybook_core::{Actor, Event, Role, event_set};
+use daybook_dispatch::Request;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Something was counted.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Counted {
+    /// How often by now.
+    pub(crate) count: u64,
+    /// Makes the payload as long as payloads are.
+    pub(crate) note: String,
+}
+
+impl Event for Counted {
+    const TYPE: &'static str = "bench.counted";
+    const VERSION: u32 = 1;
+}
+
+event_set! {
+    /// What happens to a counter.
+    pub(crate) enum CounterEvent { Counted }
+}
+
+impl Counted {
+    /// With a payload of 200 bytes, as long as `count` has six digits.
+    pub(crate) fn new(count: u64) -> Self {
+        Self { count, note: "n".repeat(174) }
+    }
+}
+
+/// Which of a caller's calls bring an idempotency key: every tenth.
+pub(crate) fn has_key(call: u64) -> bool {
+    call % 10 == 3
+}
+
+/// Which of a caller's calls take a claim: every twentieth. Neither these nor those with a key are all about new
+/// streams, or all about old ones.
+pub(crate) fn has_claim(call: u64) -> bool {
+    call % 20 == 8
+}
+
+/// The request of a customer behind a browser.
+pub(crate) fn request() -> Request {
+    Request {
+        actor: Actor::Account { id: Uuid::now_v7(), roles: vec![Role::Customer] },
+        client_ip: Some("192.0.2.7".into()),
+        user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".into()),
+        ..Request::system("bench")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::AnyEvent;
+
+    use super::*;
+
+    #[test]
+    fn a_payload_has_200_bytes() {
+        let encoded = CounterEvent::from(Counted::new(100_000)).encode().expect("JSON");
+        assert_eq!(encoded.payload.len(), 200);
+    }
+}

@@ -1,0 +1,104 @@
+//! How far long work is: a bar on a terminal, now and then a line elsewhere. Both go to standard error, so that what
+//! was asked for stands alone on standard output.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How long to wait from one line to the next.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How far some work is.
+pub(crate) enum Progress {
+    /// Somebody looks at it.
+    Bar(ProgressBar),
+    /// It goes to a file.
+    Lines(Mutex<Lines>),
+}
+
+impl Progress {
+    /// Begins `work` on `total` things.
+    pub(crate) fn new(work: &'static str, things: &'static str, total: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines(Mutex::new(Lines::new(work, things, total, Instant::now())));
+        }
+        let template =
+            format!("{work} {{wide_bar}} {{human_pos}} of {{human_len}} {things}, {{per_sec}}, {{eta}} to go");
+        // A template that indicatif does not understand leaves its own bar.
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self::Bar(ProgressBar::new(total).with_style(style))
+    }
+
+    /// So many more are done.
+    pub(crate) fn advance(&self, count: u64) {
+        match self {
+            Self::Bar(bar) => bar.inc(count),
+            Self::Lines(lines) => {
+                let line = lines.lock().ok().and_then(|mut lines| lines.advance(count, Instant::now()));
+                if let Some(line) = line {
+                    let _ = writeln!(std::io::stderr().lock(), "{line}");
+                }
+            }
+        }
+    }
+
+    /// All is done.
+    pub(crate) fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Progress as lines of text.
+pub(crate) struct Lines {
+    work: &'static str,
+    things: &'static str,
+    total: u64,
+    done: u64,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Lines {
+    fn new(work: &'static str, things: &'static str, total: u64, now: Instant) -> Self {
+        Self { work, things, total, done: 0, begun: now, told: now }
+    }
+
+    /// A line, when it is time for one.
+    fn advance(&mut self, count: u64, now: Instant) -> Option<String> {
+        self.done += count;
+        if now - self.told < LINE_INTERVAL {
+            return None;
+        }
+        self.told = now;
+        let rate = self.done as f64 / (now - self.begun).as_secs_f64();
+        let left_s = self.total.saturating_sub(self.done) as f64 / rate;
+        Some(format!("{self}, {rate:.0}/s, {left_s:.0} s to go"))
+    }
+}
+
+impl fmt::Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} of {} {}", self.work, self.done, self.total, self.things)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_now_and_then_with_rate_and_time_to_go() {
+        let begun = Instant::now();
+        let mut lines = Lines::new("filling", "events", 1_000, begun);
+        assert_eq!(lines.advance(100, begun + Duration::from_secs(5)), None);
+        let line = lines.advance(100, begun + Duration::from_secs(10));
+        assert_eq!(line.as_deref(), Some("filling 200 of 1000 events, 20/s, 40 s to go"));
+        assert_eq!(lines.advance(100, begun + Duration::from_secs(19)), None);
+        assert!(lines.advance(100, begun + Duration::from_secs(20)).is_some());
+    }
+}

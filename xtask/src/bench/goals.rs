@@ -1,0 +1,272 @@
+//! What is measured, and what is good enough.
+//!
+//! Figures differ from machine to machine, so a goal is a ratio to a baseline that the same run measures on the same
+//! server, in turn. Only times and memory, which people wait for and pay for, have limits of their own.
+
+/// Things that are measured together.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) name: &'static str,
+    /// What is done, and what it is compared with.
+    pub(crate) about: &'static str,
+    /// Whether it takes Daybook's own binary.
+    pub(crate) takes_daybook: bool,
+    pub(crate) metrics: &'static [Metric],
+}
+
+/// A metric.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    /// Its name, which begins with the bench's.
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Goal,
+    /// What limits it now.
+    pub(crate) limited_by: &'static str,
+}
+
+/// What is good enough.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// At least so many times the baseline.
+    RatioAtLeast(f64),
+    /// At most so many times the baseline.
+    RatioAtMost(f64),
+    /// At most so much.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// The number in it.
+    pub(crate) fn number(self) -> f64 {
+        match self {
+            Self::RatioAtLeast(number) | Self::RatioAtMost(number) | Self::AtMost(number) => number,
+        }
+    }
+}
+
+impl Metric {
+    /// The bench that measures it.
+    pub(crate) fn bench(&self) -> &'static str {
+        let end = self.name.find(['.', '_']).unwrap_or(self.name.len());
+        &self.name[..end]
+    }
+
+    /// Whether `asked`, a bench or the beginning of metrics' names, means this one.
+    pub(crate) fn is_meant_by(&self, asked: &str) -> bool {
+        asked == "all"
+            || asked == self.bench()
+            || self.name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+/// All metrics, in the order in which they are printed.
+pub(crate) fn metrics() -> impl Iterator<Item = &'static Metric> {
+    BENCHES.iter().flat_map(|bench| bench.metrics)
+}
+
+const fn metric(name: &'static str, unit: &'static str, goal: Goal, limited_by: &'static str) -> Metric {
+    Metric { name, unit, goal, limited_by }
+}
+
+use Goal::{AtMost, RatioAtLeast, RatioAtMost};
+
+/// All benches.
+pub(crate) const BENCHES: &[Bench] = &[
+    Bench {
+        name: "append",
+        about: "\
+Callers in one process append through `Log::append`, one event each with a verdict of its own, and send the next\n\
+when the one before was answered. An event has a payload of 200 bytes and the metadata of a signed-in customer's\n\
+command; its stream is expected at its revision; half of the appends begin a stream; every tenth has an\n\
+idempotency key, every twentieth a claim. At the end the log must have grown by exactly what was acknowledged.\n\
+The baseline is a bare `INSERT`, one in each transaction, of a row with as much payload and 120 bytes of\n\
+metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer of the same rows in\n\
+groups of 64. With a snapshot open, it is the same appends without.",
+        takes_daybook: false,
+        metrics: &[
+            metric(
+                "append.c1",
+                "events/s",
+                RatioAtLeast(1.2),
+                "One round trip and one flush for each append: there is nothing to share them with.",
+            ),
+            metric(
+                "append.c64",
+                "events/s",
+                RatioAtLeast(6.0),
+                "Client, server and flush take turns: while one group commits, the next one gathers.",
+            ),
+            metric("append.c64.p99_ms", "ms", AtMost(4.0), "The commit of the group before, and one's own."),
+            metric("append.c256", "events/s", RatioAtLeast(9.0), "The core that inserts: PostgreSQL's."),
+            metric("append.c256.p99_ms", "ms", AtMost(8.0), "The commit of the group before, and one's own."),
+            metric(
+                "append.sqlite.c64",
+                "events/s",
+                RatioAtLeast(0.8),
+                "The one core that inserts, and a flush for each group.",
+            ),
+            metric(
+                "append.snapshot_open",
+                "events/s",
+                RatioAtLeast(0.6),
+                "Old versions of the log's head stay as long as somebody may still look at them, and each commit walks past.",
+            ),
+        ],
+    },
+    Bench {
+        name: "hot",
+        about: "\
+64 callers in one process send commands through `Dispatcher::run`, each of which decides on the newest state of\n\
+its stream; in the end every decision must have been made on the one before. Keys and claims as in `append`.\n\
+`hot.c64` has all of them on one stream; the baseline is the same with a stream for each. `hot.two_processes` is\n\
+one stream, half of the callers in each of two processes; the baseline is all of them in one.",
+        takes_daybook: false,
+        metrics: &[
+            metric(
+                "hot.c64",
+                "commands/s",
+                RatioAtLeast(0.7),
+                "Commands on one stream are decided one after the other, however many ride in a commit.",
+            ),
+            metric(
+                "hot.two_processes",
+                "commands/s",
+                RatioAtLeast(0.3),
+                "What one process commits, the other has to read before it decides again.",
+            ),
+            metric(
+                "hot.two_processes.p99_ms",
+                "ms",
+                AtMost(100.0),
+                "Commands that were decided too late, and are decided again.",
+            ),
+        ],
+    },
+    Bench {
+        name: "replay",
+        about: "\
+The whole of a log that `daybook bench fill` has written is read through `Log::read` in its order, and each\n\
+event decoded into its contract. The baseline is written by hand: a row stream of `sqlx` over the same table,\n\
+the payload parsed into the same enum.",
+        takes_daybook: true,
+        metrics: &[metric("replay", "events/s", RatioAtLeast(0.8), "One core that parses rows and JSON.")],
+    },
+    Bench {
+        name: "http",
+        about: "\
+Commands over 64 connections to a `daybook serve --roles api` with its default settings, its log lines going to\n\
+`/dev/null`: token, validation, authorization, decision, durable append, receipt. `http.command` is\n\
+`stock.receive` (two streams read, one event), `http.order_place` is `order.place` with two lines (six streams\n\
+read, three events), over 1,000 products and 64 customers; every tenth has an idempotency key. The generator is\n\
+our own: one thread, requests put together beforehand, answers hardly looked at. Baseline: the bare `INSERT` of\n\
+`append` with 64 clients.",
+        takes_daybook: true,
+        metrics: &[
+            metric(
+                "http.command",
+                "commands/s",
+                RatioAtLeast(2.5),
+                "The two cores that server, generator and PostgreSQL share.",
+            ),
+            metric(
+                "http.order_place",
+                "commands/s",
+                RatioAtLeast(1.2),
+                "The two cores that server, generator and PostgreSQL share.",
+            ),
+        ],
+    },
+    Bench {
+        name: "memory",
+        about: "\
+The resident memory of a `daybook serve --roles api` under `order.place` over 256 connections, as fast as they\n\
+are answered: the most while they last, and what is left ten seconds after.",
+        takes_daybook: true,
+        metrics: &[
+            metric(
+                "memory.peak_mib",
+                "MiB",
+                AtMost(250.0),
+                "Requests under way, and the streams that are remembered.",
+            ),
+            metric(
+                "memory.rest_mib",
+                "MiB",
+                AtMost(60.0),
+                "What the allocator keeps, and the streams that are remembered.",
+            ),
+        ],
+    },
+    Bench {
+        name: "start",
+        about: "\
+From the start of a `daybook serve` on a store with a shop's history until `/health/ready` answers 200.",
+        takes_daybook: true,
+        metrics: &[metric(
+            "start_ms",
+            "ms",
+            AtMost(300.0),
+            "Connecting, and checking migrations, one after the other.",
+        )],
+    },
+    Bench {
+        name: "size",
+        about: "\
+What `append` with 64 callers, loading a stream of ten events, and starting cost on a log of 10 million events,\n\
+compared with one of 10,000. Both were written by `daybook bench fill`, and half of the appends go on with\n\
+streams from all over it. Streams are named with UUIDs of version 7; with random ones where it says so.\n\
+`size.memory` is of the process that appends.",
+        takes_daybook: true,
+        metrics: &[
+            metric("size.append", "events/s", RatioAtLeast(0.85), "Deeper indexes."),
+            metric(
+                "size.load",
+                "loads/s",
+                RatioAtLeast(0.85),
+                "Deeper indexes, and pages that are not in memory.",
+            ),
+            metric("size.start", "ms", RatioAtMost(1.2), "Nothing that depends on the log's length."),
+            metric("size.memory", "MiB", RatioAtMost(1.2), "Nothing that depends on the log's length."),
+            metric(
+                "size.random.append",
+                "events/s",
+                RatioAtLeast(0.6),
+                "Each new stream stands somewhere else in the index, so whole pages go to the write-ahead log.",
+            ),
+            metric(
+                "size.random.load",
+                "loads/s",
+                RatioAtLeast(0.6),
+                "Deeper indexes, and pages that are not in memory.",
+            ),
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_asked_for_by_its_bench_or_its_name() {
+        let metric = metric("append.c64.p99_ms", "ms", AtMost(4.0), "");
+        for asked in ["all", "append", "append.c64", "append.c64.p99_ms"] {
+            assert!(metric.is_meant_by(asked), "{asked}");
+        }
+        for asked in ["app", "append.c6", "append.c64.p99_ms.x", "hot", ""] {
+            assert!(!metric.is_meant_by(asked), "{asked}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_named_once_after_its_bench() {
+        let mut seen = std::collections::BTreeSet::new();
+        for bench in BENCHES {
+            for metric in bench.metrics {
+                assert_eq!(metric.bench(), bench.name);
+                assert!(seen.insert(metric.name), "{}", metric.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Which metrics are wanted, and in which order things are measured.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::bench::figures::{Row, Samples};
+use crate::bench::goals::{Metric, metrics};
+
+/// How long one measurement takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Before anything counts, in seconds.
+    pub(crate) warm_up_s: u64,
+    /// What counts, in seconds.
+    pub(crate) seconds: u64,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Benches, or beginnings of metrics' names.
+    pub(crate) names: Vec<String>,
+    /// How often each thing is measured.
+    pub(crate) rounds: usize,
+    pub(crate) pace: Pace,
+    /// How long a snapshot is open before it is seen what it costs, in seconds.
+    pub(crate) snapshot_s: u64,
+    /// How many events a log has that is long; each bench has a number of its own without it.
+    pub(crate) events: Option<u64>,
+}
+
+impl Plan {
+    /// Whether a metric was asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        metrics().any(|metric| metric.name == name && self.names.iter().any(|asked| metric.is_meant_by(asked)))
+    }
+
+    /// Takes all `runs` in turn, again and again, and every other time in the reverse order, so that a machine that
+    /// becomes slower or faster on the way does so for all of them.
+    pub(crate) async fn alternate<R: Copy + Ord + std::fmt::Debug>(
+        &self,
+        runs: &[R],
+        mut measure: impl AsyncFnMut(R) -> anyhow::Result<Value>,
+    ) -> anyhow::Result<Runs<R>> {
+        let mut all = Runs(BTreeMap::new());
+        for round in 0..self.rounds {
+            let mut order = runs.to_vec();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for run in order {
+                let measured = measure(run).await?;
+                println!("    {}/{} {run:?}: {measured}", round + 1, self.rounds);
+                all.0.entry(run).or_default().push(measured);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What was measured in each run.
+#[derive(Debug)]
+pub(crate) struct Runs<R>(BTreeMap<R, Vec<Value>>);
+
+impl<R: Ord> Runs<R> {
+    /// A field of what was measured.
+    pub(crate) fn samples(&self, run: R, field: &str) -> Samples {
+        self.0.get(&run).into_iter().flatten().filter_map(|measured| measured.get(field)?.as_f64()).collect()
+    }
+
+    /// The rates of a run.
+    pub(crate) fn rates(&self, run: R) -> Samples {
+        self.samples(run, "per_second")
+    }
+}
+
+/// The row of a metric.
+///
+/// # Panics
+///
+/// When there is no such metric: a mistake in the program.
+pub(crate) fn row(name: &str, value: Samples, baseline: Option<Samples>) -> Row {
+    let found: Option<&'static Metric> = metrics().find(|metric| metric.name == name);
+    let Some(metric) = found else { panic!("there is no metric `{name}`") };
+    Row { metric, value, baseline }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan(names: &[&str]) -> Plan {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Plan { names, rounds: 3, pace: Pace { warm_up_s: 1, seconds: 1 }, snapshot_s: 1, events: None }
+    }
+
+    #[tokio::test]
+    async fn runs_alternate_and_every_other_round_is_reversed() {
+        let mut order = String::new();
+        let measure = async |run| {
+            order.push(run);
+            Ok(json!({"per_second": order.len()}))
+        };
+        let runs = plan(&[]).alternate(&['a', 'b'], measure).await.expect("nothing fails");
+        assert_eq!(order, "abbaab");
+        assert_eq!(runs.rates('b'), [2.0, 3.0, 6.0].into_iter().collect());
+        assert_eq!(runs.samples('b', "p99_ms"), Samples::default());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_wanted() {
+        let plan = plan(&["hot", "append.c1"]);
+        assert!(plan.wants("hot.c64") && plan.wants("append.c1"));
+        assert!(!plan.wants("append.c64") && !plan.wants("no.such.metric"));
+    }
+}
