@@ -246,16 +246,3 @@ fn example(engine: &Engine, file: &DemoFile, base_url: &str) -> anyhow::Result<O
         format!(r#"curl -s {token} {base_url}/v1/streams/{category}-$ID; echo"#),
     ]))
 }
-
-#[cfg(test)]
-mod tests {
-    use daybook_core::EventSet;
-    use daybook_core::testing::check_contracts;
-
-    use super::DemoEvent;
-
-    #[test]
-    fn contracts_are_kept() {
-        check_contracts(env!("CARGO_MANIFEST_DIR"), &[DemoEvent::TYPES]);
-    }
-}

@@ -14,10 +14,12 @@ use daybook_views::Views;
 use crate::config::Config;
 use crate::demo::DemoEvent;
 use crate::master::{self, Missing};
+use crate::verbs::FillEvent;
 
 /// The domain with the engine's own contracts: all that can be in its log.
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
-    domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>().events::<DemoEvent>()
+    let domain = domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>();
+    domain.events::<DemoEvent>().events::<FillEvent>()
 }
 
 /// The databases of an installation. Several of them may be one.
@@ -139,5 +141,18 @@ impl Engine {
         self.dispatcher.close().await;
         self.log.close().await;
         self.databases.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::EventSet;
+    use daybook_core::testing::check_contracts;
+
+    use super::*;
+
+    #[test]
+    fn contracts_are_kept() {
+        check_contracts(env!("CARGO_MANIFEST_DIR"), &[DemoEvent::TYPES, FillEvent::TYPES]);
     }
 }

@@ -9,7 +9,7 @@ mod user;
 use daybook_database::Location;
 use serde_json::json;
 
-pub(crate) use bench::bench;
+pub(crate) use bench::{FillEvent, bench};
 pub(crate) use events::events;
 pub(crate) use schema::event_schema;
 pub(crate) use status::status;

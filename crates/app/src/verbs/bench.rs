@@ -27,7 +27,8 @@ const APPENDS: usize = 4;
 
 /// One of many events that were written to see what a long log costs. Nobody's view is about it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-struct Filled {
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filled {
     /// Which event of its stream it is, from 1.
     number: u64,
     /// How many its stream is to have.
@@ -42,7 +43,8 @@ impl Event for Filled {
 }
 
 event_set! {
-    enum FillEvent { Filled }
+    /// What a filled log holds.
+    pub(crate) enum FillEvent { Filled }
 }
 
 /// What streams are named with.
