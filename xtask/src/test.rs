@@ -1,11 +1,6 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
-use cargo_metadata::{Message, TargetKind};
-use tokio::process::Command;
-
+use crate::cargo::{self, cargo};
 use crate::child;
 use crate::postgres::Cluster;
 use crate::steps::Steps;
@@ -30,7 +25,7 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     steps.take("lints", child::run(&mut cargo(clippy))).await?;
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
-    let binary = steps.take("the binary", build()).await?;
+    let binary = steps.take("the binary", cargo::binary("daybook")).await?;
     // What an interrupted test cannot remove by itself goes with this folder.
     let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
     let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
@@ -60,29 +55,4 @@ impl Server {
             Self::Started(cluster) => cluster.url(),
         }
     }
-}
-
-/// Builds the binary that the black-box tests run, and answers where it is.
-async fn build() -> anyhow::Result<PathBuf> {
-    let args = &["build", "--package", "daybook", "--message-format=json-render-diagnostics"];
-    let messages = child::read(&mut cargo(args)).await?;
-    Message::parse_stream(messages.as_bytes())
-        .filter_map(Result::ok)
-        .find_map(|message| match message {
-            Message::CompilerArtifact(artifact)
-                if artifact.target.name == "daybook" && artifact.target.kind.contains(&TargetKind::Bin) =>
-            {
-                artifact.executable
-            }
-            _ => None,
-        })
-        .map(PathBuf::from)
-        .context("cargo built no binary named `daybook`")
-}
-
-/// The cargo that runs us.
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(args);
-    command
 }
