@@ -72,20 +72,20 @@ impl History {
             let version = Version { from: entry.position, value: changed.value, tip: changed.token.clone() };
             self.things.entry((*thing).to_owned()).or_default().push(version);
         }
-        if let Some((name, holder)) = before {
-            let target = group[0].2;
+        if let Some((name, taker)) = before {
             let held = self.holder(name, last);
-            if holder.is_some() && held.is_some_and(|held| held != target) {
-                let detail = format!(
-                    "`{token}` at position {first} takes name {name} for `{target}`, which `{}` holds",
-                    held.unwrap_or_default()
-                );
+            if let (Some(taker), Some(held)) = (&taker, held)
+                && taker != held
+            {
+                let detail =
+                    format!("`{token}` at position {first}: `{taker}` takes name {name}, which `{held}` holds");
                 violations.push(Violation::new(Breach::ClaimTwice, detail));
             }
-            self.names.entry(name).or_default().push((last, holder));
+            self.names.entry(name).or_default().push((last, taker));
         }
-        if let Some(earlier) = self.places.insert(token.clone(), Place { first, last }) {
-            let detail = format!("`{token}` is there at positions {} and {first}", earlier.first);
+        let earlier = self.places.entry(token.clone()).or_insert(Place { first, last }).first;
+        if earlier != first {
+            let detail = format!("`{token}` is there at positions {earlier} and {first}");
             violations.push(Violation::new(Breach::Twice, detail));
         }
     }

@@ -11,6 +11,10 @@ mod history;
 mod order;
 mod report;
 mod requests;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+mod tests;
 mod times;
 
 use std::collections::{BTreeSet, HashMap};
