@@ -49,6 +49,10 @@ pub struct WriterPlan {
 pub mod orders {
     /// Start nothing new, finish all that was started, and end.
     pub const SETTLE: &str = "settle";
+    /// Start nothing new for a while. What others wait for is still asked for.
+    pub const REST: &str = "rest";
+    /// Go on.
+    pub const WORK: &str = "work";
     /// `adopt 3`: ask again, with the same key, for all that writer 3 waits for.
     pub const ADOPT: &str = "adopt ";
 }
@@ -65,9 +69,9 @@ pub async fn run(plan: WriterPlan) -> anyhow::Result<()> {
     let log = open(&plan).await;
     let settings = Settings { refusal_window: Duration::from_millis(300), ..Settings::default() };
     let dispatcher = Dispatcher::new(log.clone(), Arc::new(Digests), settings);
-    let (settle, settling) = watch::channel(false);
+    let (shift, now_on) = watch::channel(Shift::Work);
     let asked = Arc::default();
-    let desk = Desk { dispatcher: dispatcher.clone(), journal: Arc::new(journal), asked, settling };
+    let desk = Desk { dispatcher: dispatcher.clone(), journal: Arc::new(journal), asked, shift: now_on };
     let mut dice = Dice::new(plan.seed);
     let mut work = JoinSet::new();
     for client in 1..=plan.clients {
@@ -88,16 +92,18 @@ pub async fn run(plan: WriterPlan) -> anyhow::Result<()> {
             () = log.ended() => anyhow::bail!("the appender has ended"),
             Some(ended) = work.join_next() => { ended??; continue }
         };
-        match line.strip_prefix(orders::ADOPT) {
-            Some(other) => {
+        match (line.as_str(), line.strip_prefix(orders::ADOPT)) {
+            (_, Some(other)) => {
                 let theirs = self::waiting(&plan, other.parse()?)?;
                 work.spawn(desk.clone().adopt(theirs, dice.fork()));
             }
-            None if line == orders::SETTLE => break,
-            None => anyhow::bail!("`{line}` is no order"),
+            (orders::REST, _) => drop(shift.send_replace(Shift::Rest)),
+            (orders::WORK, _) => drop(shift.send_replace(Shift::Work)),
+            (orders::SETTLE, _) => break,
+            _ => anyhow::bail!("`{line}` is no order"),
         }
     }
-    settle.send_replace(true);
+    shift.send_replace(Shift::Settle);
     while let Some(ended) = work.join_next().await {
         ended??;
     }
@@ -164,16 +170,24 @@ struct Desk {
     journal: Arc<Journal>,
     /// What is being asked for. Nothing is asked for twice at a time here: that is for other processes to do.
     asked: Arc<Mutex<HashSet<String>>>,
-    settling: watch::Receiver<bool>,
+    shift: watch::Receiver<Shift>,
+}
+
+/// What the clients are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shift {
+    Work,
+    Rest,
+    Settle,
 }
 
 impl Desk {
     /// A client that asks for one thing after the other.
-    async fn ask_on_and_on(self, name: String, mut dice: Dice) -> anyhow::Result<()> {
+    async fn ask_on_and_on(mut self, name: String, mut dice: Dice) -> anyhow::Result<()> {
         let mut done: Vec<Intent> = Vec::new();
         let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
         for count in 1.. {
-            if *self.settling.borrow() {
+            if *self.shift.wait_for(|shift| *shift != Shift::Rest).await? == Shift::Settle {
                 break;
             }
             if !done.is_empty() && dice.one_in(20) {

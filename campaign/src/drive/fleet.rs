@@ -58,18 +58,25 @@ pub(super) struct Writer {
     launch: Launch,
     dice: Dice,
     state: State,
+    /// Whether it has nothing to do but to answer for others.
+    resting: bool,
 }
 
 impl Writer {
-    pub(super) fn start(number: u32, database: [String; 2], launch: &Launch, dice: Dice) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        number: u32,
+        database: [String; 2],
+        launch: &Launch,
+        dice: Dice,
+    ) -> anyhow::Result<Self> {
         let launch = launch.clone();
         let state = State::Dead { until: Instant::now() };
-        let mut writer = Self { number, life: 0, database, launch, dice, state };
-        writer.restart()?;
+        let mut writer = Self { number, life: 0, database, launch, dice, state, resting: false };
+        writer.restart().await?;
         Ok(writer)
     }
 
-    fn restart(&mut self) -> anyhow::Result<()> {
+    async fn restart(&mut self) -> anyhow::Result<()> {
         self.life += 1;
         let name = format!("{}.{}", self.number, self.life);
         let log = File::create(self.launch.journals.join(format!("{name}.log")))?;
@@ -92,7 +99,22 @@ impl Writer {
         let mut child = command.spawn().with_context(|| format!("cannot start writer {name}"))?;
         let orders = child.stdin.take().context("a writer takes orders")?;
         self.state = State::Running { child, orders };
-        Ok(())
+        self.order(self.shift()).await
+    }
+
+    /// Has it rest or work, in this life and those to come.
+    pub(super) async fn rest(&mut self, resting: bool) -> anyhow::Result<()> {
+        self.resting = resting;
+        self.order(self.shift()).await
+    }
+
+    fn shift(&self) -> &'static str {
+        if self.resting { orders::REST } else { orders::WORK }
+    }
+
+    /// Whether it runs and has work.
+    pub(super) fn is_working(&self) -> bool {
+        self.is_running() && !self.resting
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -139,7 +161,7 @@ impl Writer {
     }
 
     async fn order(&mut self, order: &str) -> anyhow::Result<()> {
-        if let State::Running { orders, .. } = &mut self.state {
+        if let State::Running { orders, .. } | State::Frozen { orders, .. } = &mut self.state {
             // One that died meanwhile is found out about in `tend`.
             let _ = orders.write_all(format!("{order}\n").as_bytes()).await;
         }
@@ -147,14 +169,14 @@ impl Writer {
     }
 
     /// Does what is due: thaws it, starts it again, notices that it ended by itself.
-    pub(super) fn tend(&mut self, now: Instant, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
+    pub(super) async fn tend(&mut self, now: Instant, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
         let until = Instant::now();
         match std::mem::replace(&mut self.state, State::Dead { until }) {
             State::Frozen { child, orders, until } if until <= now => {
                 signal::send("CONT", child.id().context("it was frozen")?)?;
                 self.state = State::Running { child, orders };
             }
-            State::Dead { until } if until <= now => self.restart()?,
+            State::Dead { until } if until <= now => self.restart().await?,
             State::Running { mut child, orders } => match child.try_wait()? {
                 None => self.state = State::Running { child, orders },
                 Some(status) => {
@@ -172,7 +194,7 @@ impl Writer {
         if let State::Frozen { until, .. } | State::Dead { until } = &mut self.state {
             *until = Instant::now();
         }
-        self.tend(Instant::now(), violations)?;
+        self.tend(Instant::now(), violations).await?;
         self.order(orders::SETTLE).await
     }
 

@@ -28,7 +28,8 @@ impl Campaign<'_> {
         if running.is_empty() {
             return Ok(None);
         }
-        let one = *dice.pick(&running);
+        let working: Vec<_> = running.iter().copied().filter(|index| self.writers[*index].is_working()).collect();
+        let one = *dice.pick(if working.is_empty() { &running } else { &working });
         // Some go on at any time.
         let enough_left = running.len() > self.writers.len().div_ceil(2);
         let name = fault.name().to_owned();
@@ -92,8 +93,7 @@ impl Campaign<'_> {
         let held = match &database {
             Database::Postgres(pool) => {
                 let mut transaction = pool.begin().await?;
-                let held =
-                    sqlx::query("SELECT position FROM log_head FOR UPDATE").execute(&mut *transaction).await;
+                let held = sqlx::query("SELECT FROM log_identity FOR UPDATE").execute(&mut *transaction).await;
                 sleep(time).await;
                 held.is_ok() && transaction.rollback().await.is_ok()
             }

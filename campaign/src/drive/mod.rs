@@ -28,6 +28,9 @@ use faults::Means;
 use fleet::{Launch, Writer};
 use store::Store;
 
+/// After how many faults it is others who work.
+const SHIFT_FAULTS: u64 = 10;
+
 /// What a campaign is to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -111,7 +114,7 @@ impl<'a> Campaign<'a> {
                 Backend::Sqlite => None,
             };
             let database = store.arguments(proxy.as_ref().map(Proxy::address))?;
-            writers.push(Writer::start(number, database, &launch, dice.fork())?);
+            writers.push(Writer::start(number, database, &launch, dice.fork()).await?);
             proxies.extend(proxy);
         }
         let database = store.connect().await?;
@@ -154,25 +157,38 @@ impl<'a> Campaign<'a> {
 
     /// Makes one fault after the other.
     async fn go_wrong(&mut self, until: Instant) -> anyhow::Result<()> {
-        let mut made = 0;
+        let (mut made, mut next_shift) = (0, 0);
         while made < self.plan.faults && Instant::now() < until {
-            self.tend()?;
+            self.tend().await?;
             let mut dice = self.dice.fork();
+            if made >= next_shift {
+                next_shift += SHIFT_FAULTS;
+                self.change_shift(&mut dice).await?;
+            }
             let fault = self.means.draw(&mut dice);
             if let Some(how) = self.inject(fault, &mut dice).await? {
                 *self.faults.entry(how).or_default() += 1;
                 made += 1;
             }
-            sleep(dice.ms(0, 30)).await;
+            sleep(if dice.one_in(5) { dice.ms(50, 200) } else { dice.ms(0, 30) }).await;
+        }
+        Ok(())
+    }
+
+    /// Has everybody work, or one alone: what a writer does when nobody is in its way is another thing.
+    async fn change_shift(&mut self, dice: &mut Dice) -> anyhow::Result<()> {
+        let alone = dice.one_in(2).then(|| dice.below(self.writers.len() as u64) as usize);
+        for (index, writer) in self.writers.iter_mut().enumerate() {
+            writer.rest(alone.is_some_and(|one| one != index)).await?;
         }
         Ok(())
     }
 
     /// Thaws and starts again whoever is due.
-    fn tend(&mut self) -> anyhow::Result<()> {
+    async fn tend(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         for writer in &mut self.writers {
-            writer.tend(now, &mut self.violations)?;
+            writer.tend(now, &mut self.violations).await?;
         }
         Ok(())
     }

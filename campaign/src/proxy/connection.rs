@@ -191,7 +191,7 @@ impl Connection {
     }
 
     fn cut_both(self) -> io::Result<()> {
-        if self.shared.even() {
+        if self.shared.one_in(2) {
             reset(self.client.stream);
             reset(self.server.stream);
         }
@@ -207,19 +207,19 @@ enum Over {
 }
 
 impl Shared {
-    /// Takes the cut that waits, if it is for this moment. What is written in a transaction is lost in any case, so
-    /// mostly it is left alone, and the COMMIT that follows is not.
+    /// Takes the cut that waits, if it is for this moment. A write that is whole by itself is rare where many write; what
+    /// is written in a transaction is lost in any case, so mostly it is the COMMIT that is cut.
     fn take(&self, moment: Moment) -> Option<Cut> {
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = moment == Moment::InTransaction && armed.is_some() && !self.one_in(4);
+        let skip = match moment {
+            Moment::Statement => false,
+            Moment::Commit => !self.one_in(2),
+            Moment::InTransaction => !self.one_in(6),
+        };
         let Armed { cut, made } = if skip { None } else { armed.take() }?;
         // Whoever has armed it may not wait for it.
         let _ = made.send(moment);
         Some(cut)
-    }
-
-    fn even(&self) -> bool {
-        self.one_in(2)
     }
 
     fn one_in(&self, n: u64) -> bool {

@@ -104,7 +104,7 @@ fn text(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn writes(sql: &[u8]) -> bool {
-    contains(sql, b"INSERT INTO EVENTS") || contains(sql, b"UPDATE LOG_HEAD")
+    contains(sql, b"INSERT INTO EVENTS") || contains(sql, b"UPDATE LOG_IDENTITY")
 }
 
 fn commits(sql: &[u8]) -> bool {
@@ -136,8 +136,11 @@ mod tests {
     #[test]
     fn a_prepared_statement_that_writes_is_heard_when_it_is_bound() {
         let mut listener = Listener::default();
-        assert_eq!(listener.hear(&frame(b'P', b"s1\0WITH x AS (UPDATE log_head SET a = 1) SELECT\0\0\0")), None);
-        assert_eq!(listener.hear(&frame(b'P', b"s2\0SELECT position FROM log_head\0\0\0")), None);
+        assert_eq!(
+            listener.hear(&frame(b'P', b"s1\0WITH x AS (UPDATE log_identity SET a = 1) SELECT\0\0\0")),
+            None
+        );
+        assert_eq!(listener.hear(&frame(b'P', b"s2\0SELECT log_id FROM log_identity\0\0\0")), None);
         assert_eq!(listener.hear(&frame(b'B', b"\0s2\0")), None);
         assert_eq!(listener.hear(&frame(b'B', b"\0s1\0")), Some(Moment::Statement));
         listener.in_transaction = true;
@@ -152,7 +155,7 @@ mod tests {
         assert_eq!(listener.hear(&frame(b'Q', b" commit\0")), Some(Moment::Commit));
         assert_eq!(listener.hear(&frame(b'P', b"\0COMMIT\0\0\0")), None);
         assert_eq!(listener.hear(&frame(b'B', b"\0\0")), Some(Moment::Commit));
-        assert_eq!(listener.hear(&frame(b'Q', b"BEGIN; SELECT position FROM log_head FOR UPDATE\0")), None);
+        assert_eq!(listener.hear(&frame(b'Q', b"BEGIN; SELECT FROM log_identity FOR UPDATE\0")), None);
     }
 
     #[test]
