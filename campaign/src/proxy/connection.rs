@@ -184,10 +184,15 @@ impl Connection {
 
     /// Cuts the client, and lets the server have the rest later.
     async fn late(mut self, by: Duration, unit: &[u8]) -> io::Result<()> {
+        self.shared.held.send_modify(|held| *held += 1);
         reset(self.client.stream);
         sleep(by).await;
-        self.server.send(unit).await?;
-        self.server.whole_answer().await.map(drop)
+        let delivered = match self.server.send(unit).await {
+            Ok(()) => self.server.whole_answer().await.map(drop),
+            refused => refused,
+        };
+        self.shared.held.send_modify(|held| *held -= 1);
+        delivered
     }
 
     fn cut_both(self) -> io::Result<()> {
@@ -211,12 +216,13 @@ impl Shared {
     /// is written in a transaction is lost in any case, so mostly it is the COMMIT that is cut.
     fn take(&self, moment: Moment) -> Option<Cut> {
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = match moment {
-            Moment::Statement => false,
-            Moment::Commit => !self.one_in(2),
-            Moment::InTransaction => !self.one_in(6),
-        };
-        let Armed { cut, made } = if skip { None } else { armed.take() }?;
+        let fits = armed.as_ref().is_some_and(|armed| match (armed.at, moment) {
+            (Some(at), moment) => at == moment,
+            (None, Moment::Statement) => true,
+            (None, Moment::Commit) => self.one_in(2),
+            (None, Moment::InTransaction) => self.one_in(6),
+        });
+        let Armed { cut, made, .. } = if fits { armed.take() } else { None }?;
         // Whoever has armed it may not wait for it.
         let _ = made.send(moment);
         Some(cut)

@@ -40,6 +40,8 @@ pub enum Cut {
 /// A cut that waits for a write to go by.
 #[derive(Debug)]
 struct Armed {
+    /// At this moment only.
+    at: Option<Moment>,
     cut: Cut,
     made: oneshot::Sender<Moment>,
 }
@@ -51,6 +53,8 @@ struct Shared {
     dice: Arc<Mutex<Dice>>,
     /// Raised to cut every connection that is open.
     cut: watch::Receiver<u64>,
+    /// How many writes are held back, to be delivered late.
+    held: watch::Sender<u64>,
 }
 
 /// A proxy on a port of its own. Dropping it cuts everything.
@@ -59,6 +63,7 @@ pub struct Proxy {
     address: SocketAddr,
     armed: Arc<Mutex<Option<Armed>>>,
     cut: watch::Sender<u64>,
+    held: watch::Receiver<u64>,
     closed: watch::Sender<bool>,
     _listening: JoinSet<()>,
 }
@@ -75,10 +80,12 @@ impl Proxy {
         let armed = Arc::<Mutex<Option<Armed>>>::default();
         let (cut, cutting) = watch::channel(0);
         let (closed, closing) = watch::channel(false);
-        let shared = Shared { armed: Arc::clone(&armed), dice: Arc::new(Mutex::new(dice)), cut: cutting };
+        let (holding, held) = watch::channel(0);
+        let dice = Arc::new(Mutex::new(dice));
+        let shared = Shared { armed: Arc::clone(&armed), dice, cut: cutting, held: holding };
         let mut listening = JoinSet::new();
         listening.spawn(listen(listener, server, shared, closing));
-        Ok(Self { address, armed, cut, closed, _listening: listening })
+        Ok(Self { address, armed, cut, held, closed, _listening: listening })
     }
 
     /// Where it listens.
@@ -89,9 +96,24 @@ impl Proxy {
     /// Has the next write that goes by broken off. The receiver says when that was done, and fails when another cut has
     /// taken its place.
     pub fn arm(&self, cut: Cut) -> oneshot::Receiver<Moment> {
+        self.arm_for(None, cut)
+    }
+
+    /// The same, for the next write that goes by at a certain moment.
+    pub fn arm_at(&self, moment: Moment, cut: Cut) -> oneshot::Receiver<Moment> {
+        self.arm_for(Some(moment), cut)
+    }
+
+    fn arm_for(&self, at: Option<Moment>, cut: Cut) -> oneshot::Receiver<Moment> {
         let (made, when) = oneshot::channel();
-        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Armed { cut, made });
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Armed { at, cut, made });
         when
+    }
+
+    /// Waits until all that is to come late has come, and was answered.
+    pub async fn delivered(&self) {
+        // An error: nobody listens any more.
+        let _ = self.held.clone().wait_for(|held| *held == 0).await;
     }
 
     /// Forgets a cut that nothing has come by for.
