@@ -8,6 +8,7 @@ mod idempotency;
 mod operations;
 mod outage;
 mod roles;
+mod rollback;
 mod scarcity;
 mod schemas;
 mod sessions;

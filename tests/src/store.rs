@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -119,6 +120,29 @@ impl Store {
         execute(server, format!("ALTER DATABASE {name} SET {setting} = {value}")).await.expect("it can be set");
     }
 
+    /// Takes the log back to where it ended at a position, under whoever uses it, as putting an older backup in its
+    /// place does.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub async fn roll_back(&self, position: u64) {
+        let delete = format!("DELETE FROM events WHERE position > {position}");
+        let rolled_back = match &self.database {
+            None => {
+                let options = SqliteConnectOptions::new().filename(self.data().join("log.db"));
+                let mut connection = options.connect().await.expect("the file opens");
+                let allow = "DROP TRIGGER events_never_delete";
+                sqlx::raw_sql(AssertSqlSafe(format!("{allow}; {delete}"))).execute(&mut connection).await.map(drop)
+            }
+            Some(Database { server, name }) => {
+                let allow = "ALTER TABLE events DISABLE TRIGGER events_never_change";
+                execute(&server.clone().database(name), format!("{allow}; {delete}")).await
+            }
+        };
+        rolled_back.expect("whoever owns the database can do anything");
+    }
+
     fn database(&self) -> &Database {
         self.database.as_ref().expect("the test runs on PostgreSQL only")
     }
@@ -142,6 +166,6 @@ impl Drop for Store {
 
 async fn execute(server: &PgConnectOptions, statement: String) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(server).await?;
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await
 }

@@ -1,9 +1,11 @@
-//! Developer commands: `cargo xtask test`, `cargo xtask bench` and `cargo xtask postgres`.
+//! Developer commands: `cargo xtask test`, `bench`, `campaign` and `postgres`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
 
 mod bench;
 mod build;
+mod campaign;
 mod child;
+mod disk;
 mod install;
 mod postgres;
 mod server_binaries;
@@ -12,11 +14,13 @@ mod test;
 mod user;
 
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::campaign::Campaign;
 use crate::postgres::Cluster;
 
 #[tokio::main(flavor = "current_thread")]
@@ -54,9 +58,38 @@ fn cli() -> Command {
         )
         .subcommand(bench::command())
         .subcommand(
+            Command::new("campaign")
+                .about("Makes things go wrong, and proves that nothing comes of it")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(log_campaign()),
+        )
+        .subcommand(
             Command::new("postgres")
                 .about("Starts a throw-away PostgreSQL, prints its DATABASE_URL, and stops it on Ctrl-C"),
         )
+}
+
+fn log_campaign() -> Command {
+    let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
+    Command::new("log")
+        .about("Writers on one log are killed, frozen and cut off; a checker proves that the log kept its word")
+        .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
+        .arg(number("faults").default_value("1000").help("How many faults, on each store"))
+        .arg(
+            number("seconds").default_value("600").help("When to stop on a store, however many faults there were"),
+        )
+        .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
+}
+
+fn campaign(matches: &ArgMatches) -> Campaign {
+    let number = |name: &str| matches.get_one(name).copied();
+    Campaign {
+        seed: number("seed").unwrap_or_else(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()),
+        faults: number("faults").unwrap_or_default(),
+        seconds: number("seconds").unwrap_or_default(),
+        store: matches.get_one("store").cloned().unwrap_or_default(),
+    }
 }
 
 async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -66,6 +99,10 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             unless_stopped(test::run(&args)).await
         }
         Some(("bench", matches)) => unless_stopped(bench::run(matches)).await,
+        Some(("campaign", matches)) => match matches.subcommand() {
+            Some(("log", matches)) => unless_stopped(campaign(matches).run()).await,
+            other => unreachable!("clap let {other:?} through"),
+        },
         Some(("postgres", _)) => {
             let cluster = unless_stopped(Cluster::start(&[])).await?;
             println!("DATABASE_URL={}", cluster.url());

@@ -9,5 +9,6 @@ mod immutable;
 mod loading;
 mod order;
 mod queue;
+mod rollback;
 mod searching;
 mod upcasting;

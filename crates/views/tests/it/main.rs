@@ -4,6 +4,7 @@ mod away;
 mod domain;
 mod laws;
 mod queries;
+mod rollback;
 mod stops;
 mod takeover;
 mod upcasting;

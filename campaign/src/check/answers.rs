@@ -1,0 +1,225 @@
+//! Whether each answer was true: there once if it was acknowledged, not there if it was refused, and drawn from a state
+//! that was committed while it was asked for.
+
+use std::ops::{Range, RangeInclusive};
+
+use daybook_core::Receipt;
+
+use super::evidence::{Breach, Entry, Violation};
+use super::history::History;
+use super::report::Counts;
+use super::requests::{Attempt, Request};
+use super::times::Times;
+use crate::domain::{Act, Seen, TAKEN};
+use crate::journal::{Answer, Micros};
+
+/// Looks at answers in the light of what the log says.
+pub(super) struct Judge<'a> {
+    pub(super) log: &'a [Entry],
+    pub(super) history: &'a History,
+    pub(super) times: &'a Times,
+    pub(super) counts: Counts,
+    pub(super) violations: Vec<Violation>,
+}
+
+impl Judge<'_> {
+    /// Looks at all answers that a request got.
+    pub(super) fn judge(&mut self, request: &Request<'_>) {
+        let intent = request.intent;
+        let mut receipt: Option<&Receipt> = None;
+        let (mut refused, mut unknown) = (false, false);
+        for (attempt, at, answer) in request.answers() {
+            let window = || self.times.between(attempt.sent, at);
+            let found = match answer {
+                Answer::Done(this) => {
+                    let same = receipt.is_none_or(|first| first == this);
+                    let first = receipt.is_none();
+                    receipt.get_or_insert(this);
+                    if !same {
+                        self.breach(Breach::OtherReceipt, request, &format!("{receipt:?} and {this:?}"));
+                    }
+                    if first { self.acknowledged(request, this, at) } else { Ok(()) }
+                }
+                Answer::Rejected { code, seen } => {
+                    refused = true;
+                    self.not_there(request, attempt, at);
+                    if code == TAKEN {
+                        self.taken(request, window())
+                    } else {
+                        self.rejected(request, code, seen, window())
+                    }
+                }
+                Answer::Precondition { actual } => {
+                    refused = true;
+                    self.not_there(request, attempt, at);
+                    self.precondition(request, *actual, window())
+                }
+                Answer::NotDone(reason) => {
+                    self.counts.not_done += 1;
+                    let there = self.history.place(&intent.token).is_some();
+                    let lie = !intent.keyed && there;
+                    if lie { Err((Breach::NotDoneYetThere, reason.clone())) } else { Ok(()) }
+                }
+                Answer::Unknown => {
+                    unknown = true;
+                    Ok(())
+                }
+                Answer::GaveUp => {
+                    self.counts.gave_up += 1;
+                    Ok(())
+                }
+                Answer::InFlight => Ok(()),
+                Answer::Wrong(what) => Err((Breach::WrongAnswer, what.clone())),
+            };
+            if let Err((breach, detail)) = found {
+                self.breach(breach, request, &detail);
+            }
+        }
+        let answered = receipt.is_some() || refused;
+        self.counts.acknowledged += u64::from(receipt.is_some());
+        self.counts.refused += u64::from(refused);
+        match (unknown, answered) {
+            (true, true) => self.counts.unknown_resolved += 1,
+            (true, false) => self.counts.unknown_for_ever += 1,
+            _ => {}
+        }
+        let pending = intent.keyed && !request.abandoned && !answered;
+        let wrong = request.answers().any(|(.., answer)| matches!(answer, Answer::Wrong(_)));
+        if pending && !wrong {
+            self.breach(Breach::Unresolved, request, &format!("{:?}", request.attempts.last()));
+        }
+    }
+
+    fn breach(&mut self, breach: Breach, request: &Request<'_>, detail: &str) {
+        self.violations.push(Violation::new(breach, format!("{:?}: {detail}", request.intent)));
+    }
+
+    /// What was acknowledged is there, as acknowledged.
+    fn acknowledged(&self, request: &Request<'_>, receipt: &Receipt, at: Micros) -> Result<(), (Breach, String)> {
+        let intent = request.intent;
+        if receipt.events.is_empty() {
+            // There was nothing to do, where the receipt says.
+            let position = receipt.position.get();
+            let (seen, values) = self.history.read_at(intent, position);
+            return match intent.act.decide(&values) {
+                Ok(change) if change.values.is_empty() => {
+                    let held = position..position + 1;
+                    in_time(held, &self.times.between(request.first_sent(), at), &format!("{receipt:?}"))
+                }
+                change => Err((Breach::Lost, format!("{receipt:?}, but {seen:?} comes to {change:?}"))),
+            };
+        }
+        let lost = |reason: &str| Err((Breach::Lost, format!("{reason}: {receipt:?}")));
+        let Some(place) = self.history.place(&intent.token) else { return lost("it is not there") };
+        if (place.last, place.last - place.first + 1) != (receipt.position.get(), receipt.events.len() as u64) {
+            return lost(&format!("it is at positions {} to {}", place.first, place.last));
+        }
+        for event in &receipt.events {
+            let at = event.position.get();
+            let entry = (at as usize).checked_sub(1).and_then(|index| self.log.get(index));
+            let as_said = entry.is_some_and(|entry| {
+                let token = entry.changed.as_ref().map(|changed| &changed.token);
+                (&*entry.stream, entry.revision, entry.position, token)
+                    == (event.stream.as_str(), event.revision.get(), at, Some(&intent.token))
+            });
+            if !as_said {
+                return lost(&format!("at position {at} there is {entry:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was refused is not there. A twin that another process worked on at that time, and never answered, may be:
+    /// nobody knows which of the two came first.
+    fn not_there(&mut self, request: &Request<'_>, refused: &Attempt<'_>, at: Micros) {
+        let Some(place) = self.history.place(&request.intent.token) else { return };
+        let twin = request.attempts.iter().any(|other| {
+            let open = match other.answered {
+                // Nobody waited for it: it may go on.
+                None | Some((_, Answer::GaveUp)) => true,
+                Some((answered, _)) => answered > refused.sent,
+            };
+            other.life != refused.life && open
+        });
+        if twin {
+            self.counts.twins_disagree += 1;
+        } else {
+            let detail = format!("refused at {at}, and at position {}: {:?}", place.first, request.attempts);
+            self.breach(Breach::RefusedYetThere, request, &detail);
+        }
+    }
+
+    /// A rule said no, over a state that was true at some time while it was asked for.
+    fn rejected(
+        &self,
+        request: &Request<'_>,
+        code: &str,
+        seen: &[Seen],
+        window: RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let mut together = 0..u64::MAX;
+        for one in seen {
+            let Some(when) = self.history.when(one) else {
+                return Err((Breach::Uncommitted, format!("rejected over {one:?}, which never was")));
+            };
+            together = together.start.max(when.start)..together.end.min(when.end);
+        }
+        if together.is_empty() {
+            return Err((Breach::Mixed, format!("rejected over {seen:?}, which was never so at one time")));
+        }
+        let (due, values) = self.history.read_at(request.intent, together.start);
+        let decided = request.intent.act.decide(&values);
+        if due != seen || decided.as_ref().err().copied() != Some(code) {
+            return Err((
+                Breach::WrongAnswer,
+                format!("rejected with {code} over {seen:?}: {decided:?} over {due:?}"),
+            ));
+        }
+        in_time(together, &window, &format!("rejected over {seen:?}"))
+    }
+
+    /// Another one held the name, at some time while it was asked for.
+    fn taken(&self, request: &Request<'_>, window: RangeInclusive<u64>) -> Result<(), (Breach, String)> {
+        let (Act::Take { name, .. }, target) = (&request.intent.act, request.intent.act.target()) else {
+            return Err((Breach::WrongAnswer, "it takes no name".into()));
+        };
+        let (from, to) = window.into_inner();
+        let mut when = std::iter::once(from).chain(self.history.name_changes(*name, from..to.saturating_add(1)));
+        let held = when.any(|at| self.history.holder(*name, at).is_some_and(|holder| holder != target));
+        if held {
+            Ok(())
+        } else {
+            let detail = format!("name {name} was not taken after any of the positions {from} to {to}");
+            Err((Breach::Uncommitted, detail))
+        }
+    }
+
+    /// The target was where the answer says, and not where it had to be, at some time while it was asked for.
+    fn precondition(
+        &self,
+        request: &Request<'_>,
+        actual: u64,
+        window: RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let target = request.intent.act.target();
+        if request.intent.if_match.is_none_or(|expected| expected == actual) {
+            return Err((Breach::WrongAnswer, format!("it is at {actual}, as it has to be")));
+        }
+        match self.history.when_at(&target, actual) {
+            None => Err((Breach::Uncommitted, format!("`{target}` never was at revision {actual}"))),
+            Some(when) => in_time(when, &window, &format!("`{target}` at revision {actual}")),
+        }
+    }
+}
+
+/// Whether something that was true after `held` was so at some time in the window.
+fn in_time(held: Range<u64>, window: &RangeInclusive<u64>, what: &str) -> Result<(), (Breach, String)> {
+    let detail = || format!("{what}: so after positions {held:?}, asked for within {window:?}");
+    if held.end <= *window.start() {
+        Err((Breach::Stale, detail()))
+    } else if held.start > *window.end() {
+        Err((Breach::Uncommitted, detail()))
+    } else {
+        Ok(())
+    }
+}

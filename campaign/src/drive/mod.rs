@@ -1,0 +1,233 @@
+//! A campaign from its beginning to its end: a store, writers, a reader, faults, and the checker.
+
+mod faults;
+mod fleet;
+mod inject;
+mod signal;
+mod store;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use daybook_log::{Log, LogError};
+use tokio::time::sleep;
+
+pub use store::Backend;
+pub use summary::Summary;
+
+use crate::check::{Evidence, Violation, check};
+use crate::domain::{CLAIM, NAMES};
+use crate::proxy::Proxy;
+use crate::reader::Reader;
+use crate::{Dice, journal};
+use faults::Means;
+use fleet::{Launch, Writer};
+use store::Store;
+
+/// After how many faults it is others who work.
+const SHIFT_FAULTS: u64 = 10;
+
+/// What a campaign is to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// On which store.
+    pub backend: Backend,
+    /// The server, when the store is on one.
+    pub server_url: Option<String>,
+    /// Whether the server is the campaign's own, and may be crashed.
+    pub crash: bool,
+    /// A folder on a disk that may be filled, to put an embedded store in.
+    pub disk: Option<PathBuf>,
+    /// Where the journals go. Has to be there, and empty.
+    pub journals: PathBuf,
+    /// The program that the writers run: this crate's own.
+    pub binary: PathBuf,
+    /// What all dice start from.
+    pub seed: u64,
+    /// How many faults there are to be.
+    pub faults: u64,
+    /// When to stop, however many there were.
+    pub time_limit: Duration,
+    /// How many writers there are.
+    pub writers: u32,
+    /// How many clients each of them has.
+    pub clients: u32,
+    /// How long each waits for the log's head.
+    pub lock_timeout: Duration,
+}
+
+/// Runs a campaign.
+///
+/// # Errors
+///
+/// When it cannot be run. That the log broke its word is part of the summary, and no error.
+pub async fn run(plan: &Plan) -> anyhow::Result<Summary> {
+    let store = match plan.backend {
+        Backend::Postgres => {
+            Store::postgres(plan.server_url.as_deref().context("PostgreSQL needs DATABASE_URL")?).await?
+        }
+        Backend::Sqlite => Store::sqlite(plan.disk.as_ref().unwrap_or(&plan.journals)).await?,
+    };
+    let outcome = Campaign::run(plan, &store).await;
+    let removed = store.remove().await;
+    let summary = outcome?;
+    removed?;
+    Ok(summary)
+}
+
+struct Campaign<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    means: Means,
+    dice: Dice,
+    writers: Vec<Writer>,
+    /// The proxy of each writer, on PostgreSQL.
+    proxies: Vec<Proxy>,
+    faults: BTreeMap<String, u64>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Campaign<'a> {
+    async fn run(plan: &'a Plan, store: &'a Store) -> anyhow::Result<Summary> {
+        let start = Instant::now();
+        let means = Means {
+            backend: plan.backend,
+            crash: plan.crash,
+            disk: plan.disk.is_some(),
+            lock_timeout: plan.lock_timeout,
+        };
+        let mut dice = Dice::new(plan.seed);
+        let launch = Launch {
+            binary: plan.binary.clone(),
+            journals: plan.journals.clone(),
+            clients: plan.clients,
+            lock_timeout: plan.lock_timeout,
+        };
+        let (mut writers, mut proxies) = (Vec::new(), Vec::new());
+        for number in 1..=plan.writers {
+            let proxy = match plan.backend {
+                Backend::Postgres => Some(Proxy::start(store.server()?, dice.fork()).await?),
+                Backend::Sqlite => None,
+            };
+            let database = store.arguments(proxy.as_ref().map(Proxy::address))?;
+            writers.push(Writer::start(number, database, &launch, dice.fork()).await?);
+            proxies.extend(proxy);
+        }
+        let database = store.connect().await?;
+        let log = Log::open(database.clone(), daybook_log::Settings::default()).await?;
+        let reader = Reader::start(log.clone());
+        let (faults, violations) = (BTreeMap::new(), Vec::new());
+        let mut campaign = Self { plan, store, means, dice, writers, proxies, faults, violations };
+
+        campaign.go_wrong(start + plan.time_limit).await?;
+        campaign.settle().await?;
+        let mut read = reader.finish().await?;
+        read.compare(&log).await?;
+        let head = log.head().await?.position.get();
+        let names = names(&log).await?;
+        log.close().await;
+        database.close().await;
+
+        let mut journals = Vec::new();
+        for writer in &campaign.writers {
+            journals.extend(journal::read_all(&plan.journals, writer.number)?);
+        }
+        let evidence = Evidence { log: read.log, head, names, journals, sightings: read.sightings };
+        let report = check(&evidence);
+        let mut violations = campaign.violations;
+        violations.extend(read.violations);
+        violations.extend(report.violations);
+        if !violations.is_empty() {
+            keep(&plan.journals, &evidence, &violations)?;
+        }
+        Ok(Summary {
+            backend: plan.backend,
+            seed: plan.seed,
+            time: start.elapsed(),
+            faults: campaign.faults,
+            counts: report.counts,
+            longest_silence: summary::longest_silence(&evidence.journals),
+            violations,
+        })
+    }
+
+    /// Makes one fault after the other.
+    async fn go_wrong(&mut self, until: Instant) -> anyhow::Result<()> {
+        let (mut made, mut next_shift) = (0, 0);
+        while made < self.plan.faults && Instant::now() < until {
+            self.tend().await?;
+            let mut dice = self.dice.fork();
+            if made >= next_shift {
+                next_shift += SHIFT_FAULTS;
+                self.change_shift(&mut dice).await?;
+            }
+            let fault = self.means.draw(&mut dice);
+            if let Some(how) = self.inject(fault, &mut dice).await? {
+                *self.faults.entry(how).or_default() += 1;
+                made += 1;
+            }
+            sleep(if dice.one_in(5) { dice.ms(50, 200) } else { dice.ms(0, 30) }).await;
+        }
+        Ok(())
+    }
+
+    /// Has everybody work, or one alone: what a writer does when nobody is in its way is another thing.
+    async fn change_shift(&mut self, dice: &mut Dice) -> anyhow::Result<()> {
+        let alone = dice.one_in(2).then(|| dice.below(self.writers.len() as u64) as usize);
+        for (index, writer) in self.writers.iter_mut().enumerate() {
+            writer.rest(alone.is_some_and(|one| one != index)).await?;
+        }
+        Ok(())
+    }
+
+    /// Thaws and starts again whoever is due.
+    async fn tend(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        for writer in &mut self.writers {
+            writer.tend(now, &mut self.violations).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of the writers' way, and waits until they have all their answers.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        for proxy in &self.proxies {
+            proxy.disarm();
+            proxy.open();
+        }
+        for writer in &mut self.writers {
+            writer.settle(&mut self.violations).await?;
+        }
+        for writer in &mut self.writers {
+            writer.finished(&mut self.violations).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The names that are taken, and the things that hold them.
+async fn names(log: &Log) -> Result<Vec<(String, String)>, LogError> {
+    let mut names = Vec::new();
+    for name in 1..=NAMES {
+        if let Some(holder) = log.claim_holder(CLAIM, &name.to_string()).await? {
+            names.push((name.to_string(), holder.id().to_owned()));
+        }
+    }
+    Ok(names)
+}
+
+/// Puts what was found beside the journals.
+fn keep(folder: &Path, evidence: &Evidence, violations: &[Violation]) -> anyhow::Result<()> {
+    let mut log = std::io::BufWriter::new(std::fs::File::create(folder.join("log.txt"))?);
+    for entry in &evidence.log {
+        writeln!(log, "{} {}@{} {:?}", entry.position, entry.stream, entry.revision, entry.changed)?;
+    }
+    log.flush()?;
+    let text: String = violations.iter().map(|violation| format!("{violation}\n")).collect();
+    std::fs::write(folder.join("violations.txt"), text)?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The store that a campaign is about: made for it, and gone afterwards.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use daybook_database::{Database, Location, Options, Schema};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use uuid::Uuid;
+
+/// The two stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file that several processes open.
+    Sqlite,
+    /// A database on a server.
+    Postgres,
+}
+
+/// A store of a campaign's own.
+#[derive(Debug)]
+pub(super) struct Store {
+    location: Location,
+    /// The server that the database was made on, and its name there.
+    made: Option<(PgConnectOptions, String)>,
+}
+
+impl Store {
+    /// A database on the server at `url`.
+    pub(super) async fn postgres(url: &str) -> anyhow::Result<Self> {
+        let server: PgConnectOptions = url.parse().context("DATABASE_URL is no PostgreSQL URL")?;
+        let server = server.ssl_mode(PgSslMode::Disable);
+        let name = format!("daybook_campaign_{}", Uuid::now_v7().simple());
+        let location = Location::Postgres(Box::new(server.clone().database(&name)));
+        let store = Self { location, made: Some((server, name)) };
+        store.administer("CREATE DATABASE").await?;
+        store.migrated().await
+    }
+
+    /// A file in a folder.
+    pub(super) async fn sqlite(folder: &Path) -> anyhow::Result<Self> {
+        Self { location: Location::Sqlite(folder.join("log.db")), made: None }.migrated().await
+    }
+
+    async fn migrated(self) -> anyhow::Result<Self> {
+        let database = self.connect().await?;
+        database.migrate(Schema::Log).await?;
+        database.migrate(Schema::Keys).await?;
+        database.close().await;
+        Ok(self)
+    }
+
+    /// Connects to it, past every proxy.
+    pub(super) async fn connect(&self) -> anyhow::Result<Database> {
+        Ok(Database::connect(&self.location, &Options::default()).await?)
+    }
+
+    /// A connection to its server's administration.
+    pub(super) async fn administration(&self) -> anyhow::Result<PgConnection> {
+        let (server, _) = self.made.as_ref().context("an embedded store has no server")?;
+        Ok(PgConnection::connect_with(server).await?)
+    }
+
+    /// The database's name on its server.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.made.as_ref().map(|(_, name)| name.as_str())
+    }
+
+    /// The server's address, for a proxy.
+    pub(super) fn server(&self) -> anyhow::Result<String> {
+        let (server, _) = self.made.as_ref().context("an embedded store has no server")?;
+        if server.get_socket().is_some() || server.get_host().starts_with('/') {
+            bail!("the campaign needs a server that listens on TCP");
+        }
+        Ok(format!("{}:{}", server.get_host(), server.get_port()))
+    }
+
+    /// How a writer is told where it is: through a proxy, where there is one.
+    pub(super) fn arguments(&self, proxy: Option<std::net::SocketAddr>) -> anyhow::Result<[String; 2]> {
+        match (&self.location, proxy) {
+            (Location::Sqlite(path), _) => Ok(["--file".into(), path.display().to_string()]),
+            (Location::Postgres(options), Some(proxy)) => {
+                let options = (**options).clone().host(&proxy.ip().to_string()).port(proxy.port());
+                Ok(["--database-url".into(), options.to_url_lossy().to_string()])
+            }
+            (Location::Postgres(_), None) => bail!("writers reach PostgreSQL through a proxy"),
+        }
+    }
+
+    /// The file that it is.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        match &self.location {
+            Location::Sqlite(path) => Some(path.clone()),
+            Location::Postgres(_) => None,
+        }
+    }
+
+    /// Removes the database from its server. A file goes with its folder.
+    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        if self.made.is_some() { self.administer("DROP DATABASE IF EXISTS").await } else { Ok(()) }
+    }
+
+    async fn administer(&self, what: &str) -> anyhow::Result<()> {
+        let mut connection = self.administration().await?;
+        let force = if what.starts_with("DROP") { " WITH (FORCE)" } else { "" };
+        let statement = format!("{what} {}{force}", self.name().unwrap_or_default());
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+}

@@ -1,0 +1,95 @@
+//! What a campaign came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::Backend;
+use crate::check::{Counts, Violation};
+use crate::journal::{Answer, Record};
+
+/// How many violations are printed.
+const SHOWN_MAX: usize = 10;
+
+/// What a campaign came to.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// On which store.
+    pub backend: Backend,
+    /// What its dice started from.
+    pub seed: u64,
+    /// How long it took.
+    pub time: Duration,
+    /// How often what went wrong.
+    pub faults: BTreeMap<String, u64>,
+    /// How much was looked at.
+    pub counts: Counts,
+    /// The longest time in which nobody's command was acknowledged.
+    pub longest_silence: Duration,
+    /// What must not be.
+    pub violations: Vec<Violation>,
+}
+
+impl Summary {
+    /// How many faults there were.
+    pub fn faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.time.as_secs_f64();
+        let (faults, seed) = (self.faults(), self.seed);
+        writeln!(f, "log on {:?}, seed {seed}: {faults} faults in {seconds:.0} s", self.backend)?;
+        for (name, count) in &self.faults {
+            writeln!(f, "  {count:>7}  {name}")?;
+        }
+        let counts = &self.counts;
+        let lines = [
+            (counts.events, "events in the log"),
+            (counts.acknowledged, "commands acknowledged"),
+            (counts.refused, "commands refused"),
+            (counts.unknown_resolved, "unknown, and answered when asked for again"),
+            (counts.unknown_for_ever, "unknown, and never asked for again"),
+            (counts.not_done, "answers that nothing was done"),
+            (counts.gave_up, "answers that nobody waited for"),
+            (counts.twins_disagree, "refused by one process while another one did it"),
+        ];
+        for (count, what) in lines {
+            writeln!(f, "  {count:>7}  {what}")?;
+        }
+        writeln!(
+            f,
+            "  {:>7.2}  seconds without any acknowledgement, at most",
+            self.longest_silence.as_secs_f64()
+        )?;
+        writeln!(f, "  {:>7}  violations", self.violations.len())?;
+        let mut kinds = BTreeMap::new();
+        for violation in &self.violations {
+            *kinds.entry(violation.breach).or_insert(0) += 1;
+        }
+        for (breach, count) in kinds {
+            writeln!(f, "  {count:>7}  {breach:?}")?;
+        }
+        for violation in self.violations.iter().take(SHOWN_MAX) {
+            writeln!(f, "{violation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest time between two acknowledgements.
+pub(super) fn longest_silence(journals: &[(String, Vec<Record>)]) -> Duration {
+    let mut times: Vec<_> = journals
+        .iter()
+        .flat_map(|(_, records)| records)
+        .filter_map(|record| match record {
+            Record::Answered { at, answer: Answer::Done(_), .. } => Some(*at),
+            _ => None,
+        })
+        .collect();
+    times.sort_unstable();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+    Duration::from_micros(longest.unwrap_or_default())
+}

@@ -1,0 +1,114 @@
+//! The campaign's program: `daybook-campaign log` runs a campaign, and starts itself as its writers.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its summary is what it is for")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use daybook_campaign::drive::{self, Backend, Plan};
+use daybook_campaign::writer::{self, WriterPlan};
+use daybook_database::Location;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&cli().get_matches()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn cli() -> Command {
+    let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
+    let path = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(PathBuf));
+    Command::new("daybook-campaign")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("log")
+                .about("Writes to a log under faults, and proves that it kept its word")
+                .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite"]).required(true))
+                .arg(number("seed").required(true))
+                .arg(number("faults").default_value("1000"))
+                .arg(number("seconds").default_value("600").help("When to stop, however many faults there were"))
+                .arg(number("writers").default_value("4"))
+                .arg(number("clients").default_value("8").help("Of each writer"))
+                .arg(number("lock-ms").default_value("1000").help("How long a writer waits for the log's head"))
+                .arg(path("journals").required(true).help("An empty folder"))
+                .arg(path("disk").help("A folder on a disk that may be filled, for the embedded store"))
+                .arg(Arg::new("crash").long("crash").action(ArgAction::SetTrue).help("The server may be crashed"))
+                .arg(Arg::new("database-url").long("database-url").env("DATABASE_URL").hide_env_values(true)),
+        )
+        .subcommand(
+            Command::new("writer")
+                .hide(true)
+                .arg(Arg::new("database-url").long("database-url"))
+                .arg(path("file"))
+                .arg(path("journals").required(true))
+                .arg(number("writer").required(true))
+                .arg(number("life").required(true))
+                .arg(number("seed").required(true))
+                .arg(number("clients").required(true))
+                .arg(number("lock-ms").required(true)),
+        )
+}
+
+async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    match matches.subcommand() {
+        Some(("log", matches)) => {
+            let summary = drive::run(&plan(matches)?).await?;
+            print!("{summary}");
+            Ok(if summary.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some(("writer", matches)) => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            writer::run(writer_plan(matches)?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        other => unreachable!("clap let {other:?} through"),
+    }
+}
+
+fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
+    let sqlite = matches.get_one::<String>("store").is_some_and(|store| store == "sqlite");
+    Ok(Plan {
+        backend: if sqlite { Backend::Sqlite } else { Backend::Postgres },
+        server_url: matches.get_one("database-url").cloned(),
+        crash: matches.get_flag("crash"),
+        disk: matches.get_one("disk").cloned(),
+        journals: path(matches, "journals"),
+        binary: std::env::current_exe()?,
+        seed: number(matches, "seed"),
+        faults: number(matches, "faults"),
+        time_limit: Duration::from_secs(number(matches, "seconds")),
+        writers: number(matches, "writers").try_into()?,
+        clients: number(matches, "clients").try_into()?,
+        lock_timeout: Duration::from_millis(number(matches, "lock-ms")),
+    })
+}
+
+fn writer_plan(matches: &ArgMatches) -> anyhow::Result<WriterPlan> {
+    let database = match matches.get_one::<String>("database-url") {
+        Some(url) => url.parse()?,
+        None => Location::Sqlite(path(matches, "file")),
+    };
+    Ok(WriterPlan {
+        database,
+        journals: path(matches, "journals"),
+        writer: number(matches, "writer").try_into()?,
+        life: number(matches, "life").try_into()?,
+        seed: number(matches, "seed"),
+        clients: number(matches, "clients").try_into()?,
+        lock_timeout: Duration::from_millis(number(matches, "lock-ms")),
+    })
+}
+
+fn number(matches: &ArgMatches, name: &str) -> u64 {
+    matches.get_one(name).copied().unwrap_or_default()
+}
+
+fn path(matches: &ArgMatches, name: &str) -> PathBuf {
+    matches.get_one(name).cloned().unwrap_or_default()
+}

@@ -1,0 +1,6 @@
+//! Short campaigns, and the faults that need to be looked at one by one.
+
+mod cuts;
+mod frozen;
+mod short;
+mod store;

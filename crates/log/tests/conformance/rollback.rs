@@ -1,0 +1,125 @@
+//! L11 while at work: a log that is rolled back under a process, or swapped, is noticed by it, and not written to.
+
+use std::time::Duration;
+
+use daybook_core::Position;
+use daybook_database::{Database, Location, on_both};
+use daybook_log::{HistoryError, Log, LogError, Settings, Verdict};
+use tokio::time::timeout;
+
+use crate::fixture::{
+    at, commit, execute, nothing, open, open_again, open_with, order, read_all, roll_back, to, to_at,
+};
+
+on_both!(
+    &[Schema::Log],
+    a_log_that_was_rolled_back_is_not_appended_to,
+    a_log_that_was_rolled_back_and_went_on_is_not_appended_to,
+    a_log_that_was_restored_is_not_appended_to,
+    nothing_is_answered_from_a_log_that_was_rolled_back,
+    a_process_that_only_reads_notices_a_rollback,
+    a_checkpoint_notices_a_rollback,
+);
+
+/// How long a process may take to notice what it follows.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A log that finds out about other processes only as it appends.
+async fn open_alone(database: &Database) -> Log {
+    open_with(database, Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() }).await
+}
+
+async fn history(log: &Log, append: daybook_log::Append) -> HistoryError {
+    match log.append(append).await {
+        Err(LogError::History(error)) => error,
+        other => panic!("not noticed: {other:?}"),
+    }
+}
+
+/// A log that ends: nothing more is appended, and whoever waits for its end is told.
+async fn ends(log: &Log) {
+    timeout(LIMIT, log.ended()).await.expect("it ends by itself");
+    assert!(log.append(to(&[&order(9)])).await.is_err());
+}
+
+async fn a_log_that_was_rolled_back_is_not_appended_to(_: Location, database: Database) {
+    let log = open_alone(&database).await;
+    commit(&log, to(&[&order(1), &order(2), &order(3)])).await;
+    roll_back(&database, 2).await;
+    let (checkpoint, head) = (Position::new(3), Position::new(2));
+    assert_eq!(history(&log, to(&[&order(3)])).await, HistoryError::Shorter { checkpoint, head });
+    ends(&log).await;
+    assert_eq!(read_all(&log).await.len(), 2);
+}
+
+async fn a_log_that_was_rolled_back_and_went_on_is_not_appended_to(location: Location, database: Database) {
+    // To where it was, and further.
+    for further in [1, 2] {
+        let log = open_alone(&database).await;
+        let last = commit(&log, to(&[&order(1), &order(2)])).await.position;
+        roll_back(&database, last.get() - 1).await;
+        let other = open_again(&location).await;
+        for _ in 0..further {
+            commit(&other, to(&[&order(2)])).await;
+        }
+        assert_eq!(history(&log, to(&[&order(3)])).await, HistoryError::OtherEvent(last));
+        ends(&log).await;
+        commit(&other, to(&[&order(2)])).await;
+        other.close().await;
+    }
+}
+
+async fn a_log_that_was_restored_is_not_appended_to(_: Location, database: Database) {
+    let log = open_alone(&database).await;
+    commit(&log, to(&[&order(1)])).await;
+    execute(&database, "UPDATE log_identity SET epoch = epoch + 1").await.expect("a restore");
+    // What goes the slow way: it gives a claim back.
+    let release = daybook_log::Claim::Release { name: "sku".into(), key: "a".into(), holder: order(1) };
+    let append = daybook_log::Append { claims: vec![release], ..to(&[&order(1)]) };
+    assert!(matches!(history(&log, append).await, HistoryError::OtherEpoch { .. }));
+    ends(&log).await;
+}
+
+/// An append of nothing is how an answer finds out whether what it was drawn from holds.
+async fn nothing_is_answered_from_a_log_that_was_rolled_back(location: Location, database: Database) {
+    let log = open_alone(&database).await;
+    let stream = order(1);
+    commit(&log, to(&[&stream])).await;
+    commit(&log, to_at(&stream, 1)).await;
+    roll_back(&database, 1).await;
+    let other = open_again(&location).await;
+    commit(&other, to_at(&stream, 1)).await;
+    // The revision is the same again, and the event is another.
+    let refusal = daybook_log::Append { expected: vec![at(&stream, 2)], ..nothing() };
+    match log.append(refusal).await {
+        Err(LogError::History(HistoryError::OtherEvent(position))) => assert_eq!(position, Position::new(2)),
+        Ok(Verdict::Committed(receipt)) => panic!("answered from what is gone: {receipt:?}"),
+        other => panic!("not noticed: {other:?}"),
+    }
+    ends(&log).await;
+    other.close().await;
+}
+
+async fn a_process_that_only_reads_notices_a_rollback(location: Location, database: Database) {
+    let log = open(&database).await;
+    let mut newest = log.watch();
+    let other = open_again(&location).await;
+    let last = commit(&other, to(&[&order(1), &order(2)])).await.position;
+    newest.wait_for(|position| *position == last).await.expect("it follows");
+    other.close().await;
+    roll_back(&database, 1).await;
+    ends(&log).await;
+}
+
+async fn a_checkpoint_notices_a_rollback(location: Location, database: Database) {
+    let log = open(&database).await;
+    let head = log.head().await.expect("a head");
+    commit(&log, to(&[&order(1), &order(2)])).await;
+    let checkpoint = log.checkpoint(&head, read_all(&log).await.last());
+    roll_back(&database, 1).await;
+    let other = open_again(&location).await;
+    assert!(matches!(other.check(&checkpoint).await, Err(LogError::History(HistoryError::Shorter { .. }))));
+    commit(&other, to(&[&order(2)])).await;
+    assert!(matches!(other.check(&checkpoint).await, Err(LogError::History(HistoryError::OtherEvent(_)))));
+    other.close().await;
+}

@@ -1,0 +1,80 @@
+//! `cargo xtask campaign log`: faults, and the proof that the log keeps its word under them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::build;
+use crate::child;
+use crate::disk::Disk;
+use crate::postgres::Cluster;
+use crate::steps::Steps;
+
+/// What a campaign is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Campaign {
+    /// What all dice start from. The same seed makes the same faults; what they hit depends on the machine, too.
+    pub(crate) seed: u64,
+    /// How many faults there are to be on each store.
+    pub(crate) faults: u64,
+    /// When to stop, however many there were, in seconds.
+    pub(crate) seconds: u64,
+    /// On which stores: `postgres`, `sqlite`, or `both`.
+    pub(crate) store: String,
+}
+
+impl Campaign {
+    /// Runs it on each store.
+    ///
+    /// # Errors
+    ///
+    /// When the log breaks its word on one of them, or the campaign cannot be run.
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        println!("seed {}", self.seed);
+        let mut steps = Steps::default();
+        let outcome = self.take(&mut steps).await;
+        steps.print_summary();
+        outcome
+    }
+
+    async fn take(&self, steps: &mut Steps) -> anyhow::Result<()> {
+        let binary = steps.take("the campaign's program", build::binary("daybook-campaign", "dev")).await?;
+        let mut broken = Vec::new();
+        if self.store != "sqlite" {
+            let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
+            let arguments = ["--crash".into(), "--database-url".into(), cluster.url()];
+            broken.extend(steps.take("on PostgreSQL", self.on("postgres", &binary, &arguments)).await.err());
+        }
+        if self.store != "postgres" {
+            let disk = Disk::make()?;
+            if disk.is_none() {
+                println!("No disk is going to be full: only root can make one for that.");
+            }
+            let arguments = disk.iter().flat_map(|disk| ["--disk".into(), disk.path().display().to_string()]);
+            let arguments: Vec<_> = arguments.collect();
+            broken.extend(steps.take("on SQLite", self.on("sqlite", &binary, &arguments)).await.err());
+        }
+        match broken.into_iter().next() {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    async fn on(&self, store: &str, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
+        let journals = PathBuf::from(format!("target/campaign/log-{store}-{}", self.seed));
+        if journals.exists() {
+            fs::remove_dir_all(&journals)?;
+        }
+        fs::create_dir_all(&journals)?;
+        let mut command = tokio::process::Command::new(binary);
+        command.args(["log", "--store", store, "--journals"]).arg(&journals);
+        for (name, number) in [("--seed", self.seed), ("--faults", self.faults), ("--seconds", self.seconds)] {
+            command.args([name, &number.to_string()]);
+        }
+        if let Err(error) = child::run(command.args(arguments)).await {
+            bail!("{error:#}\nWhat everybody noted down is in {}.", journals.display());
+        }
+        Ok(fs::remove_dir_all(&journals)?)
+    }
+}
