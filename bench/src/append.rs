@@ -64,7 +64,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
 /// Begins to look at the database as it is now, as a backup does.
 async fn open_snapshot(url: &str) -> anyhow::Result<PgConnection> {
     let mut connection = PgConnection::connect(url).await?;
-    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM log_head")
+    sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM events LIMIT 1")
         .execute(&mut connection)
         .await?;
     Ok(connection)

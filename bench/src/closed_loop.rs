@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -36,7 +37,7 @@ pub(crate) struct Measured {
 ///
 /// # Errors
 ///
-/// When one call fails: a measurement over failed calls would say nothing.
+/// When one call fails, or none is answered in time: a measurement over such calls would say nothing.
 pub(crate) async fn closed_loop<C: Caller>(callers: Vec<C>, window: Window) -> anyhow::Result<Measured> {
     let from = Instant::now() + window.warm_up;
     let until = from + window.measured;
@@ -47,6 +48,7 @@ pub(crate) async fn closed_loop<C: Caller>(callers: Vec<C>, window: Window) -> a
         measured.calls += calls;
         measured.latencies.add(latencies)?;
     }
+    ensure!(!measured.latencies.is_empty(), "nothing was answered in {:?}", window.measured);
     Ok(measured)
 }
 

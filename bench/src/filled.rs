@@ -1,5 +1,7 @@
 //! Logs that `daybook bench fill` has written.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use daybook_core::{
     Access, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Loaded, NotLoaded, Outcome,
@@ -87,16 +89,16 @@ pub(crate) fn missing(stream: &StreamId) -> anyhow::Result<Vec<Missing>> {
     }
 }
 
-/// Some of the log's streams, from all over it.
-pub(crate) async fn streams(log: &Log, count: u64) -> anyhow::Result<Vec<StreamId>> {
+/// Some of the log's streams, from all over it; `count` at most.
+pub(crate) async fn streams(log: &Log, count: u64) -> anyhow::Result<BTreeSet<StreamId>> {
     let head = log.head().await?.position.get();
-    let mut streams = Vec::new();
+    let mut streams = BTreeSet::new();
     for index in 0..count {
-        // Every so many events, and never twice the same one of a block of streams that was written together.
+        // Not at the same place in each block of streams that was written together.
         let position = 1 + (index * head / count + index * 7) % head.max(1);
         let event = log.event(Position::new(position)).await?.context("positions are dense")?;
         if event.stream.category() == FilledStream::CATEGORY {
-            streams.push(event.stream);
+            streams.insert(event.stream);
         }
     }
     if streams.is_empty() {

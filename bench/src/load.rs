@@ -22,7 +22,7 @@ pub(crate) fn command() -> Command {
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let database = arguments::open(arguments).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
-    let streams = filled::streams(&log, STREAMS).await?;
+    let streams: Vec<_> = filled::streams(&log, STREAMS).await?.into_iter().collect();
     let callers: usize = arguments::parse(arguments, "callers")?;
     let loading =
         |index| Loading { log: log.clone(), streams: streams.clone(), next: index * streams.len() / callers };

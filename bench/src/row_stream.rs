@@ -27,7 +27,7 @@ struct Event {
 
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let mut connection = PgConnection::connect(arguments::text(arguments, "url")?).await?;
-    let head: i64 = sqlx::query_scalar("SELECT position FROM log_head").fetch_one(&mut connection).await?;
+    let head: i64 = sqlx::query_scalar("SELECT max(position) FROM events").fetch_one(&mut connection).await?;
     let begun = Instant::now();
     let mut seen = Seen::default();
     let mut last = 0;

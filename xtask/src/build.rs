@@ -1,5 +1,6 @@
 //! Building our own binaries.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,26 +9,29 @@ use tokio::process::Command;
 
 use crate::child;
 
-/// Builds the binary of the package `name`, and answers where it is.
+/// Builds the binaries of the packages `names`, and answers where they are, in the same order.
 ///
 /// # Errors
 ///
-/// When it does not build.
-pub(crate) async fn binary(name: &str, profile: &str) -> anyhow::Result<PathBuf> {
-    let args = &["build", "--package", name, "--profile", profile, "--message-format=json-render-diagnostics"];
-    let messages = child::read(&mut cargo(args)).await?;
-    Message::parse_stream(messages.as_bytes())
-        .filter_map(Result::ok)
-        .find_map(|message| match message {
-            Message::CompilerArtifact(artifact)
-                if artifact.target.name == name && artifact.target.kind.contains(&TargetKind::Bin) =>
-            {
-                artifact.executable
-            }
-            _ => None,
-        })
-        .map(PathBuf::from)
-        .with_context(|| format!("cargo built no binary named `{name}`"))
+/// When one does not build.
+pub(crate) async fn binaries<const N: usize>(names: [&str; N], profile: &str) -> anyhow::Result<[PathBuf; N]> {
+    let mut build = cargo(&["build", "--profile", profile, "--message-format=json-render-diagnostics"]);
+    build.args(names.iter().flat_map(|name| ["--package", name]));
+    let messages = child::read(&mut build).await?;
+    let mut built = BTreeMap::new();
+    for message in Message::parse_stream(messages.as_bytes()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && artifact.target.kind.contains(&TargetKind::Bin)
+            && let Some(executable) = artifact.executable
+        {
+            built.insert(artifact.target.name, PathBuf::from(executable));
+        }
+    }
+    let mut paths = [const { PathBuf::new() }; N];
+    for (path, name) in paths.iter_mut().zip(names) {
+        *path = built.remove(name).with_context(|| format!("cargo built no binary named `{name}`"))?;
+    }
+    Ok(paths)
 }
 
 /// The cargo that runs us.

@@ -25,7 +25,7 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     steps.take("lints", child::run(&mut cargo(clippy))).await?;
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
-    let binary = steps.take("the binary", build::binary("daybook", "dev")).await?;
+    let [binary] = steps.take("the binary", build::binaries(["daybook"], "dev")).await?;
     // What an interrupted test cannot remove by itself goes with this folder.
     let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
     let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);

@@ -27,7 +27,7 @@ pub(super) fn arguments() -> [Arg; 2] {
 
 /// Daybook with a verb, on the database that was named.
 pub(super) fn daybook(arguments: &ArgMatches, verb: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(arguments::text(arguments, "daybook")?);
+    let mut command = Command::new(std::path::absolute(arguments::text(arguments, "daybook")?)?);
     // Nothing of the environment that runs the benchmark finds its way into what is measured.
     command.env_clear().env("DATABASE_URL", arguments::text(arguments, "url")?);
     command.current_dir("/").args(verb).stdin(Stdio::null()).kill_on_drop(true);

@@ -50,7 +50,7 @@ impl Row {
     /// Value by baseline, medians both.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let baseline = self.baseline.as_ref()?;
-        Some(self.value.median() / baseline.median())
+        Some(self.value.median() / baseline.median()).filter(|ratio| ratio.is_finite())
     }
 
     /// Whether the goal is reached.
@@ -147,6 +147,8 @@ mod tests {
         let nothing = Row { metric: &LIMIT, value: samples(&[]), baseline: None };
         assert!(!nothing.met());
         assert!(nothing.to_json().value.is_none());
-        assert!(!Row { metric: &RATIO, value: samples(&[1.0]), baseline: Some(samples(&[])) }.met());
+        for baseline in [samples(&[]), samples(&[0.0])] {
+            assert!(!Row { metric: &RATIO, value: samples(&[1.0]), baseline: Some(baseline) }.met());
+        }
     }
 }

@@ -27,12 +27,16 @@ pub(crate) enum Ids {
 impl Programs {
     /// Builds them.
     pub(crate) async fn build(profile: &str, with_daybook: bool) -> anyhow::Result<Self> {
-        let bench = build::binary("daybook-bench", profile).await?;
-        let daybook = match with_daybook {
-            true => Some(build::binary("daybook", profile).await?),
-            false => None,
-        };
-        Ok(Self { bench, daybook })
+        Ok(match with_daybook {
+            false => {
+                let [bench] = build::binaries(["daybook-bench"], profile).await?;
+                Self { bench, daybook: None }
+            }
+            true => {
+                let [bench, daybook] = build::binaries(["daybook-bench", "daybook"], profile).await?;
+                Self { bench, daybook: Some(daybook) }
+            }
+        })
     }
 
     fn daybook(&self) -> anyhow::Result<&Path> {
