@@ -60,8 +60,8 @@ impl EventType {
         }
     }
 
-    /// The JSON Schema of the payload in one version, as it is read: a personal field is its value, or
-    /// `{"sealed": true}`. `None` when there is no such version.
+    /// The JSON Schema of the payload in one version, as it is read: a personal field is its value,
+    /// `{"sealed": true}` or `{"erased": true}`. `None` when there is no such version.
     ///
     /// # Errors
     ///
