@@ -39,7 +39,7 @@ impl Campaign {
     }
 
     async fn take(&self, steps: &mut Steps) -> anyhow::Result<()> {
-        let binary = steps.take("the campaign's program", build::binary("daybook-campaign", "dev")).await?;
+        let [binary] = steps.take("the campaign's program", build::binaries(["daybook-campaign"], "dev")).await?;
         let mut broken = Vec::new();
         if self.store != "sqlite" {
             let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
