@@ -44,10 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-projections", &["daybook-core", "daybook-events"]),
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
     ("daybook-tests", &[]),
-    (
-        "daybook-bench",
-        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-identity"],
-    ),
+    ("daybook-bench", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
     ("xtask", &[]),
 ];
 
