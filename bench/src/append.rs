@@ -5,13 +5,14 @@ use chrono::Utc;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use daybook_core::{Position, Revision, StreamId};
 use daybook_dispatch::Request;
+use daybook_keys::Keys;
 use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, NewRecord, Settings, Verdict};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::closed_loop::{Caller, closed_loop};
-use crate::workload::{Counted, CounterEvent, has_claim, has_key, request};
+use crate::workload::{Counted, CounterEvent, has_claim, has_key, keys, request};
 use crate::{arguments, filled};
 
 /// How many streams of its own a caller goes on with.
@@ -29,6 +30,7 @@ pub(crate) fn command() -> Command {
         .args([
             flag("filled").help("Go on with streams of a filled log"),
             flag("random-ids").help("Name new streams with random UUIDs, not with ordered ones"),
+            flag("nothing-personal").help("Leave out address and user agent, which are sealed"),
             flag("snapshot").help("Have a snapshot of the database open all the time"),
         ])
 }
@@ -36,10 +38,24 @@ pub(crate) fn command() -> Command {
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let database = arguments::open(arguments).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
+    let keys = keys(&database).await?;
     let before = log.head().await?.position;
-    let count: usize = arguments::parse(arguments, "callers")?;
-    let random_ids = arguments.get_flag("random-ids");
-    let mut callers: Vec<_> = (0..count).map(|index| Appending::new(&log, before, random_ids, index)).collect();
+    let count: u64 = arguments::parse(arguments, "callers")?;
+    let appending = |index| Appending {
+        log: log.clone(),
+        keys: keys.clone(),
+        request: match arguments.get_flag("nothing-personal") {
+            true => Request { client_ip: None, user_agent: None, ..request() },
+            false => request(),
+        },
+        random_ids: arguments.get_flag("random-ids"),
+        streams: Vec::new(),
+        keeps_streams: false,
+        seen: before,
+        // So that not all are at their tenth call at the same time.
+        calls: index,
+    };
+    let mut callers: Vec<_> = (0..count).map(appending).collect();
     if arguments.get_flag("filled") {
         deal(&log, &mut callers).await?;
     }
@@ -84,6 +100,7 @@ async fn deal(log: &Log, callers: &mut [Appending]) -> anyhow::Result<()> {
 
 struct Appending {
     log: Log,
+    keys: Keys,
     request: Request,
     random_ids: bool,
     /// The streams to go on with.
@@ -96,19 +113,6 @@ struct Appending {
 }
 
 impl Appending {
-    /// Callers are not all at their tenth call at the same time.
-    fn new(log: &Log, seen: Position, random_ids: bool, index: usize) -> Self {
-        Self {
-            log: log.clone(),
-            request: request(),
-            random_ids,
-            streams: Vec::new(),
-            keeps_streams: false,
-            seen,
-            calls: index as u64,
-        }
-    }
-
     /// A stream to append to, and its place among those to go on with. Every other call begins one.
     fn next_stream(&self) -> (Option<usize>, StreamId, Revision) {
         if self.calls.is_multiple_of(2) || self.streams.is_empty() {
@@ -147,11 +151,13 @@ impl Caller for Appending {
             digest[..16].copy_from_slice(Uuid::new_v4().as_bytes());
             IdempotencyKey { digest, body: [7; 32], expires: true }
         });
+        let metadata = self.request.metadata("bench.count", command_id, Utc::now());
+        let metadata = self.keys.sealed_metadata(metadata).await?;
         let append = Append {
             id: stream.id().to_owned(),
             command_id,
             events: vec![NewRecord::new(stream.clone(), &event)?],
-            metadata: self.request.metadata("bench.count", command_id, Utc::now()),
+            metadata,
             expected: vec![Expected { stream: stream.clone(), revision, read_at: Some(self.seen) }],
             claims: claim.into_iter().collect(),
             key,

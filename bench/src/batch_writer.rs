@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, Utc};
 use clap::{Arg, ArgMatches, Command};
 use daybook_core::{EventSet, StreamId};
+use daybook_database::{Database, Location, Options};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use uuid::Uuid;
 
 use crate::arguments;
-use crate::workload::{Counted, CounterEvent, request};
+use crate::workload::{Counted, CounterEvent, keys, request};
 
 const TABLE: &str = "\
     CREATE TABLE events (position INTEGER PRIMARY KEY, stream TEXT NOT NULL, revision INTEGER NOT NULL, \
@@ -34,12 +35,13 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
+    let metadata = sealed_metadata().await?;
     let mut connection = SqliteConnection::connect_with(&options).await?;
     sqlx::query(TABLE).execute(&mut connection).await?;
     let mut position = 0;
-    write_for(&mut connection, group, window.warm_up, &mut position).await?;
+    write_for(&mut connection, group, &metadata, window.warm_up, &mut position).await?;
     let (before, begun) = (position, Instant::now());
-    write_for(&mut connection, group, window.measured, &mut position).await?;
+    write_for(&mut connection, group, &metadata, window.measured, &mut position).await?;
     let per_second = (position - before) as f64 / begun.elapsed().as_secs_f64();
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&mut connection).await?;
     anyhow::ensure!(rows == position, "{position} rows were written, and {rows} are there");
@@ -50,6 +52,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
 async fn write_for(
     connection: &mut SqliteConnection,
     group: usize,
+    metadata: &str,
     time: Duration,
     position: &mut i64,
 ) -> anyhow::Result<()> {
@@ -59,11 +62,9 @@ async fn write_for(
          VALUES {}",
         vec![row; group].join(", ")
     );
-    let request = request();
     let until = Instant::now() + time;
     while Instant::now() < until {
-        let now = Utc::now();
-        let recorded_at = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let recorded_at = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut query = sqlx::query(AssertSqlSafe(insert.as_str()));
         let mut stream = String::new();
         for index in 0..group {
@@ -72,16 +73,25 @@ async fn write_for(
             if revision == 1 {
                 stream = StreamId::new("bench.counter", Uuid::now_v7()).to_string();
             }
-            let command_id = Uuid::now_v7();
-            let metadata = serde_json::to_string(&request.metadata("bench.count", command_id, now))?;
             let payload = CounterEvent::from(Counted::new(100_000)).encode()?.payload;
             *position += 1;
             query = query.bind(*position).bind(stream.clone()).bind(revision).bind(Uuid::now_v7().to_string());
-            query = query.bind(recorded_at.clone()).bind(metadata).bind(payload);
+            query = query.bind(recorded_at.clone()).bind(metadata.to_owned()).bind(payload);
         }
         let mut transaction = connection.begin().await?;
         query.execute(&mut *transaction).await?;
         transaction.commit().await?;
     }
     Ok(())
+}
+
+/// What all rows bear. It is as long as the metadata of an append, and sealed once.
+async fn sealed_metadata() -> anyhow::Result<String> {
+    let folder = tempfile::tempdir()?;
+    let database =
+        Database::connect(&Location::Sqlite(folder.path().join("keys.db")), &Options::default()).await?;
+    let metadata = request().metadata("bench.count", Uuid::now_v7(), Utc::now());
+    let sealed = keys(&database).await?.sealed_metadata(metadata).await?;
+    database.close().await;
+    Ok(serde_json::to_string(&sealed)?)
 }

@@ -6,9 +6,7 @@ use daybook_core::{
     Access, Aggregate, Command, Context, Decision, Entity, EventSet, NotLoaded, Reads, Rejection, Snapshots,
     StreamId,
 };
-use daybook_database::Schema;
 use daybook_dispatch::{Dispatcher, Request};
-use daybook_keys::{Keys, MasterKeys};
 use daybook_log::{EventFilter, Log, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +15,7 @@ use uuid::Uuid;
 
 use crate::arguments;
 use crate::closed_loop::{Caller, closed_loop};
-use crate::workload::{Counted, CounterEvent, has_claim, has_key, request};
+use crate::workload::{Counted, CounterEvent, has_claim, has_key, keys, request};
 
 /// A number that is counted up.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -81,9 +79,8 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let (callers, streams): (usize, usize) =
         (arguments::parse(arguments, "callers")?, arguments::parse(arguments, "streams")?);
     let database = arguments::open(arguments).await?;
-    database.migrate(Schema::Keys).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
-    let keys = Keys::open(&database, MasterKeys::parse(&"5e".repeat(32))?).await?;
+    let keys = keys(&database).await?;
     let dispatcher = Dispatcher::new(log.clone(), keys, daybook_dispatch::Settings::default());
     let name = |index: usize| (index % streams).to_string();
     let callers = (0..callers)

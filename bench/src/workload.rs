@@ -1,10 +1,15 @@
 //! What is appended: one event of 200 bytes, with the metadata that a command of a signed-in customer has.
 
 use daybook_core::{Actor, Event, Role, event_set};
+use daybook_database::{Database, Schema};
 use daybook_dispatch::Request;
+use daybook_keys::{Keys, MasterKeys};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// What all keys are wrapped under: nothing here is a secret.
+pub(crate) const MASTER_KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 
 /// Something was counted.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +46,12 @@ pub(crate) fn has_key(call: u64) -> bool {
 /// streams, or all about old ones.
 pub(crate) fn has_claim(call: u64) -> bool {
     call % 20 == 8
+}
+
+/// The keys that personal data is sealed with, in the same database as all else.
+pub(crate) async fn keys(database: &Database) -> anyhow::Result<Keys> {
+    database.migrate(Schema::Keys).await?;
+    Ok(Keys::open(database, MasterKeys::parse(MASTER_KEY)?).await?)
 }
 
 /// The request of a customer behind a browser.

@@ -45,10 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
     ("daybook-campaign", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch"]),
     ("daybook-tests", &[]),
-    (
-        "daybook-bench",
-        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-identity"],
-    ),
+    ("daybook-bench", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
     ("xtask", &[]),
 ];
 

@@ -102,7 +102,10 @@ pub(crate) async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         write_json(Path::new(path), &rows)?;
     }
     if publish {
-        let pace = format!("{} rounds of {} s", plan.rounds, plan.pace.seconds);
+        let pace = format!(
+            "{} rounds of {} s, a snapshot open for {} s before",
+            plan.rounds, plan.pace.seconds, plan.snapshot_s
+        );
         write_published(&rows, &publish::provenance(&postgres, &pace)?)?;
     }
     outcome

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::connection::{Connection, Request};
+use crate::workload::MASTER_KEY;
 use crate::{arguments, process};
 
 /// How long it may take to be ready, and to end.
@@ -30,6 +31,7 @@ pub(super) fn daybook(arguments: &ArgMatches, verb: &[&str]) -> anyhow::Result<C
     let mut command = Command::new(std::path::absolute(arguments::text(arguments, "daybook")?)?);
     // Nothing of the environment that runs the benchmark finds its way into what is measured.
     command.env_clear().env("DATABASE_URL", arguments::text(arguments, "url")?);
+    command.env("DAYBOOK_MASTER_KEY", MASTER_KEY);
     command.current_dir("/").args(verb).stdin(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }

@@ -14,11 +14,15 @@ enum Run {
     Append {
         callers: u32,
     },
+    NothingPersonal,
     SqliteBare,
     SqliteAppend,
     SnapshotClosed,
     SnapshotOpen,
 }
+
+/// Address and user agent are sealed in all appends but those with nothing personal.
+const SEALED: Run = Run::Append { callers: 64 };
 
 /// Measures what is wanted of it.
 pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
@@ -31,6 +35,12 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         runs.push(Run::Bare { clients: 64 });
     }
     runs.extend([64, 256].into_iter().filter(|callers| wants(*callers)).map(|callers| Run::Append { callers }));
+    if plan.wants("append.sealing") {
+        if !runs.contains(&SEALED) {
+            runs.push(SEALED);
+        }
+        runs.push(Run::NothingPersonal);
+    }
     if plan.wants("append.sqlite.c64") {
         runs.extend([Run::SqliteBare, Run::SqliteAppend]);
     }
@@ -44,6 +54,9 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
             Run::Bare { clients } => server.bare_insert(clients, plan.pace).await,
             Run::Append { callers } => {
                 server.measure(programs.load("append", plan.pace).args(["--callers", &callers.to_string()])).await
+            }
+            Run::NothingPersonal => {
+                server.measure(programs.load("append", plan.pace).arg("--nothing-personal")).await
             }
             Run::SqliteBare => server.measure_file(programs.load("batch-writer", plan.pace)).await,
             Run::SqliteAppend => server.measure_file(programs.load("append", plan.pace)).await,
@@ -64,6 +77,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         }
     }
     for (name, run, baseline) in [
+        ("append.sealing", SEALED, Run::NothingPersonal),
         ("append.sqlite.c64", Run::SqliteAppend, Run::SqliteBare),
         ("append.snapshot_open", Run::SnapshotOpen, Run::SnapshotClosed),
     ] {

@@ -76,13 +76,14 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench {
         name: "append",
         about: "\
-Callers in one process append through `Log::append`, one event each with a verdict of its own, and send the next\n\
-when the one before was answered. An event has a payload of 200 bytes and the metadata of a signed-in customer's\n\
-command; its stream is expected at its revision; half of the appends begin a stream; every tenth has an\n\
-idempotency key, every twentieth a claim. At the end the log must have grown by exactly what was acknowledged.\n\
-The baseline is a bare `INSERT`, one in each transaction, of a row with as much payload and 120 bytes of\n\
-metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer of the same rows in\n\
-groups of 64. With a snapshot open, it is the same appends without.",
+Callers in one process append through `Log::append`, one event each with a verdict of its own, and send the next
+when the one before was answered. An event has a payload of 200 bytes and the metadata of a signed-in customer's
+command; its stream is expected at its revision; half of the appends begin a stream; every tenth has an
+idempotency key, every twentieth a claim. At the end the log must have grown by exactly what was acknowledged.
+The baseline is a bare `INSERT`, one in each transaction, of a row with as much payload and 120 bytes of
+metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer of the same rows in
+groups of 64. `append.sealing` is compared with the same appends without address and user agent, which are what is
+sealed, and `append.snapshot_open`, after it was open for a time, with the same appends without.",
         takes_daybook: false,
         metrics: &[
             metric(
@@ -101,6 +102,12 @@ groups of 64. With a snapshot open, it is the same appends without.",
             metric("append.c256", "events/s", RatioAtLeast(9.0), "The core that inserts: PostgreSQL's."),
             metric("append.c256.p99_ms", "ms", AtMost(8.0), "The commit of the group before, and one's own."),
             metric(
+                "append.sealing",
+                "events/s",
+                RatioAtLeast(0.9),
+                "Two short texts to encrypt for each append, and metadata that is longer for it.",
+            ),
+            metric(
                 "append.sqlite.c64",
                 "events/s",
                 RatioAtLeast(0.8),
@@ -117,9 +124,9 @@ groups of 64. With a snapshot open, it is the same appends without.",
     Bench {
         name: "hot",
         about: "\
-64 callers in one process send commands through `Dispatcher::run`, each of which decides on the newest state of\n\
-its stream; in the end every decision must have been made on the one before. Keys and claims as in `append`.\n\
-`hot.c64` has all of them on one stream; the baseline is the same with a stream for each. `hot.two_processes` is\n\
+64 callers in one process send commands through `Dispatcher::run`, each of which decides on the newest state of
+its stream; in the end every decision must have been made on the one before. Keys and claims as in `append`.
+`hot.c64` has all of them on one stream; the baseline is the same with a stream for each. `hot.two_processes` is
 one stream, half of the callers in each of two processes; the baseline is all of them in one.",
         takes_daybook: false,
         metrics: &[
@@ -146,8 +153,8 @@ one stream, half of the callers in each of two processes; the baseline is all of
     Bench {
         name: "replay",
         about: "\
-The whole of a log that `daybook bench fill` has written is read through `Log::read` in its order, and each\n\
-event decoded into its contract. The baseline is written by hand: a row stream of `sqlx` over the same table,\n\
+The whole of a log that `daybook bench fill` has written is read through `Log::read` in its order, and each
+event decoded into its contract. The baseline is written by hand: a row stream of `sqlx` over the same table,
 the payload parsed into the same enum.",
         takes_daybook: true,
         metrics: &[metric("replay", "events/s", RatioAtLeast(0.8), "One core that parses rows and JSON.")],
@@ -155,11 +162,11 @@ the payload parsed into the same enum.",
     Bench {
         name: "http",
         about: "\
-Commands over 64 connections to a `daybook serve --roles api` with its default settings, its log lines going to\n\
-`/dev/null`: token, validation, authorization, decision, durable append, receipt. `http.command` is\n\
-`stock.receive` (two streams read, one event), `http.order_place` is `order.place` with two lines (six streams\n\
-read, three events), over 1,000 products and 64 customers; every tenth has an idempotency key. The generator is\n\
-our own: one thread, requests put together beforehand, answers hardly looked at. Baseline: the bare `INSERT` of\n\
+Commands over 64 connections to a `daybook serve --roles api` with its default settings, its log lines going to
+`/dev/null`: token, validation, authorization, decision, durable append, receipt. `http.command` is
+`stock.receive` (two streams read, one event), `http.order_place` is `order.place` with two lines (six streams
+read, three events), over 1,000 products and 64 customers; every tenth has an idempotency key. The generator is
+our own: one thread, requests put together beforehand, answers hardly looked at. Baseline: the bare `INSERT` of
 `append` with 64 clients.",
         takes_daybook: true,
         metrics: &[
@@ -180,7 +187,7 @@ our own: one thread, requests put together beforehand, answers hardly looked at.
     Bench {
         name: "memory",
         about: "\
-The resident memory of a `daybook serve --roles api` under `order.place` over 256 connections, as fast as they\n\
+The resident memory of a `daybook serve --roles api` under `order.place` over 256 connections, as fast as they
 are answered: the most while they last, and what is left ten seconds after.",
         takes_daybook: true,
         metrics: &[
@@ -213,9 +220,9 @@ From the start of a `daybook serve` on a store with a shop's history until `/hea
     Bench {
         name: "size",
         about: "\
-What `append` with 64 callers, loading a stream of ten events, and starting cost on a log of 10 million events,\n\
-compared with one of 10,000. Both were written by `daybook bench fill`, and half of the appends go on with\n\
-streams from all over it. Streams are named with UUIDs of version 7; with random ones where it says so.\n\
+What `append` with 64 callers, loading a stream of ten events, and starting cost on a log of 10 million events,
+compared with one of 10,000. Both were written by `daybook bench fill`, and half of the appends go on with
+streams from all over it. Streams are named with UUIDs of version 7; with random ones where it says so.
 `size.memory` is of the process that appends.",
         takes_daybook: true,
         metrics: &[
