@@ -11,6 +11,9 @@ use crate::proxy::Cut;
 pub(super) enum Fault {
     /// The next write of a writer is broken off.
     Cut(Cut),
+    /// The next write of a writer is held back for the first time. After the second time, in which its outcome is looked
+    /// up, nothing comes through any more until it has arrived.
+    LateAndAway(Duration, Duration),
     /// `kill -9` of a writer, which is started again after this time.
     Kill(Duration),
     /// A writer is frozen for this time.
@@ -52,7 +55,8 @@ impl Means {
 
     fn draw_on_postgres(&self, dice: &mut Dice) -> Fault {
         match dice.below(100) {
-            0..=69 => Fault::Cut(self.cut(dice)),
+            0..=64 => Fault::Cut(self.cut(dice)),
+            65..=69 => Fault::LateAndAway(dice.ms(150, 400), dice.ms(5, 60)),
             70..=81 => Fault::Kill(dice.ms(0, 200)),
             82..=86 => Fault::Freeze(self.freeze(dice)),
             87..=90 => Fault::FreezeAndAdopt(self.freeze(dice)),
@@ -109,6 +113,7 @@ impl Fault {
             Self::Cut(Cut::Late(_)) => "cut, and the write came later",
             Self::Cut(Cut::Stall(_)) => "write stalled",
             Self::Cut(Cut::StallAnswer(_)) => "answer stalled",
+            Self::LateAndAway(..) => "cut, out of reach, and the write came later",
             Self::Kill(_) => "kill -9",
             Self::Freeze(_) => "process frozen",
             Self::FreezeAndAdopt(_) => "process frozen, and asked for elsewhere",

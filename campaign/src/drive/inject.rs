@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::faults::Fault;
 use super::{Campaign, signal};
 use crate::Dice;
-use crate::proxy::Cut;
+use crate::proxy::{Cut, Moment};
 
 /// How long to wait for a write that can be cut.
 const WRITE_LIMIT: Duration = Duration::from_millis(500);
@@ -34,7 +34,20 @@ impl Campaign<'_> {
         let enough_left = running.len() > self.writers.len().div_ceil(2);
         let name = fault.name().to_owned();
         match fault {
-            Fault::Cut(cut) => return self.cut(one, cut).await,
+            Fault::Cut(cut) => {
+                let made = self.cut(one, cut).await?;
+                return Ok(made.map(|moment| format!("{name} ({moment})")));
+            }
+            Fault::LateAndAway(late, away) => {
+                let made = self.cut(one, Cut::Late(late)).await?;
+                if made.is_some() {
+                    sleep(away).await;
+                    self.proxies[one].close();
+                    self.proxies[one].delivered().await;
+                    self.proxies[one].open();
+                }
+                return Ok(made.map(|moment| format!("{name} ({moment})")));
+            }
             Fault::Kill(_) | Fault::Freeze(_) | Fault::FreezeAndAdopt(_) if !enough_left => return Ok(None),
             Fault::Kill(_) if !self.writers[one].has_worked() => return Ok(None),
             Fault::Kill(pause) => self.writers[one].kill(pause).await?,
@@ -62,15 +75,11 @@ impl Campaign<'_> {
     }
 
     /// Breaks the next write of a writer off.
-    async fn cut(&mut self, writer: usize, cut: Cut) -> anyhow::Result<Option<String>> {
+    async fn cut(&mut self, writer: usize, cut: Cut) -> anyhow::Result<Option<Moment>> {
         let made = self.proxies[writer].arm(cut);
-        match timeout(WRITE_LIMIT, made).await {
-            Ok(Ok(moment)) => Ok(Some(format!("{} ({moment})", Fault::Cut(cut).name()))),
-            Ok(Err(_)) | Err(_) => {
-                self.proxies[writer].disarm();
-                Ok(None)
-            }
-        }
+        let moment = timeout(WRITE_LIMIT, made).await;
+        self.proxies[writer].disarm();
+        Ok(moment.ok().and_then(Result::ok))
     }
 
     /// Has the server end one of the writers' connections, preferably an appender's.

@@ -216,8 +216,15 @@ impl Shared {
     /// is written in a transaction is lost in any case, so mostly it is the COMMIT that is cut.
     fn take(&self, moment: Moment) -> Option<Cut> {
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = armed.as_ref().is_some_and(|armed| match (armed.at, moment) {
-            (Some(at), moment) => at == moment,
+        let fits = armed.as_mut().is_some_and(|armed| match (&mut armed.at, moment) {
+            (Some((at, others)), moment) if *at == moment => match others.checked_sub(1) {
+                Some(left) => {
+                    *others = left;
+                    false
+                }
+                None => true,
+            },
+            (Some(_), _) => false,
             (None, Moment::Statement) => true,
             (None, Moment::Commit) => self.one_in(2),
             (None, Moment::InTransaction) => self.one_in(6),

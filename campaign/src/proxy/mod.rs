@@ -40,8 +40,8 @@ pub enum Cut {
 /// A cut that waits for a write to go by.
 #[derive(Debug)]
 struct Armed {
-    /// At this moment only.
-    at: Option<Moment>,
+    /// At this moment only, and after so many others.
+    at: Option<(Moment, u32)>,
     cut: Cut,
     made: oneshot::Sender<Moment>,
 }
@@ -101,10 +101,15 @@ impl Proxy {
 
     /// The same, for the next write that goes by at a certain moment.
     pub fn arm_at(&self, moment: Moment, cut: Cut) -> oneshot::Receiver<Moment> {
-        self.arm_for(Some(moment), cut)
+        self.arm_for(Some((moment, 0)), cut)
     }
 
-    fn arm_for(&self, at: Option<Moment>, cut: Cut) -> oneshot::Receiver<Moment> {
+    /// The same, for one that goes by at that moment after `others` did.
+    pub fn arm_behind(&self, others: u32, moment: Moment, cut: Cut) -> oneshot::Receiver<Moment> {
+        self.arm_for(Some((moment, others)), cut)
+    }
+
+    fn arm_for(&self, at: Option<(Moment, u32)>, cut: Cut) -> oneshot::Receiver<Moment> {
         let (made, when) = oneshot::channel();
         *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Armed { at, cut, made });
         when

@@ -10,6 +10,9 @@ use crate::store::{behind_a_proxy, commit, made, one, one_in_a_transaction};
 /// Later than the outcome is looked up.
 const LATE: Duration = Duration::from_millis(300);
 
+/// Later than everything else.
+const LATER: Duration = Duration::from_secs(2);
+
 const CUTS: [Cut; 7] =
     [Cut::Before, Cut::Half, Cut::Blind, Cut::Answer, Cut::HalfAnswer, Cut::After, Cut::Late(LATE)];
 
@@ -46,6 +49,28 @@ async fn wherever_a_write_is_cut_its_answer_is_true_for_ever() {
                 }
             }
         }
+    })
+    .await;
+}
+
+/// The nastiest case: a write is on its way, its outcome is looked up and is no, whoever asked is told so, nobody else
+/// writes, and then it arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_after_it_was_said_not_to_be_there_is_shut_out() {
+    behind_a_proxy(async |behind| {
+        commit(&behind.log, one()).await;
+        let late = behind.proxy.arm_at(Moment::Statement, Cut::Late(LATER));
+        let log = behind.log.clone();
+        let answer = tokio::spawn(async move { log.append(one()).await });
+        made(late).await;
+        // The look-up goes through, and the second attempt does not.
+        made(behind.proxy.arm_behind(1, Moment::Commit, Cut::Before)).await;
+        let answer = answer.await.expect("no panic");
+        assert!(matches!(answer, Err(LogError::Unavailable(_))), "{answer:?}");
+
+        behind.proxy.delivered().await;
+        assert_eq!(behind.other.head().await.expect("a head").position.get(), 1, "it was not done");
+        commit(&behind.log, one()).await;
     })
     .await;
 }
