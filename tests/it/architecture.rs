@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-shop", &["daybook-core", "daybook-events"]),
     ("daybook-projections", &["daybook-core", "daybook-events"]),
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
-    ("daybook-campaign", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch"]),
+    ("daybook-campaign", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
     ("daybook-tests", &[]),
     ("daybook-bench", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
     ("xtask", &[]),
