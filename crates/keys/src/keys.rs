@@ -1,7 +1,7 @@
 //! The handle that the other crates hold.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chrono::{DateTime, Days, Utc};
@@ -20,6 +20,10 @@ use crate::{Digests, KeyError, MasterId, MasterKeys};
 /// The name of the digests' key in the store.
 const DIGEST_KEY: &str = "digest";
 
+/// How many times what a deleted key left behind is removed. PostgreSQL keeps it, and does not say so, as long as a
+/// transaction lives that is older than the deletion.
+const SCRUBS: u8 = 3;
+
 /// How often something is stored again when the master key is rotated meanwhile.
 const TRIES: usize = 5;
 
@@ -35,7 +39,7 @@ struct Inner {
     digests: Digests,
     subjects: Subjects,
     /// Whether deleted keys may have left something behind in the store.
-    unscrubbed: AtomicBool,
+    unscrubbed: AtomicU8,
 }
 
 #[derive(Clone)]
@@ -98,7 +102,7 @@ impl Keys {
                 masters: RwLock::new(masters),
                 digests: Digests::new(&key),
                 subjects: Subjects::default(),
-                unscrubbed: AtomicBool::new(false),
+                unscrubbed: AtomicU8::new(0),
             }),
         })
     }
@@ -265,7 +269,7 @@ impl Keys {
     pub async fn forget(&self, subject: &str) -> Result<(), KeyError> {
         self.inner.subjects.forget(subject);
         if self.inner.store.forget_subject(subject, Utc::now().timestamp_millis()).await? {
-            self.inner.unscrubbed.store(true, Ordering::Relaxed);
+            self.inner.unscrubbed.store(SCRUBS, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -280,24 +284,22 @@ impl Keys {
         let before = day_subject(before);
         self.inner.subjects.forget_days(&before);
         if self.inner.store.forget_days(&before, now.timestamp_millis()).await? {
-            self.inner.unscrubbed.store(true, Ordering::Relaxed);
+            self.inner.unscrubbed.store(SCRUBS, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Removes what deleted keys have left behind in the store, if they have. What cannot be removed now is tried again
-    /// the next time.
+    /// Removes what deleted keys have left behind in the store, if they have; to be called now and then. What cannot be
+    /// removed now is tried again the next time.
     ///
     /// # Errors
     ///
     /// When the database is away.
     pub async fn scrub(&self) -> Result<(), KeyError> {
-        if self.inner.unscrubbed.swap(false, Ordering::Relaxed) {
-            let scrubbed = self.inner.store.scrub().await;
-            if !matches!(scrubbed, Ok(true)) {
-                self.inner.unscrubbed.store(true, Ordering::Relaxed);
-            }
-            scrubbed?;
+        let left = self.inner.unscrubbed.load(Ordering::Relaxed);
+        if left > 0 && self.inner.store.scrub().await? {
+            // Unless somebody was forgotten meanwhile.
+            let _ = self.inner.unscrubbed.compare_exchange(left, left - 1, Ordering::Relaxed, Ordering::Relaxed);
         }
         Ok(())
     }
