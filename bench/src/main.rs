@@ -74,8 +74,25 @@ fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_command_line_is_consistent() {
-        super::cli().debug_assert();
+        cli().debug_assert();
+    }
+
+    /// What needs a server is seen to work by whoever runs the benchmarks.
+    #[test]
+    fn the_embedded_store_is_measured() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (index, verb) in ["append", "append --nothing-personal", "hot --streams 2", "hot", "batch-writer"]
+            .into_iter()
+            .enumerate()
+        {
+            let path = folder.path().join(format!("{index}.db"));
+            let words = format!("bench {verb} --warm-up 0.1 --seconds 0.4 --file {}", path.display());
+            let measured = measure(&cli().get_matches_from(words.split(' '))).expect(verb);
+            assert!(measured["per_second"].as_f64() > Some(1.0), "{verb}: {measured}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod audit;
 mod bad_input;
 mod crash;
+mod fill;
 mod idempotency;
 mod operations;
 mod outage;

@@ -10,7 +10,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::wait_for;
+use crate::process::Process;
+use crate::{Output, wait_for};
 
 /// How long connections may take to end.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -63,6 +64,11 @@ impl Store {
     /// The data folder.
     pub fn data(&self) -> &Path {
         self.data.path()
+    }
+
+    /// Runs a verb of the command line on it.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        Process::run(self, args, "")
     }
 
     /// Puts a master key where `serve` looks for it: on PostgreSQL it makes none.
