@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use daybook_campaign::drive::{self, Backend, Plan};
 use daybook_campaign::writer::{self, WriterPlan};
 use daybook_database::Location;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -58,7 +59,12 @@ fn cli() -> Command {
 async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("log", matches)) => {
-            let summary = drive::run(&plan(matches)?).await?;
+            let plan = plan(matches)?;
+            // Dropping it ends the writers, those that are frozen too.
+            let summary = tokio::select! {
+                summary = drive::run(&plan) => summary?,
+                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
+            };
             print!("{summary}");
             Ok(if summary.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -69,6 +75,15 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         other => unreachable!("clap let {other:?} through"),
     }
+}
+
+/// Waits until somebody wants this process to end, and answers the signal's name.
+async fn stop_signal() -> std::io::Result<&'static str> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    })
 }
 
 fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {

@@ -1,7 +1,7 @@
 //! `cargo xtask campaign log`: faults, and the proof that the log keeps its word under them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 
@@ -62,7 +62,7 @@ impl Campaign {
     }
 
     async fn on(&self, store: &str, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
-        let journals = PathBuf::from(format!("target/campaign/log-{store}-{}", self.seed));
+        let journals = binary.with_file_name(format!("campaign-log-{store}-{}", self.seed));
         if journals.exists() {
             fs::remove_dir_all(&journals)?;
         }

@@ -129,8 +129,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// What was refused is not there. A twin that another process worked on at that time, and never answered, may be:
-    /// nobody knows which of the two came first.
+    /// What was refused is not there. A twin that another process was working on at that time may be, unless it was there
+    /// already when this one was sent: the two processes may have come to it in this order.
     fn not_there(&mut self, request: &Request<'_>, refused: &Attempt<'_>, at: Micros) {
         let Some(place) = self.history.place(&request.intent.token) else { return };
         let twin = request.attempts.iter().any(|other| {
@@ -141,7 +141,7 @@ impl Judge<'_> {
             };
             other.life != refused.life && open
         });
-        if twin {
+        if twin && !self.times.known_before(place.last, refused.sent) {
             self.counts.twins_disagree += 1;
         } else {
             let detail = format!("refused at {at}, and at position {}: {:?}", place.first, request.attempts);

@@ -253,6 +253,21 @@ fn what_one_process_refuses_while_another_one_does_it_is_counted() {
 }
 
 #[test]
+fn what_is_refused_though_another_process_had_done_it_before_is_found() {
+    let mut story = Story::new();
+    story.tell("add", ADD);
+    let odd = story.state.clone();
+    story.tell("odd", ADD_TO_ODD);
+    story.send("twin", ADD);
+    story.write("twin");
+    story.look();
+    story.send_to(1, "twin");
+    let seen = vec![Seen { thing: "counter.1".into(), revision: 1, tip: odd["counter.1"].tip.clone() }];
+    story.answer_from(1, "twin", Answer::Rejected { code: "parity".into(), seen });
+    assert_eq!(story.breaches(), [Breach::RefusedYetThere, Breach::Stale]);
+}
+
+#[test]
 fn what_was_said_not_to_be_done_and_is_there_is_found() {
     let mut story = Story::new();
     story.intend(Intent { token: "point".into(), act: POINT, keyed: false, if_match: None });

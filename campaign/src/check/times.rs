@@ -56,6 +56,11 @@ impl Times {
         times
     }
 
+    /// Whether somebody knew of a position before a time.
+    pub(super) fn known_before(&self, position: u64, at: Micros) -> bool {
+        self.latest.get(position as usize).is_some_and(|latest| *latest < at)
+    }
+
     /// The positions after which the log may have ended at some time between two.
     pub(super) fn between(&self, from: Micros, to: Micros) -> RangeInclusive<u64> {
         let low = self.latest.partition_point(|latest| *latest < from).saturating_sub(1);
