@@ -11,5 +11,4 @@ mod order;
 mod queue;
 mod rollback;
 mod searching;
-mod unnoticed;
 mod upcasting;
