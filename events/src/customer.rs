@@ -39,7 +39,17 @@ impl Event for CustomerProfileUpdated {
     const VERSION: u32 = 1;
 }
 
+/// A customer was forgotten: what is personal in their history cannot be read any more.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomerForgotten {}
+
+impl Event for CustomerForgotten {
+    const TYPE: &'static str = "customer.forgotten";
+    const VERSION: u32 = 1;
+}
+
 daybook_core::event_set! {
     /// What happens to a customer.
-    pub enum CustomerEvent { CustomerRegistered, CustomerProfileUpdated }
+    pub enum CustomerEvent { CustomerRegistered, CustomerProfileUpdated, CustomerForgotten }
 }

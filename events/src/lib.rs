@@ -10,6 +10,7 @@
 //! **Architecture invariant:** nothing is decided here. What the words mean ([`Money`], [`StockLevel`]) is said once, for
 //! the shop that decides with them and the projections that show them; what may happen is the shop's alone.
 
+mod activity;
 mod customer;
 mod money;
 mod order;
@@ -17,7 +18,8 @@ mod product;
 mod stock;
 mod time;
 
-pub use customer::{CustomerEvent, CustomerProfileUpdated, CustomerRegistered};
+pub use activity::{ActivityEvent, ActivityOrderClosed, ActivityOrderOpened};
+pub use customer::{CustomerEvent, CustomerForgotten, CustomerProfileUpdated, CustomerRegistered};
 pub use money::{Currency, CurrencyError, Money, MoneyError};
 pub use order::{OrderCancelled, OrderConfirmed, OrderEvent, OrderLine, OrderPlaced, OrderStatus};
 pub use product::{ProductCreated, ProductEvent, TaxCategory};

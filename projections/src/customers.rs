@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role};
-use daybook_events::{CustomerProfileUpdated, CustomerRegistered, OrderCancelled, OrderPlaced};
+use daybook_events::{CustomerForgotten, CustomerProfileUpdated, CustomerRegistered, OrderCancelled, OrderPlaced};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub struct CustomerView {
     #[serde(with = "daybook_events::micros")]
     #[schemars(with = "DateTime<Utc>")]
     pub registered_at: DateTime<Utc>,
+    /// Whether they were forgotten: what is personal above is erased then.
+    pub forgotten: bool,
     /// How many orders they placed.
     pub orders_placed: u64,
     /// How many of these were cancelled.
@@ -31,7 +33,9 @@ pub struct CustomerView {
 
 daybook_core::event_set! {
     /// What the customers follow.
-    pub enum CustomersEvent { CustomerRegistered, CustomerProfileUpdated, OrderPlaced, OrderCancelled }
+    pub enum CustomersEvent {
+        CustomerRegistered, CustomerProfileUpdated, CustomerForgotten, OrderPlaced, OrderCancelled,
+    }
 }
 
 /// The view `customers`.
@@ -61,7 +65,9 @@ impl Projection for Customers {
 
     fn keys(event: &Envelope<'_, CustomersEvent>, keys: &mut Keys) {
         match &event.event {
-            CustomersEvent::CustomerRegistered(_) | CustomersEvent::CustomerProfileUpdated(_) => {
+            CustomersEvent::CustomerRegistered(_)
+            | CustomersEvent::CustomerProfileUpdated(_)
+            | CustomersEvent::CustomerForgotten(_) => {
                 keys.add(event.record.stream.id());
             }
             CustomersEvent::OrderPlaced(placed) => keys.add(placed.customer_id),
@@ -78,6 +84,7 @@ impl Projection for Customers {
                     email: registered.email.clone(),
                     phone: None,
                     registered_at: event.record.recorded_at,
+                    forgotten: false,
                     orders_placed: 0,
                     orders_cancelled: 0,
                 });
@@ -89,6 +96,9 @@ impl Projection for Customers {
                 if let Some(phone) = &updated.phone {
                     customer.phone = Some(phone.clone());
                 }
+            }
+            (CustomersEvent::CustomerForgotten(_), Some(customer)) => {
+                customer.forgotten = true;
             }
             (CustomersEvent::OrderPlaced(_), Some(customer)) => customer.orders_placed += 1,
             (CustomersEvent::OrderCancelled(_), Some(customer)) => customer.orders_cancelled += 1,
@@ -119,6 +129,17 @@ mod tests {
         assert_eq!(document["name"], json!(personal("Ada King")));
         assert_eq!(document["email"], json!(personal("ada@example.com")));
         assert_eq!(document["phone"], json!(personal("+44 20 7946 0123")));
+    }
+
+    #[test]
+    fn who_was_forgotten_stays_and_says_so() {
+        let changed = History::new()
+            .add("customer", ADA, ada())
+            .add("customer", ADA, CustomerForgotten {})
+            .fold::<Customers>();
+        let document = document(&changed, ADA);
+        assert_eq!((&document["forgotten"], &document["name"]), (&json!(true), &json!(personal("Ada"))));
+        assert_eq!(changed[0].revision.get(), 2);
     }
 
     #[test]

@@ -51,6 +51,25 @@ pub(crate) fn command() -> Command {
                 ],
             ),
         ]),
+        Command::new("keys")
+            .about("Manage keys")
+            .subcommand_required(true)
+            .subcommands([Command::new("rotate").about(
+            "Wrap all keys under another master key: a new one, when it is in a file; else the first one given",
+        )]),
+        Command::new("subject").about("Manage the personal data of people").subcommand_required(true).subcommands(
+            [Command::new("forget")
+                .about("Make all personal data of somebody unreadable, for ever, and close their account")
+                .args([
+                    Arg::new("subject").value_name("SUBJECT").help("Who (`account-018f…`)"),
+                    Arg::new("email")
+                        .long("email")
+                        .value_name("EMAIL")
+                        .conflicts_with("subject")
+                        .required_unless_present("subject")
+                        .help("Who, by the e-mail address of their account"),
+                ])],
+        ),
         Command::new("user").about("Manage accounts").subcommand_required(true).subcommands([
             Command::new("create")
                 .about("Open an account; without a password to read, one is drawn and printed")

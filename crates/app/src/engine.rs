@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use daybook_core::Domain;
+use daybook_core::{Domain, SubjectEvent};
 use daybook_database::{Database, DatabaseError, Location, Schema};
-use daybook_dispatch::{Dispatcher, RefusalEvent};
+use daybook_dispatch::{Dispatcher, OpeningEvent, RefusalEvent};
 use daybook_identity::{AccountEvent, Identity, SessionEvent};
 use daybook_keys::Keys;
 use daybook_log::Log;
@@ -18,7 +18,8 @@ use crate::verbs::FillEvent;
 
 /// The domain with the engine's own contracts: all that can be in its log.
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
-    let domain = domain.events::<RefusalEvent>().events::<AccountEvent>().events::<SessionEvent>();
+    let domain = domain.events::<RefusalEvent>().events::<OpeningEvent>().events::<SubjectEvent>();
+    let domain = domain.events::<AccountEvent>().events::<SessionEvent>();
     domain.events::<DemoEvent>().events::<FillEvent>()
 }
 

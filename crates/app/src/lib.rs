@@ -70,6 +70,8 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "status" => verbs::status(domain, &config, json).await,
             "events" => verbs::events(&config, arguments, json).await,
             "bench" => verbs::bench(&config, arguments, json).await,
+            "keys" => verbs::keys(&config, arguments, json).await,
+            "subject" => verbs::subject(domain, &config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,
             other => anyhow::bail!("there is no verb `{other}`"),
         }

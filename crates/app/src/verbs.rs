@@ -2,8 +2,10 @@
 
 mod bench;
 mod events;
+mod keys;
 mod schema;
 mod status;
+mod subject;
 mod user;
 
 use daybook_database::Location;
@@ -11,8 +13,10 @@ use serde_json::json;
 
 pub(crate) use bench::{FillEvent, bench};
 pub(crate) use events::events;
+pub(crate) use keys::keys;
 pub(crate) use schema::event_schema;
 pub(crate) use status::status;
+pub(crate) use subject::subject;
 pub(crate) use user::user;
 
 use crate::config::Config;

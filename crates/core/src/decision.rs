@@ -1,6 +1,6 @@
 //! What a command decided: events and claims, all of them or none.
 
-use crate::{Aggregate, AnyEvent, Entity, Rejection, Revision, StreamId};
+use crate::{Aggregate, AnyEvent, Entity, Rejection, Revision, StreamId, SubjectEvent, SubjectForgotten};
 
 /// An event that is to be appended to a stream.
 #[derive(Debug)]
@@ -87,6 +87,16 @@ impl Decision {
     ) -> Self {
         let (key, holder) = (key.into(), holder.stream().clone());
         self.claims.push(ClaimChange::Release { name, key, holder });
+        self
+    }
+
+    /// Forgets a person, in the same append: the key of their personal data is deleted before the command is answered,
+    /// and if they have an account, it is closed.
+    #[must_use]
+    pub fn forget(mut self, subject: impl Into<String>) -> Self {
+        let forgotten = SubjectForgotten { subject: subject.into() };
+        let stream = SubjectEvent::stream(&forgotten.subject);
+        self.events.push(NewEvent { stream, event: Box::new(SubjectEvent::from(forgotten)) });
         self
     }
 

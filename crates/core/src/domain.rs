@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct Domain {
     pub projections: BTreeMap<&'static str, Arc<dyn AnyProjection>>,
     /// What the domain adds when an account is opened.
     pub on_account_opened: fn(&AccountOpened) -> Decision,
+    /// The command that forgets an account's holder, and its body.
+    pub forget_account: Option<fn(Uuid) -> (&'static str, Value)>,
     /// What a demonstration of it starts with.
     pub seed: fn() -> Seed,
 }
@@ -46,6 +49,7 @@ impl Domain {
             events: Contracts::default(),
             projections: BTreeMap::new(),
             on_account_opened: |_| Decision::new(),
+            forget_account: None,
             seed: Seed::default,
         }
     }
@@ -90,6 +94,13 @@ impl Domain {
     #[must_use]
     pub fn on_account_opened(mut self, hook: fn(&AccountOpened) -> Decision) -> Self {
         self.on_account_opened = hook;
+        self
+    }
+
+    /// Says which command forgets an account's holder, for those who run the system: its name and its body.
+    #[must_use]
+    pub fn forget_account(mut self, command: fn(Uuid) -> (&'static str, Value)) -> Self {
+        self.forget_account = Some(command);
         self
     }
 

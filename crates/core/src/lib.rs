@@ -15,6 +15,7 @@ mod contract;
 mod decision;
 mod domain;
 mod event;
+mod forgetting;
 mod ids;
 mod input;
 mod json;
@@ -37,11 +38,12 @@ pub use contract::{Contracts, EventType, Upcaster};
 pub use decision::{ClaimChange, Decision, NewEvent};
 pub use domain::{AccountOpened, Domain};
 pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, RecordedEvent};
+pub use forgetting::{SubjectEvent, SubjectForgotten};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::Metadata;
-pub use personal::{Personal, account_subject, day_subject};
+pub use personal::{Personal, account_of_subject, account_subject, day_subject};
 pub use projection::{
     AnyProjection, Batch, Changed, Field, FieldKind, Keys, Projection, ProjectionSpec, projection,
 };

@@ -38,6 +38,11 @@ pub fn account_subject(account_id: Uuid) -> String {
     format!("account-{account_id}")
 }
 
+/// The account whose holder a subject is, when it is one's.
+pub fn account_of_subject(subject: &str) -> Option<Uuid> {
+    subject.strip_prefix("account-")?.parse().ok()
+}
+
 /// The subject for whoever came on a day without an account.
 pub fn day_subject(day: NaiveDate) -> String {
     format!("day-{}", day.format("%Y-%m-%d"))

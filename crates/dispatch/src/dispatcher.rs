@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use daybook_core::{Access, AnyCommand, CommandSpec, Context, Receipt, Ruling};
 use daybook_keys::Keys;
-use daybook_log::{IdempotencyKey, Log, Verdict};
+use daybook_log::{IdempotencyKey, Log, LogError, Verdict};
 use uuid::Uuid;
 
 use crate::executor::{Executor, Way};
@@ -37,8 +37,8 @@ impl Default for Settings {
 /// Takes commands on their way. Cheap to clone.
 #[derive(Clone)]
 pub struct Dispatcher {
-    log: Log,
-    keys: Keys,
+    pub(crate) log: Log,
+    pub(crate) keys: Keys,
     in_flight: InFlight,
     executor: Executor,
     refusals: Refusals,
@@ -108,7 +108,12 @@ impl Dispatcher {
         let metadata = request.metadata(name, context.command_id, context.now);
         let metadata = self.keys.sealed_metadata(metadata).await?;
         let way = Way { name, command, metadata: &metadata, request, context };
-        let result = self.answer(&way, access).await;
+        let mut result = self.answer(&way, access).await;
+        if let Ok(receipt) = &result
+            && let Err(error) = self.forget(receipt).await
+        {
+            result = Err(error);
+        }
         self.record_refusal(&way, result).await
     }
 
@@ -165,6 +170,18 @@ impl Dispatcher {
             body: digests.digest("idempotency.body", &[body.as_bytes()]),
             expires: true,
         }))
+    }
+
+    /// Nobody is told that somebody was forgotten before their key is deleted. If it cannot be, whoever follows the log
+    /// goes on trying.
+    async fn forget(&self, receipt: &Receipt) -> Result<(), DispatchError> {
+        for subject in receipt.forgotten() {
+            if let Err(error) = self.keys.forget(subject).await {
+                tracing::warn!(%error, subject, "the key of somebody who is to be forgotten is not deleted yet");
+                return Err(LogError::Unknown.into());
+            }
+        }
+        Ok(())
     }
 
     /// A rejection or a denial is part of the audit trail. One that cannot be written down is not answered as such.

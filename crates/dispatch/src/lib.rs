@@ -5,11 +5,13 @@ mod error;
 mod executor;
 mod in_flight;
 mod memory;
+mod openings;
 mod refusals;
 mod request;
 mod sealing;
 
 pub use dispatcher::{Dispatcher, Settings};
 pub use error::DispatchError;
+pub use openings::{OpeningEvent, PersonalOpened};
 pub use refusals::{CommandDenied, CommandRejected, RefusalEvent};
 pub use request::Request;

@@ -22,6 +22,11 @@ pub(crate) async fn post(
     }
     let request = request::command_request(&http, actor)?;
     let receipt = backend.dispatcher.dispatch(spec, &body, &request).await?;
+    if receipt.forgotten().next().is_some()
+        && let Err(error) = backend.identity.forgotten(receipt.position).await
+    {
+        tracing::warn!(%error, "their key is deleted, and the rest follows");
+    }
     Ok(HttpResponse::Ok().json(receipt))
 }
 

@@ -8,13 +8,14 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Datelike, Utc};
 use daybook_core::{Access, Actor, Position, RecordedEvent, Role, Ruling, StreamId};
-use daybook_log::{EventFilter, EventPage};
+use daybook_log::{EventFilter, EventPage, Log};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{Backend, Problem, personal, request, views};
+use crate::personal::Reader;
+use crate::{Backend, Problem, request, views};
 
 /// Who may read the whole history.
 pub(crate) const ACCESS: Access = Access::roles(&[Role::Analyst, Role::Operator]);
@@ -45,7 +46,7 @@ struct Page {
 
 /// `GET /v1/events`: a page as JSON, or everything that matches as NDJSON.
 pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
-    let actor = reader(&http, &backend)?;
+    let mut reader = reader(&http, &backend)?;
     let query: Query = request::query(&http)?;
     let limit = limit(query.limit)?;
     for (name, time) in [("since", query.since), ("until", query.until)] {
@@ -67,12 +68,12 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
     if accepted.into_iter().any(|accept| accept.contains("application/x-ndjson")) {
         let left = query.limit.map(|_| limit);
         // The first page is read before the status is sent: a log that is away is no answer of 200.
-        let first = ndjson_page(&backend, &actor, filter, left).await?;
-        let body = ndjson(backend, actor, first);
+        let first = ndjson_page(&backend.log, &mut reader, filter, left).await?;
+        let body = ndjson(backend.log.clone(), reader, first);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(body));
     }
     let found = backend.log.find(&filter, limit).await?;
-    answer(&backend, found, &actor).await
+    answer(found, &mut reader).await
 }
 
 /// `GET /v1/events/{position}`
@@ -81,11 +82,11 @@ pub(crate) async fn event(
     position: web::Path<String>,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let actor = reader(&http, &backend)?;
+    let mut reader = reader(&http, &backend)?;
     let missing = || Problem::not_found(format!("There is no event at position `{position}`."));
     let at: Position = position.parse().map_err(|_| missing())?;
     let event = backend.log.event(at).await?.ok_or_else(missing)?;
-    let line = lines(&backend, vec![event], &actor).await?.pop().ok_or_else(missing)?;
+    let line = lines(vec![event], &mut reader).await?.pop().ok_or_else(missing)?;
     Ok(HttpResponse::Ok().content_type("application/json").body(String::from(Box::<str>::from(line))))
 }
 
@@ -116,14 +117,14 @@ pub(crate) async fn stream_events(
     if found.events.is_empty() && query.after == Position::START {
         return Err(missing());
     }
-    answer(&backend, found, &actor).await
+    answer(found, &mut Reader::new(&http, &backend, actor)?).await
 }
 
-/// The actor, when it may read the whole history.
-fn reader(http: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
+/// The reader, when they may read the whole history.
+fn reader(http: &HttpRequest, backend: &web::Data<Backend>) -> Result<Reader, Problem> {
     let actor = request::actor(http, backend)?;
     match ACCESS.rule(&actor) {
-        Ruling::Allowed => Ok(actor),
+        Ruling::Allowed => Reader::new(http, backend, actor),
         Ruling::SignIn => Err(Problem::sign_in()),
         Ruling::IfOwner | Ruling::Denied => Err(Problem::forbidden()),
     }
@@ -152,35 +153,32 @@ fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-async fn answer(backend: &Backend, found: EventPage, actor: &Actor) -> Result<HttpResponse, Problem> {
-    let data = lines(backend, found.events, actor).await?;
+async fn answer(found: EventPage, reader: &mut Reader) -> Result<HttpResponse, Problem> {
+    let data = lines(found.events, reader).await?;
     Ok(HttpResponse::Ok().json(Page { data, next: found.next }))
 }
 
-/// Events' lines as this actor may see them: with their own personal fields open, and everybody's for an administrator.
-async fn lines(
-    backend: &Backend,
-    events: Vec<RecordedEvent>,
-    actor: &Actor,
-) -> Result<Vec<Box<RawValue>>, Problem> {
+/// Events' lines as this reader may see them: with their own personal fields open, and everybody's for an administrator.
+async fn lines(events: Vec<RecordedEvent>, reader: &mut Reader) -> Result<Vec<Box<RawValue>>, Problem> {
     let line = |event: &RecordedEvent| to_raw_value(event).map_err(|error| Problem::internal(&error));
     let lines = events.iter().map(line).collect::<Result<_, _>>()?;
-    personal::opened(backend, lines, actor, actor.has_any(&[])).await
+    let opens_all = reader.actor().has_any(&[]);
+    reader.opened(lines, opens_all).await
 }
 
 /// Some lines, and where to go on: the filter, and how many are left.
 type Lines = (Bytes, Option<(EventFilter, Option<usize>)>);
 
 async fn ndjson_page(
-    backend: &Backend,
-    actor: &Actor,
+    log: &Log,
+    reader: &mut Reader,
     mut filter: EventFilter,
     left: Option<usize>,
 ) -> Result<Lines, Problem> {
-    let page = backend.log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
+    let page = log.find(&filter, left.unwrap_or(LIMIT_MAX).min(LIMIT_MAX)).await?;
     let count = page.events.len();
     let mut text = String::new();
-    for line in lines(backend, page.events, actor).await? {
+    for line in lines(page.events, reader).await? {
         text.push_str(line.get());
         text.push('\n');
     }
@@ -193,19 +191,14 @@ async fn ndjson_page(
 }
 
 /// Everything that matches, page after page, until the end of the log or the limit.
-fn ndjson(
-    backend: web::Data<Backend>,
-    actor: Actor,
-    first: Lines,
-) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
+fn ndjson(log: Log, reader: Reader, first: Lines) -> impl stream::Stream<Item = Result<Bytes, Problem>> {
     let (lines, rest) = first;
-    let further = stream::try_unfold(rest, move |rest| {
-        let (backend, actor) = (backend.clone(), actor.clone());
+    let further = stream::try_unfold((reader, rest), move |(mut reader, rest)| {
+        let log = log.clone();
         async move {
-            match rest {
-                Some((filter, left)) => ndjson_page(&backend, &actor, filter, left).await.map(Some),
-                None => Ok(None),
-            }
+            let Some((filter, left)) = rest else { return Ok(None) };
+            let (lines, rest) = ndjson_page(&log, &mut reader, filter, left).await?;
+            Ok(Some((lines, (reader, rest))))
         }
     });
     stream::once(ready(Ok(lines))).chain(further)

@@ -1,19 +1,54 @@
-//! The edge where personal fields are opened.
+//! The edge where personal fields are opened. Whoever opens those of others is recorded before they get them.
 
+use std::collections::BTreeSet;
+
+use actix_web::{HttpRequest, web};
 use daybook_core::{Actor, account_subject};
+use daybook_dispatch::Request;
 use serde_json::value::RawValue;
 
-use crate::{Backend, Problem};
+use crate::{Backend, Problem, request};
 
-/// Documents as this actor may see them: their own personal fields are open, and with `all` everybody's. What holds none
-/// stays as it is, to the byte.
-pub(crate) async fn opened(
-    backend: &Backend,
-    documents: Vec<Box<RawValue>>,
-    actor: &Actor,
-    all: bool,
-) -> Result<Vec<Box<RawValue>>, Problem> {
-    let own = actor.account().map(account_subject);
-    let may_open = |subject: &str| all || own.as_deref() == Some(subject);
-    Ok(backend.keys.open_documents(documents, &may_open).await?.documents)
+/// Somebody who reads, and what they asked for.
+pub(crate) struct Reader {
+    backend: web::Data<Backend>,
+    request: Request,
+    /// The path.
+    asked: String,
+    /// Whose data was opened for this request, as it is recorded.
+    recorded: BTreeSet<String>,
+}
+
+impl Reader {
+    pub(crate) fn new(http: &HttpRequest, backend: &web::Data<Backend>, actor: Actor) -> Result<Self, Problem> {
+        let request = request::plain_request(http, actor)?;
+        let asked = http.path().to_owned();
+        Ok(Self { backend: backend.clone(), request, asked, recorded: BTreeSet::new() })
+    }
+
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.request.actor
+    }
+
+    /// Documents as this reader may see them: with their own personal fields open, and with `all` everybody's. What
+    /// holds none stays as it is, to the byte.
+    pub(crate) async fn opened(
+        &mut self,
+        documents: Vec<Box<RawValue>>,
+        all: bool,
+    ) -> Result<Vec<Box<RawValue>>, Problem> {
+        let own = self.actor().account().map(account_subject);
+        let may_open = |subject: &str| all || own.as_deref() == Some(subject);
+        let opened = self.backend.keys.open_documents(documents, &may_open).await?;
+        let others: Vec<_> = opened
+            .subjects
+            .into_iter()
+            .filter(|subject| Some(subject) != own.as_ref() && !self.recorded.contains(subject))
+            .collect();
+        if !others.is_empty() {
+            self.backend.dispatcher.record_opening(&self.request, &self.asked, &others).await?;
+            self.recorded.extend(others);
+        }
+        Ok(opened.documents)
+    }
 }

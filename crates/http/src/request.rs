@@ -82,6 +82,12 @@ pub(crate) fn actor(request: &HttpRequest, backend: &Backend) -> Result<Actor, P
 
 /// The request as the dispatcher sees it.
 pub(crate) fn command_request(request: &HttpRequest, actor: Actor) -> Result<Request, Problem> {
+    let idempotency_key = idempotency_key(request)?;
+    Ok(Request { idempotency_key, if_match: if_match(request)?, ..plain_request(request, actor)? })
+}
+
+/// The same, of a request that sends no command.
+pub(crate) fn plain_request(request: &HttpRequest, actor: Actor) -> Result<Request, Problem> {
     let info = RequestInfo::of(request);
     Ok(Request {
         actor,
@@ -95,8 +101,8 @@ pub(crate) fn command_request(request: &HttpRequest, actor: Actor) -> Result<Req
             .filter(|trace| trace.len() <= 64 && trace.bytes().all(|b| b.is_ascii_graphic()))
             .map(ToOwned::to_owned),
         causation_id: None,
-        idempotency_key: idempotency_key(request)?,
-        if_match: if_match(request)?,
+        idempotency_key: None,
+        if_match: None,
     })
 }
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::{Backend, Problem, cursor, personal, request};
+use crate::personal::Reader;
+use crate::{Backend, Problem, cursor, request};
 
 /// How many documents a page has when nobody asks for more or fewer.
 const LIMIT: u32 = 20;
@@ -68,7 +69,9 @@ pub(crate) async fn page(
         }
     };
     let documents = answer.data.documents.into_iter().map(|document| document.body).collect();
-    let data = opened(&backend, documents, spec, &actor).await?;
+    // Whoever may read a restricted view does so as its documents' owner or by a role.
+    let mut reader = Reader::new(&http, &backend, actor)?;
+    let data = reader.opened(documents, spec.access.is_restricted()).await?;
     Ok(HttpResponse::Ok().json(List { data, next, position: answer.position }))
 }
 
@@ -111,8 +114,8 @@ pub(crate) async fn document(
         .filter(|document| ruling == Ruling::Allowed || is_own(document, spec, &actor))
         .ok_or_else(missing)?;
     let revision = document.revision;
-    let data = opened(&backend, vec![document.body], spec, &actor).await?;
-    let data = data.into_iter().next().ok_or_else(missing)?;
+    let mut reader = Reader::new(&http, &backend, actor)?;
+    let data = reader.opened(vec![document.body], spec.access.is_restricted()).await?.pop().ok_or_else(missing)?;
     Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
 }
 
@@ -154,16 +157,6 @@ fn owner(document: &Document, spec: &ProjectionSpec) -> Option<uuid::Uuid> {
     let body: Value = serde_json::from_str(document.body.get()).ok()?;
     let value = field.path.iter().try_fold(&body, |json, name| json.get(name))?;
     value.as_str()?.parse().ok()
-}
-
-/// Documents with their personal fields open for whoever reads them as their owner or by a role, and otherwise one's own.
-async fn opened(
-    backend: &Backend,
-    documents: Vec<Box<RawValue>>,
-    spec: &ProjectionSpec,
-    actor: &Actor,
-) -> Result<Vec<Box<RawValue>>, Problem> {
-    personal::opened(backend, documents, actor, spec.access.is_restricted()).await
 }
 
 /// The position that the view has to have reached, and until when.

@@ -59,21 +59,39 @@ impl Event for AccountPasswordChanged {
     const VERSION: u32 = 1;
 }
 
+/// The account is no more, since its holder was forgotten: nobody can sign in to it, and none of its tokens is good.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountClosed {}
+
+impl Event for AccountClosed {
+    const TYPE: &'static str = "account.closed";
+    const VERSION: u32 = 1;
+}
+
 daybook_core::event_set! {
     /// What happens to an account.
-    pub enum AccountEvent { AccountRegistered, AccountRoleGranted, AccountRoleRevoked, AccountPasswordChanged }
+    pub enum AccountEvent {
+        AccountRegistered, AccountRoleGranted, AccountRoleRevoked, AccountPasswordChanged, AccountClosed,
+    }
 }
 
 /// An account, as decisions see it.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     roles: BTreeSet<Role>,
+    closed: bool,
 }
 
 impl Account {
     /// What it is trusted with, the least trusted role first.
     pub fn roles(&self) -> Vec<Role> {
         self.roles.iter().copied().collect()
+    }
+
+    /// Whether it is no more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether it has a role.
@@ -96,6 +114,7 @@ impl Aggregate for Account {
                 self.roles.remove(&revoked.role);
             }
             AccountEvent::AccountPasswordChanged(_) => {}
+            AccountEvent::AccountClosed(_) => *self = Self { closed: true, ..Self::default() },
         }
     }
 }

@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::account::{Account, AccountPasswordChanged, AccountRegistered, AccountRoleGranted, AccountRoleRevoked};
+use crate::account::{
+    Account, AccountClosed, AccountPasswordChanged, AccountRegistered, AccountRoleGranted, AccountRoleRevoked,
+};
 use crate::session::{EndReason, Session, SessionEnded, SessionStarted};
 
 /// The claim that keeps e-mail addresses apart. Its key is a keyed digest, so that the log holds no address.
@@ -149,6 +151,39 @@ impl Command for ChangePassword {
     }
 }
 
+/// Closes an account and gives its e-mail address back, since its holder was forgotten. Where there is none, or it is
+/// closed already, nothing happens.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Validate)]
+#[garde(allow_unvalidated)]
+pub(crate) struct CloseAccount {
+    pub(crate) account_id: Uuid,
+    /// The key of its [`EMAIL_CLAIM`], as far as that is known.
+    pub(crate) email_key: Option<String>,
+}
+
+impl Command for CloseAccount {
+    const NAME: &'static str = "account.close";
+    const ACCESS: Access = Access::roles(&[Role::Admin]);
+    type Model = Entity<Account>;
+
+    fn target(&self, _: &Context) -> StreamId {
+        StreamId::new(Account::CATEGORY, self.account_id)
+    }
+
+    fn load(&self, reads: &mut Reads<'_>, _: &Context) -> Result<Self::Model, NotLoaded> {
+        reads.get(self.account_id)
+    }
+
+    fn handle(&self, account: &Self::Model, _: &Context) -> Result<Decision, Rejection> {
+        let Ok(account) = known(account) else { return Ok(Decision::new()) };
+        let decision = Decision::new().emit(account, AccountClosed {});
+        Ok(match &self.email_key {
+            Some(key) => decision.release(account, EMAIL_CLAIM, key),
+            None => decision,
+        })
+    }
+}
+
 /// Starts a session of an account whose password was just proved.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Validate)]
 #[garde(allow_unvalidated)]
@@ -213,7 +248,7 @@ impl Command for EndSession {
 }
 
 fn known(account: &Entity<Account>) -> Result<&Entity<Account>, Rejection> {
-    if account.exists() { Ok(account) } else { Err(Rejection::not_found("account")) }
+    if account.exists() && !account.is_closed() { Ok(account) } else { Err(Rejection::not_found("account")) }
 }
 
 #[cfg(test)]
@@ -311,6 +346,30 @@ mod tests {
         given().actor(customer(ID)).when(change()).then([event::<Account>(ID, AccountPasswordChanged {})]);
         given().actor(customer(SESSION)).when(change()).then_denied();
         Scenario::new().when(change()).then_rejected("not_found");
+    }
+
+    #[test]
+    fn a_closed_account_gives_its_address_back_and_is_closed_once() {
+        let close = || CloseAccount { account_id: ID, email_key: Some("5ec2e7".into()) };
+        let given = || Scenario::new().given::<Account>(ID, [registered()]);
+        let decision = given().when(close()).decision();
+        assert_eq!(decision.events.len(), 1);
+        assert!(
+            matches!(&decision.claims[..], [daybook_core::ClaimChange::Release { key, .. }] if key == "5ec2e7"),
+            "{decision:?}"
+        );
+        given().given::<Account>(ID, [AccountClosed {}]).when(close()).then([]);
+        Scenario::new().when(close()).then([]);
+        given().actor(customer(ID)).when(close()).then_denied();
+    }
+
+    #[test]
+    fn nothing_more_is_done_to_a_closed_account() {
+        let given =
+            || Scenario::new().given::<Account>(ID, [registered()]).given::<Account>(ID, [AccountClosed {}]);
+        given().when(GrantRole { account_id: ID, role: Role::Staff }).then_rejected("not_found");
+        given().when(ChangePassword { account_id: ID }).then_rejected("not_found");
+        given().when(StartSession { session_id: SESSION, account_id: ID }).then_rejected("not_found");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
-use daybook_core::{AccountOpened, Aggregate, AnyCommand, Command, Decision, EventSet, Receipt, StreamId};
+use daybook_core::{
+    AccountOpened, Aggregate, AnyCommand, Command, Decision, EventSet, Position, Receipt, StreamId,
+};
 use daybook_database::Database;
 use daybook_dispatch::{Dispatcher, Request};
 use daybook_keys::Keys;
@@ -21,11 +23,15 @@ pub use accounts::NewAccount;
 pub use sessions::Authenticated;
 
 use crate::access_token::AccessTokens;
+use crate::forgettings::Forgettings;
 use crate::passwords::Passwords;
 use crate::revocations::Revocations;
 use crate::signing_keys::SigningKeys;
 use crate::store::Store;
 use crate::{IdentityError, Settings};
+
+/// How long whoever has somebody forgotten waits until all of it is carried out.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accounts, sessions and tokens. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +48,8 @@ struct Inner {
     passwords: Passwords,
     access_tokens: AccessTokens,
     revocations: Arc<Revocations>,
+    /// Up to where it was carried out that people were forgotten.
+    forgotten: watch::Receiver<Position>,
     on_opened: fn(&AccountOpened) -> Decision,
     settings: Settings,
     stop: watch::Sender<bool>,
@@ -49,8 +57,8 @@ struct Inner {
 }
 
 impl Identity {
-    /// Starts on a database whose `keys` schema is migrated: reads the newest revocations and begins to follow the log
-    /// for more. `on_opened` says what the domain adds when an account is opened.
+    /// Starts on a database whose `keys` schema is migrated: reads the newest revocations, carries out that people were
+    /// forgotten, and begins to follow the log for more. `on_opened` says what the domain adds when an account is opened.
     ///
     /// # Errors
     ///
@@ -67,8 +75,13 @@ impl Identity {
         let revocations = Arc::new(Revocations::read(&log, &settings).await?);
         let signing_keys = SigningKeys::open(keys.clone()).await?;
         let store = Store::new(database);
+        let forgettings =
+            Forgettings::start(log.clone(), keys.clone(), store.clone(), dispatcher.clone(), revocations.clone());
+        let forgettings = forgettings.await?;
+        let forgotten = forgettings.done();
         let stop = watch::Sender::new(false);
         let tasks = vec![
+            tokio::spawn(forgettings.follow(stop.subscribe())),
             tokio::spawn(revocations.clone().follow(log.clone(), stop.subscribe(), settings.follow_interval)),
             tokio::spawn(keep_up(signing_keys.clone(), store.clone(), stop.subscribe())),
         ];
@@ -82,6 +95,7 @@ impl Identity {
             signing_keys,
             passwords,
             revocations,
+            forgotten,
             on_opened,
             settings,
             stop,
@@ -96,6 +110,23 @@ impl Identity {
         for task in tasks {
             // It only fails when the task panicked, which its own message told.
             let _ = task.await;
+        }
+    }
+
+    /// Waits until it is carried out that everybody was forgotten who was up to a position: their tokens are good for
+    /// nothing in this process, and their accounts are closed.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Unavailable`] when that takes too long. It is carried out later then.
+    pub async fn forgotten(&self, position: Position) -> Result<(), IdentityError> {
+        self.inner.revocations.reach(position).await?;
+        let mut done = self.inner.forgotten.clone();
+        match tokio::time::timeout(FORGET_TIMEOUT, done.wait_for(|done| *done >= position)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(IdentityError::Unavailable("not everybody who is to be forgotten is yet".into()))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod account;
 mod bodies;
 mod commands;
 mod error;
+mod forgettings;
 mod identity;
 mod key_set;
 mod passwords;
@@ -23,7 +24,8 @@ mod signing_keys;
 mod store;
 
 pub use account::{
-    Account, AccountEvent, AccountPasswordChanged, AccountRegistered, AccountRoleGranted, AccountRoleRevoked,
+    Account, AccountClosed, AccountEvent, AccountPasswordChanged, AccountRegistered, AccountRoleGranted,
+    AccountRoleRevoked,
 };
 pub use bodies::{Login, Logout, Refresh, Registration, Tokens};
 pub use error::IdentityError;

@@ -1,4 +1,5 @@
-//! What has changed since access tokens were issued: sessions that ended, and roles that were granted or revoked.
+//! What has changed since access tokens were issued: sessions that ended, roles that were granted or revoked, and
+//! accounts whose holders were forgotten.
 //!
 //! A token says what was true when it was issued. What became of it since is in the log, so each process follows the
 //! log and keeps in memory what happened within the last token's lifetime; older changes no living token can miss. A
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use daybook_core::{Aggregate, EventSet, Position, RecordedEvent, Role};
+use daybook_core::{Aggregate, EventSet, Position, RecordedEvent, Role, SubjectEvent, account_of_subject};
 use daybook_log::{EventFilter, Log, LogError};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -47,6 +48,10 @@ pub(crate) struct Revocations {
 struct Changes {
     /// The sessions that ended, and when that happened.
     ended: HashMap<Uuid, DateTime<Utc>>,
+    /// The accounts that are no more, and since when.
+    closed: HashMap<Uuid, DateTime<Utc>>,
+    /// Where somebody was forgotten last.
+    newest_forgotten: Position,
     /// The last change to each role of each account.
     roles: HashMap<Uuid, Vec<RoleChange>>,
     pruned_at: DateTime<Utc>,
@@ -75,7 +80,7 @@ impl Revocations {
             nudge: Notify::new(),
         };
         let since = Utc::now() - revocations.remembered_for;
-        for category in [Session::CATEGORY, Account::CATEGORY] {
+        for category in [Session::CATEGORY, Account::CATEGORY, SubjectEvent::CATEGORY] {
             let mut filter =
                 EventFilter { category: Some(category.into()), since: Some(since), ..EventFilter::default() };
             loop {
@@ -144,6 +149,10 @@ impl Revocations {
                     let (role, granted) = match AccountEvent::require(event)? {
                         AccountEvent::AccountRoleGranted(granted) => (granted.role, true),
                         AccountEvent::AccountRoleRevoked(revoked) => (revoked.role, false),
+                        AccountEvent::AccountClosed(_) => {
+                            changes.closed.insert(id_of(event)?, event.recorded_at);
+                            continue;
+                        }
                         AccountEvent::AccountRegistered(_) | AccountEvent::AccountPasswordChanged(_) => continue,
                     };
                     let roles = changes.roles.entry(id_of(event)?).or_default();
@@ -152,6 +161,13 @@ impl Revocations {
                         roles.retain(|change| change.role != role);
                         roles.push(RoleChange { role, granted, position: event.position, at: event.recorded_at });
                     }
+                }
+                SubjectEvent::CATEGORY => {
+                    // The account is closed soon; its tokens are good for nothing from now on.
+                    if let Some(account_id) = account_of_subject(SubjectEvent::require(event)?.subject()) {
+                        changes.closed.insert(account_id, event.recorded_at);
+                    }
+                    changes.newest_forgotten = changes.newest_forgotten.max(event.position);
                 }
                 _ => {}
             }
@@ -164,6 +180,16 @@ impl Revocations {
     pub(crate) fn ended(&self, session_id: Uuid) {
         let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
         changes.ended.insert(session_id, Utc::now());
+    }
+
+    /// Up to where everything has been taken in.
+    pub(crate) fn reached(&self) -> watch::Receiver<Position> {
+        self.reached.subscribe()
+    }
+
+    /// Where somebody was forgotten last, as far as it was taken in.
+    pub(crate) fn newest_forgotten(&self) -> Position {
+        self.changes.read().unwrap_or_else(PoisonError::into_inner).newest_forgotten
     }
 
     /// Waits until everything up to `position` has been taken in.
@@ -183,7 +209,7 @@ impl Revocations {
             return Err(behind());
         }
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
-        if changes.ended.contains_key(&token.session_id) {
+        if changes.ended.contains_key(&token.session_id) || changes.closed.contains_key(&token.account_id) {
             return Err(IdentityError::InvalidToken);
         }
         let mut roles = token.roles.to_vec();
@@ -206,6 +232,7 @@ impl Changes {
         self.pruned_at = now;
         let oldest = now - remembered_for;
         self.ended.retain(|_, at| *at >= oldest);
+        self.closed.retain(|_, at| *at >= oldest);
         self.roles.retain(|_, changes| {
             changes.retain(|change| change.at >= oldest);
             !changes.is_empty()

@@ -1,6 +1,8 @@
 //! Credentials and tokens, in the `keys` schema. Both stores understand the same statements.
 
+use daybook_core::Position;
 use daybook_database::Database;
+use daybook_log::Checkpoint;
 use uuid::Uuid;
 
 use crate::IdentityError;
@@ -44,25 +46,53 @@ impl Store {
         Self { database }
     }
 
-    /// Stores the hash of an account's password, in place of any other.
-    pub(crate) async fn put_credential(
+    /// Stores the hash of a new account's password, and the key of the claim of its e-mail address.
+    pub(crate) async fn insert_credential(
+        &self,
+        account_id: Uuid,
+        email_key: &str,
+        password_hash: &str,
+        now_ms: i64,
+    ) -> Result<(), IdentityError> {
+        on!(self, write, pool => {
+            sqlx::query(
+                "INSERT INTO credentials (account_id, email_key, password_hash, changed_at_ms) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(account_id)
+            .bind(email_key)
+            .bind(password_hash)
+            .bind(now_ms)
+            .execute(pool)
+            .await?;
+            Ok(())
+        })
+    }
+
+    /// Stores the hash of an account's other password. Nothing happens when its credentials are gone.
+    pub(crate) async fn set_password_hash(
         &self,
         account_id: Uuid,
         password_hash: &str,
         now_ms: i64,
     ) -> Result<(), IdentityError> {
         on!(self, write, pool => {
-            sqlx::query(
-                "INSERT INTO credentials (account_id, password_hash, changed_at_ms) VALUES ($1, $2, $3) \
-                 ON CONFLICT (account_id) DO UPDATE \
-                 SET password_hash = excluded.password_hash, changed_at_ms = excluded.changed_at_ms",
-            )
-                .bind(account_id)
+            sqlx::query("UPDATE credentials SET password_hash = $1, changed_at_ms = $2 WHERE account_id = $3")
                 .bind(password_hash)
                 .bind(now_ms)
+                .bind(account_id)
                 .execute(pool)
                 .await?;
             Ok(())
+        })
+    }
+
+    /// The key of the claim of an account's e-mail address.
+    pub(crate) async fn email_key(&self, account_id: Uuid) -> Result<Option<String>, IdentityError> {
+        on!(self, read, pool => {
+            Ok(sqlx::query_scalar("SELECT email_key FROM credentials WHERE account_id = $1")
+                .bind(account_id)
+                .fetch_optional(pool)
+                .await?)
         })
     }
 
@@ -176,9 +206,49 @@ impl Store {
         })
     }
 
+    pub(crate) async fn delete_refresh_tokens_of(&self, account_id: Uuid) -> Result<(), IdentityError> {
+        on!(self, write, pool => {
+            sqlx::query("DELETE FROM refresh_tokens WHERE account_id = $1").bind(account_id).execute(pool).await?;
+            Ok(())
+        })
+    }
+
     pub(crate) async fn delete_expired_refresh_tokens(&self, now_ms: i64) -> Result<(), IdentityError> {
         on!(self, write, pool => {
             sqlx::query("DELETE FROM refresh_tokens WHERE expires_at_ms <= $1").bind(now_ms).execute(pool).await?;
+            Ok(())
+        })
+    }
+
+    /// How far the log was read for people to forget.
+    pub(crate) async fn forgettings_checkpoint(&self) -> Result<Option<Checkpoint>, IdentityError> {
+        type Row = (Uuid, i64, i64, Uuid);
+        let row: Option<Row> = on!(self, read, pool => {
+            sqlx::query_as("SELECT log_id, epoch, position, event_id FROM forgettings_checkpoint")
+                .fetch_optional(pool)
+                .await?
+        });
+        Ok(row.map(|(log_id, epoch, position, event_id)| Checkpoint {
+            log_id,
+            epoch: epoch as u64,
+            position: Position::from_i64(position),
+            event_id,
+        }))
+    }
+
+    pub(crate) async fn put_forgettings_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), IdentityError> {
+        on!(self, write, pool => {
+            sqlx::query(
+                "INSERT INTO forgettings_checkpoint (log_id, epoch, position, event_id) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (only_row) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch, \
+                 position = excluded.position, event_id = excluded.event_id",
+            )
+            .bind(checkpoint.log_id)
+            .bind(checkpoint.epoch as i64)
+            .bind(checkpoint.position.to_i64())
+            .bind(checkpoint.event_id)
+            .execute(pool)
+            .await?;
             Ok(())
         })
     }

@@ -4,13 +4,11 @@ use std::collections::HashMap;
 
 use daybook_core::{
     AccountOpened, Actor, Aggregate, ClaimChange, Context, Decision, Domain, EventSet, Judgement, Loaded, Outcome,
-    Personal, Position, RecordedEvent, Rejection, Revision, Role, StreamId,
+    Personal, Position, RecordedEvent, Rejection, Revision, Role, StreamId, account_subject,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
-
-use crate::customer::subject;
 
 pub(crate) struct Book {
     domain: Domain,
@@ -37,7 +35,7 @@ impl Book {
     pub(crate) fn open_account(&mut self, role: Role) -> Actor {
         self.accounts += 1;
         let account_id = Uuid::from_u128(self.accounts);
-        let personal = |value: &str| Personal::new(subject(account_id), value.to_owned());
+        let personal = |value: &str| Personal::new(account_subject(account_id), value.to_owned());
         let (name, email) = (personal("Somebody"), personal("somebody@example.com"));
         let decision = (self.domain.on_account_opened)(&AccountOpened { account_id, name, email });
         self.append(decision).expect("a new account clashes with nothing");

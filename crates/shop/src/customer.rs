@@ -1,21 +1,28 @@
 //! Customers. A customer and their account have the same id.
 
+mod forget;
+
 use daybook_core::{
     Access, AccountOpened, Aggregate, Command, Context, Decision, Entity, NotLoaded, Personal, Reads, Rejection,
-    Role, StreamId,
+    Role, StreamId, account_subject,
 };
 use daybook_events::{CustomerEvent, CustomerProfileUpdated, CustomerRegistered};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::text::one_line;
 
-/// A customer. No decision looks at more than whether there is one: a profile is personal, and decisions cannot read
-/// it.
+pub use forget::ForgetCustomer;
+
+/// A customer. A profile is personal, and decisions cannot read it.
 #[derive(Debug, Clone, Default)]
-pub struct Customer;
+pub struct Customer {
+    /// Whether nothing personal is known of them any more.
+    pub forgotten: bool,
+}
 
 impl Aggregate for Customer {
     const CATEGORY: &'static str = "customer";
@@ -24,6 +31,7 @@ impl Aggregate for Customer {
     fn apply(&mut self, event: &CustomerEvent) {
         match event {
             CustomerEvent::CustomerRegistered(_) | CustomerEvent::CustomerProfileUpdated(_) => {}
+            CustomerEvent::CustomerForgotten(_) => self.forgotten = true,
         }
     }
 }
@@ -39,6 +47,17 @@ pub(crate) fn on_account_opened(account: &AccountOpened) -> Decision {
             email: account.email.clone(),
         },
     )
+}
+
+/// How an account's holder is forgotten.
+pub(crate) fn forget_account(account_id: Uuid) -> (&'static str, Value) {
+    (ForgetCustomer::NAME, json!({"customer_id": account_id}))
+}
+
+/// The customer that a command names, or whoever sends it. A part of the system that names none means nobody: an id that
+/// was just drawn.
+fn customer_or_sender(customer_id: Option<Uuid>, context: &Context) -> Uuid {
+    customer_id.or_else(|| context.actor.account()).unwrap_or(context.fresh_id)
 }
 
 /// Changes a customer's profile. What is left out stays as it is.
@@ -60,9 +79,8 @@ pub struct UpdateCustomer {
 }
 
 impl UpdateCustomer {
-    /// The customer that it is about. A part of the system that names none means nobody: an id that was just drawn.
     fn customer_id(&self, context: &Context) -> Uuid {
-        self.customer_id.or_else(|| context.actor.account()).unwrap_or(context.fresh_id)
+        customer_or_sender(self.customer_id, context)
     }
 }
 
@@ -87,24 +105,24 @@ impl Command for UpdateCustomer {
         if !customer.exists() {
             return Err(Rejection::not_found("customer").field("customer_id"));
         }
+        if customer.forgotten {
+            let message = "This customer was forgotten.";
+            return Err(Rejection::conflict("customer_forgotten", message).field("customer_id"));
+        }
         if self.name.is_none() && self.phone.is_none() {
             return Ok(Decision::new());
         }
-        let subject = subject(self.customer_id(context));
+        let subject = account_subject(self.customer_id(context));
         let personal = |value: &Option<String>| value.clone().map(|value| Personal::new(&subject, value));
         let updated = CustomerProfileUpdated { name: personal(&self.name), phone: personal(&self.phone) };
         Ok(Decision::new().emit(customer, updated))
     }
 }
 
-/// Whose a customer's personal data is: the account's holder's.
-pub(crate) fn subject(customer_id: Uuid) -> String {
-    format!("account-{customer_id}")
-}
-
 #[cfg(test)]
 mod tests {
     use daybook_core::{Actor, Scenario, event};
+    use daybook_events::CustomerForgotten;
 
     use super::*;
 
@@ -112,7 +130,7 @@ mod tests {
     const BOB: Uuid = Uuid::from_u128(2);
 
     fn registered(customer_id: Uuid) -> CustomerRegistered {
-        let personal = |value: &str| Personal::new(subject(customer_id), value.to_owned());
+        let personal = |value: &str| Personal::new(account_subject(customer_id), value.to_owned());
         CustomerRegistered { customer_id, name: personal("Ada"), email: personal("ada@example.com") }
     }
 
@@ -127,7 +145,7 @@ mod tests {
     }
 
     fn renamed() -> CustomerProfileUpdated {
-        CustomerProfileUpdated { name: Some(Personal::new(subject(ADA), "Ada King".into())), phone: None }
+        CustomerProfileUpdated { name: Some(Personal::new(account_subject(ADA), "Ada King".into())), phone: None }
     }
 
     #[test]
@@ -157,6 +175,12 @@ mod tests {
     fn who_is_no_customer_has_no_profile() {
         given_ada(BOB, Role::Staff).when(rename(None)).then_rejected("not_found");
         Scenario::new().when(rename(None)).then_rejected("not_found");
+    }
+
+    #[test]
+    fn who_was_forgotten_gets_no_new_profile() {
+        let forgotten = given_ada(BOB, Role::Staff).given::<Customer>(ADA, [CustomerForgotten {}]);
+        forgotten.when(rename(Some(ADA))).then_rejected("customer_forgotten");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What holds of the shop whatever is sent to it in whatever order.
 
+use std::collections::BTreeSet;
+
 use daybook_core::{Actor, Role};
 use daybook_events::OrderStatus;
 use proptest::prelude::*;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::book::Book;
-use crate::{Order, StockItem};
+use crate::{Activity, Customer, Order, StockItem};
 
 const PRODUCTS: usize = 3;
 
@@ -19,6 +21,7 @@ enum Wish {
     Place { lines: Vec<(usize, i64)> },
     Confirm { order: Index },
     Cancel { order: Index },
+    BeForgotten,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -26,7 +29,7 @@ fn wish() -> impl Strategy<Value = Wish> {
     let place = prop::collection::vec((0..PRODUCTS, 1..8_i64), 1..4).prop_map(|lines| Wish::Place { lines });
     let confirm = any::<Index>().prop_map(|order| Wish::Confirm { order });
     let cancel = any::<Index>().prop_map(|order| Wish::Cancel { order });
-    prop_oneof![1 => receive, 4 => place, 1 => confirm, 2 => cancel]
+    prop_oneof![4 => receive, 16 => place, 4 => confirm, 8 => cancel, 1 => Just(Wish::BeForgotten)]
 }
 
 /// A shop with three products, somebody who works there and somebody who buys.
@@ -67,6 +70,7 @@ impl Shop {
             }
             Wish::Confirm { order: index } => (&self.staff, "order.confirm", order(index)),
             Wish::Cancel { order: index } => (&self.staff, "order.cancel", order(index)),
+            Wish::BeForgotten => (&self.customer, "customer.forget", json!({})),
             Wish::Place { lines } => {
                 let order_id = Uuid::from_u128(1000 + self.orders.len() as u128);
                 let lines: Vec<_> = lines
@@ -83,11 +87,20 @@ impl Shop {
         taken
     }
 
+    /// The orders that are not cancelled.
+    fn open_orders(&self) -> BTreeSet<Uuid> {
+        let is_open = |order_id: &Uuid| {
+            let placed = self.book.state::<Order>(*order_id).placed;
+            placed.is_some_and(|placed| placed.status != OrderStatus::Cancelled)
+        };
+        self.orders.iter().copied().filter(is_open).collect()
+    }
+
     /// How many of a product the orders that are not cancelled have.
     fn promised(&self, product: usize) -> i64 {
-        let orders = self.orders.iter().filter_map(|order_id| self.book.state::<Order>(*order_id).placed);
+        let orders = self.open_orders().into_iter();
         orders
-            .filter(|placed| placed.status != OrderStatus::Cancelled)
+            .filter_map(|order_id| self.book.state::<Order>(order_id).placed)
             .flat_map(|placed| placed.allocations)
             .filter(|allocation| allocation.product_id == product_id(product))
             .map(|allocation| allocation.quantity)
@@ -113,6 +126,30 @@ proptest! {
                 prop_assert_eq!(level.on_hand, *received);
                 prop_assert_eq!(level.allocated, shop.promised(product));
                 prop_assert!(0 <= level.allocated && level.allocated <= level.on_hand, "{:?}", level);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_customers_activity_knows_their_open_orders_and_who_was_forgotten_has_none(
+        wishes in prop::collection::vec(wish(), 1..40),
+    ) {
+        let mut shop = Shop::open();
+        let customer_id = shop.customer.account().expect("an account");
+        for wish in &wishes {
+            let before = shop.open_orders();
+            let done = shop.try_to(wish);
+            let open = shop.book.state::<Activity>(customer_id).open_orders;
+            prop_assert_eq!(&open, &shop.open_orders());
+            if matches!(wish, Wish::BeForgotten) {
+                prop_assert_eq!(done, before.is_empty());
+            }
+            if shop.book.state::<Customer>(customer_id).forgotten {
+                prop_assert!(open.is_empty());
             }
         }
     }

@@ -3,6 +3,7 @@
 //! One file or folder for each aggregate, with the commands that change it beside it. All of it is pure: a command
 //! says which aggregates it decides over and what follows from their states; everything else is the engine's.
 
+mod activity;
 mod customer;
 mod order;
 mod product;
@@ -16,9 +17,10 @@ mod book;
 mod laws;
 
 use daybook_core::Domain;
-use daybook_events::{CustomerEvent, OrderEvent, ProductEvent, StockEvent};
+use daybook_events::{ActivityEvent, CustomerEvent, OrderEvent, ProductEvent, StockEvent};
 
-pub use customer::{Customer, UpdateCustomer};
+pub use activity::Activity;
+pub use customer::{Customer, ForgetCustomer, UpdateCustomer};
 pub use order::{
     Allocation, CancelOrder, ConfirmOrder, Order, OrderAndStock, PlaceOrder, PlaceOrderLine, Placed, Placing,
 };
@@ -29,16 +31,19 @@ pub use stock::{ReceiveStock, Receiving, StockItem};
 pub fn domain() -> Domain {
     Domain::new("shop")
         .events::<CustomerEvent>()
+        .events::<ActivityEvent>()
         .events::<ProductEvent>()
         .events::<StockEvent>()
         .events::<OrderEvent>()
         .command::<UpdateCustomer>()
+        .command::<ForgetCustomer>()
         .command::<CreateProduct>()
         .command::<ReceiveStock>()
         .command::<PlaceOrder>()
         .command::<ConfirmOrder>()
         .command::<CancelOrder>()
         .on_account_opened(customer::on_account_opened)
+        .forget_account(customer::forget_account)
         .seed(seed::seed)
 }
 

@@ -8,6 +8,7 @@ use daybook_core::{Aggregate, Entity, NotLoaded, Reads};
 use daybook_events::{OrderEvent, OrderStatus};
 use uuid::Uuid;
 
+use crate::activity::Activity;
 use crate::stock::StockItem;
 
 pub use cancel::CancelOrder;
@@ -71,19 +72,22 @@ impl Order {
     }
 }
 
-/// An order, and the stock items that it has stock of.
+/// An order, the stock items that it has stock of, and what else whoever placed it has going on.
 #[derive(Debug)]
 pub struct OrderAndStock {
     order: Entity<Order>,
     stock: Vec<Entity<StockItem>>,
+    /// `None` when there is no such order.
+    activity: Option<Entity<Activity>>,
 }
 
 impl OrderAndStock {
     fn load(reads: &mut Reads<'_>, order_id: Uuid) -> Result<Self, NotLoaded> {
         let order: Entity<Order> = reads.get(order_id)?;
         let allocations = order.placed.iter().flat_map(|placed| &placed.allocations);
-        let stock = reads.all(allocations.map(|allocation| allocation.product_id))?;
-        Ok(Self { order, stock })
+        let stock = reads.all(allocations.map(|allocation| allocation.product_id));
+        let activity = order.placed.as_ref().map(|placed| reads.get(placed.customer_id)).transpose();
+        Ok(Self { stock: stock?, activity: activity?, order })
     }
 }
 
@@ -91,10 +95,10 @@ impl OrderAndStock {
 #[cfg(test)]
 mod given {
     use daybook_core::{Actor, Role, Scenario};
-    use daybook_events::{Money, OrderLine, OrderPlaced, StockAllocated, StockReceived};
+    use daybook_events::{ActivityOrderOpened, Money, OrderLine, OrderPlaced, StockAllocated, StockReceived};
     use uuid::Uuid;
 
-    use super::Order;
+    use super::{Activity, Order};
     use crate::stock::StockItem;
 
     pub(super) const ORDER: Uuid = Uuid::from_u128(0x0d);
@@ -137,5 +141,6 @@ mod given {
             .given::<Order>(ORDER, [placed])
             .given::<StockItem>(TEA, [allocated(2)])
             .given::<StockItem>(MUG, [allocated(1)])
+            .given::<Activity>(ADA, [ActivityOrderOpened { order_id: ORDER }])
     }
 }

@@ -49,6 +49,8 @@ CREATE TABLE forgettings_checkpoint (
 
 CREATE TABLE credentials (
     account_id blob NOT NULL PRIMARY KEY,
+    -- The key of the claim of its e-mail address, a keyed digest: to give it back.
+    email_key text NOT NULL,
     -- An argon2id PHC string.
     password_hash text NOT NULL,
     changed_at_ms integer NOT NULL
@@ -66,4 +68,5 @@ CREATE TABLE refresh_tokens (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_account ON refresh_tokens (account_id);
 CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at_ms);

@@ -63,7 +63,7 @@ impl Identity {
         validate_password(&password)?;
         let hash = self.inner.passwords.hash(&password).await?;
         self.run(&ChangePassword { account_id }, request).await?;
-        self.inner.store.put_credential(account_id, &hash, Utc::now().timestamp_millis()).await
+        self.inner.store.set_password_hash(account_id, &hash, Utc::now().timestamp_millis()).await
     }
 
     /// The password is stored before the account is opened: a crash in between leaves a password without an account,
@@ -76,13 +76,15 @@ impl Identity {
     ) -> Result<Uuid, IdentityError> {
         let account_id = Uuid::now_v7();
         let hash = self.inner.passwords.hash(&registration.password).await?;
-        self.inner.store.put_credential(account_id, &hash, Utc::now().timestamp_millis()).await?;
+        let email_key = self.email_key(&registration.email);
+        let now_ms = Utc::now().timestamp_millis();
+        self.inner.store.insert_credential(account_id, &email_key, &hash, now_ms).await?;
         let command = RegisterAccount {
             account_id,
             email: registration.email.trim(),
             name: &registration.name,
             roles,
-            email_key: &self.email_key(&registration.email),
+            email_key: &email_key,
             on_opened: self.inner.on_opened,
         };
         let dispatcher = &self.inner.dispatcher;

@@ -91,7 +91,7 @@ impl Identity {
             // The log is what says whether a session lives; the table may be behind it.
             let session: Session = self.load(session_id).await?.ok_or(IdentityError::InvalidToken)?;
             let account: Account = self.load(account_id).await?.ok_or(IdentityError::InvalidToken)?;
-            if session.ended() {
+            if session.ended() || account.is_closed() {
                 return Err(IdentityError::InvalidToken);
             }
             let next = refresh_token::generate()?;

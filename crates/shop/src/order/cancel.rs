@@ -2,15 +2,15 @@
 
 use daybook_core::{
     Access, Aggregate, Command, Context, Decision, NotLoaded, Personal, Reads, Rejection, Role, StreamId,
+    account_subject,
 };
-use daybook_events::{OrderCancelled, OrderStatus, StockReleased};
+use daybook_events::{ActivityOrderClosed, OrderCancelled, OrderStatus, StockReleased};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Order, OrderAndStock};
-use crate::customer::subject;
 
 /// Calls an order off and gives its stock back.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, Validate)]
@@ -43,7 +43,7 @@ impl Command for CancelOrder {
     }
 
     fn handle(&self, model: &OrderAndStock, _: &Context) -> Result<Decision, Rejection> {
-        let Some(placed) = &model.order.placed else {
+        let (Some(placed), Some(activity)) = (&model.order.placed, &model.activity) else {
             return Err(Rejection::not_found("order").field("order_id"));
         };
         match placed.status {
@@ -55,12 +55,14 @@ impl Command for CancelOrder {
         }
         let cancelled = OrderCancelled {
             customer_id: placed.customer_id,
-            reason: self.reason.clone().map(|reason| Personal::new(subject(placed.customer_id), reason)),
+            reason: self.reason.clone().map(|reason| Personal::new(account_subject(placed.customer_id), reason)),
         };
         let decision = Decision::new().emit(&model.order, cancelled);
-        Ok(placed.allocations.iter().zip(&model.stock).fold(decision, |decision, (allocation, stock)| {
-            decision.emit(stock, StockReleased { order_id: self.order_id, quantity: allocation.quantity })
-        }))
+        let decision =
+            placed.allocations.iter().zip(&model.stock).fold(decision, |decision, (allocation, stock)| {
+                decision.emit(stock, StockReleased { order_id: self.order_id, quantity: allocation.quantity })
+            });
+        Ok(decision.emit(activity, ActivityOrderClosed { order_id: self.order_id }))
     }
 }
 
@@ -70,16 +72,18 @@ mod tests {
     use daybook_events::OrderConfirmed;
 
     use super::*;
+    use crate::activity::Activity;
     use crate::order::given::{self, ADA, BOB, MUG, ORDER, TEA, account};
     use crate::stock::StockItem;
 
     const CANCEL: CancelOrder = CancelOrder { order_id: ORDER, reason: None };
 
-    fn cancelled() -> [NewEvent; 3] {
+    fn cancelled() -> [NewEvent; 4] {
         [
             event::<Order>(ORDER, OrderCancelled { customer_id: ADA, reason: None }),
             event::<StockItem>(TEA, StockReleased { order_id: ORDER, quantity: 2 }),
             event::<StockItem>(MUG, StockReleased { order_id: ORDER, quantity: 1 }),
+            event::<Activity>(ADA, ActivityOrderClosed { order_id: ORDER }),
         ]
     }
 

@@ -3,13 +3,14 @@
 use daybook_core::{
     Access, Aggregate, Command, Context, Decision, Entity, NotLoaded, Reads, Rejection, Role, StreamId,
 };
-use daybook_events::{Money, MoneyError, OrderLine, OrderPlaced, StockAllocated};
+use daybook_events::{ActivityOrderOpened, Money, MoneyError, OrderLine, OrderPlaced, StockAllocated};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Order;
+use crate::activity::Activity;
 use crate::customer::Customer;
 use crate::product::Product;
 use crate::stock::StockItem;
@@ -45,7 +46,7 @@ pub struct PlaceOrderLine {
 pub struct Placing {
     order: Entity<Order>,
     /// `None` when no account sends the command.
-    customer: Option<Entity<Customer>>,
+    customer: Option<(Entity<Customer>, Entity<Activity>)>,
     /// Of each line, in their order.
     products: Vec<Entity<Product>>,
     /// Of each line, in their order.
@@ -72,15 +73,16 @@ impl Command for PlaceOrder {
             Some(chosen) => reads.get(chosen),
             None => Ok(Entity::absent(context.fresh_id)),
         };
-        let customer = context.actor.account().map(|id| reads.get(id)).transpose();
+        let customer = context.actor.account().map(|id| (reads.get(id), reads.get(id)));
+        let customer = customer.map(|(customer, activity)| Ok((customer?, activity?))).transpose();
         let products = reads.all(self.lines.iter().map(|line| line.product_id));
         let stock = reads.all(self.lines.iter().map(|line| line.product_id));
         Ok(Placing { order: order?, customer: customer?, products: products?, stock: stock? })
     }
 
     fn handle(&self, model: &Placing, context: &Context) -> Result<Decision, Rejection> {
-        let customer_id = match (&model.customer, context.actor.account()) {
-            (Some(customer), Some(id)) if customer.exists() => id,
+        let (customer_id, activity) = match (&model.customer, context.actor.account()) {
+            (Some((customer, activity)), Some(id)) if customer.exists() && !customer.forgotten => (id, activity),
             _ => return Err(Rejection::rule("no_customer", "Only a customer can place an order.")),
         };
         if model.order.exists() {
@@ -100,9 +102,10 @@ impl Command for PlaceOrder {
             placed_at: context.now,
         };
         let decision = Decision::new().emit(&model.order, placed);
-        Ok(self.lines.iter().zip(&model.stock).fold(decision, |decision, (line, stock)| {
+        let decision = self.lines.iter().zip(&model.stock).fold(decision, |decision, (line, stock)| {
             decision.emit(stock, StockAllocated { order_id, quantity: line.quantity })
-        }))
+        });
+        Ok(decision.emit(activity, ActivityOrderOpened { order_id }))
     }
 }
 

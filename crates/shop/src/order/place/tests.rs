@@ -1,8 +1,7 @@
-use daybook_core::{Actor, Personal, Scenario, event};
-use daybook_events::{CustomerRegistered, ProductCreated, StockReceived, TaxCategory};
+use daybook_core::{Actor, Personal, Scenario, account_subject, event};
+use daybook_events::{CustomerForgotten, CustomerRegistered, ProductCreated, StockReceived, TaxCategory};
 
 use super::*;
-use crate::customer::subject;
 use crate::order::given::{ADA, BOB, MUG, ORDER, TEA, account};
 
 /// One product of a given catalogue: id, price, currency, how many are in the house.
@@ -12,7 +11,7 @@ const TEN_TEAS: Given = (TEA, 1290, "EUR", 10);
 const TEN_MUGS: Given = (MUG, 1850, "EUR", 10);
 
 fn given(products: &[Given]) -> Scenario {
-    let personal = |value: &str| Personal::new(subject(ADA), value.to_owned());
+    let personal = |value: &str| Personal::new(account_subject(ADA), value.to_owned());
     let registered =
         CustomerRegistered { customer_id: ADA, name: personal("Ada"), email: personal("ada@example.com") };
     let scenario = Scenario::new().actor(account(ADA, Role::Customer)).given::<Customer>(ADA, [registered]);
@@ -68,6 +67,7 @@ fn an_order_freezes_its_prices_and_sets_its_stock_aside() {
         event::<Order>(ORDER, placed(ORDER, [(TEA, 2, 1290), (MUG, 1, 1850)])),
         event::<StockItem>(TEA, StockAllocated { order_id: ORDER, quantity: 2 }),
         event::<StockItem>(MUG, StockAllocated { order_id: ORDER, quantity: 1 }),
+        event::<Activity>(ADA, ActivityOrderOpened { order_id: ORDER }),
     ]);
 }
 
@@ -77,6 +77,7 @@ fn an_order_without_an_id_gets_a_new_one() {
     given(&[TEN_TEAS]).when(PlaceOrder { order_id: None, ..place([(TEA, 1)]) }).then([
         event::<Order>(fresh, placed(fresh, [(TEA, 1, 1290)])),
         event::<StockItem>(TEA, StockAllocated { order_id: fresh, quantity: 1 }),
+        event::<Activity>(ADA, ActivityOrderOpened { order_id: fresh }),
     ]);
 }
 
@@ -137,6 +138,7 @@ fn only_customers_place_orders() {
     let given = || given(&[TEN_TEAS]);
     given().actor(Actor::System("seed")).when(place([(TEA, 1)])).then_rejected("no_customer");
     given().actor(account(BOB, Role::Customer)).when(place([(TEA, 1)])).then_rejected("no_customer");
+    given().given::<Customer>(ADA, [CustomerForgotten {}]).when(place([(TEA, 1)])).then_rejected("no_customer");
     given().actor(account(ADA, Role::Analyst)).when(place([(TEA, 1)])).then_denied();
     given().actor(Actor::Anonymous).when(place([(TEA, 1)])).then_denied();
     given().actor(account(ADA, Role::Staff)).when(place([(TEA, 1)])).decision();

@@ -1,0 +1,181 @@
+//! Carrying out that somebody was forgotten.
+//!
+//! Whoever decides it appends `daybook.subject.forgotten`; what follows from that is done here, by every process, since
+//! each holds keys in memory, and whoever decided may have gone away before it was done: the key is deleted, the account
+//! is closed, its credentials go. All of it can be done again without harm.
+//!
+//! How far the log was read for this is kept beside the keys. Keys that come back from a backup bring that back too, and
+//! so are deleted again before the process serves anybody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use daybook_core::{Aggregate, Command, EventSet, Position, RecordedEvent, SubjectEvent, account_of_subject};
+use daybook_dispatch::{Dispatcher, Request};
+use daybook_keys::Keys;
+use daybook_log::{EventFilter, HistoryError, Log, LogError};
+use tokio::sync::watch;
+
+use crate::IdentityError;
+use crate::account::Account;
+use crate::commands::CloseAccount;
+use crate::revocations::Revocations;
+use crate::store::Store;
+
+/// How many events are read at a time.
+const PAGE: usize = 1_000;
+
+/// How often to look after what does not come with an event: past days, the checkpoint, what could not be done before.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long to wait after something could not be done.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Carries out that somebody was forgotten.
+pub(crate) struct Forgettings {
+    log: Log,
+    keys: Keys,
+    store: Store,
+    dispatcher: Dispatcher,
+    revocations: Arc<Revocations>,
+    /// Everything up to here was carried out.
+    done: watch::Sender<Position>,
+}
+
+impl Forgettings {
+    /// Carries out everything up to the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Internal`] when the keys are not the log's own; when a store is away.
+    pub(crate) async fn start(
+        log: Log,
+        keys: Keys,
+        store: Store,
+        dispatcher: Dispatcher,
+        revocations: Arc<Revocations>,
+    ) -> Result<Self, IdentityError> {
+        let done = first_position(&log, &store).await?;
+        let forgettings =
+            Self { log, keys, store, dispatcher, revocations, done: watch::Sender::new(Position::START) };
+        let done = forgettings.catch_up(done).await?;
+        forgettings.save(done).await?;
+        forgettings.done.send_replace(done);
+        Ok(forgettings)
+    }
+
+    /// Where everything was carried out up to.
+    pub(crate) fn done(&self) -> watch::Receiver<Position> {
+        self.done.subscribe()
+    }
+
+    /// Goes on until `stop` says so or is gone.
+    pub(crate) async fn follow(self, mut stop: watch::Receiver<bool>) {
+        let mut reached = self.revocations.reached();
+        // What came since the start.
+        reached.mark_changed();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        loop {
+            let tick = tokio::select! {
+                _ = stop.changed() => return,
+                _ = reached.changed() => false,
+                _ = ticks.tick() => true,
+            };
+            let position = *reached.borrow_and_update();
+            if let Err(error) = self.step(position, tick).await {
+                tracing::warn!(%error, "cannot carry out yet that somebody was forgotten");
+                tokio::select! {
+                    _ = stop.changed() => return,
+                    () = tokio::time::sleep(PAUSE) => reached.mark_changed(),
+                }
+            }
+        }
+    }
+
+    /// Carries out what is to be done up to a position.
+    async fn step(&self, reached: Position, tick: bool) -> Result<(), IdentityError> {
+        let mut done = *self.done.borrow();
+        let some = self.revocations.newest_forgotten() > done;
+        if some {
+            done = self.catch_up(done).await?;
+        }
+        done = done.max(reached);
+        if tick {
+            self.keys.forget_days(Utc::now()).await?;
+        }
+        if some || tick {
+            self.keys.scrub().await?;
+            self.save(done).await?;
+        }
+        self.done.send_if_modified(|before| std::mem::replace(before, done) != done);
+        Ok(())
+    }
+
+    /// Carries out everything behind a position, up to the end of the log; answers where that is, or before.
+    async fn catch_up(&self, mut done: Position) -> Result<Position, IdentityError> {
+        let category = Some(SubjectEvent::CATEGORY.to_owned());
+        let mut filter = EventFilter { after: done, category, ..EventFilter::default() };
+        loop {
+            let page = self.log.find(&filter, PAGE).await?;
+            for event in &page.events {
+                self.carry_out(event).await?;
+                done = event.position;
+            }
+            let Some(next) = page.next else { return Ok(done) };
+            filter.after = next;
+            done = next;
+        }
+    }
+
+    async fn carry_out(&self, event: &RecordedEvent) -> Result<(), IdentityError> {
+        let forgotten = SubjectEvent::require(event).map_err(LogError::from)?;
+        self.keys.forget(forgotten.subject()).await?;
+        let Some(account_id) = account_of_subject(forgotten.subject()) else { return Ok(()) };
+        // The credentials go last: they know which address the account has claimed.
+        let email_key = self.store.email_key(account_id).await?;
+        let close = CloseAccount { account_id, email_key };
+        let request = Request { causation_id: Some(event.id), ..Request::system("identity") };
+        self.dispatcher.run(CloseAccount::NAME, CloseAccount::ACCESS, &close, &request).await?;
+        self.store.delete_refresh_tokens_of(account_id).await?;
+        self.store.delete_credential(account_id).await
+    }
+
+    /// Writes down how far it is.
+    async fn save(&self, done: Position) -> Result<(), IdentityError> {
+        let head = self.log.head().await?;
+        let event = match done {
+            Position::START => None,
+            done => self.log.event(done).await?,
+        };
+        self.store.put_forgettings_checkpoint(&self.log.checkpoint(&head, event.as_ref())).await
+    }
+}
+
+/// Where to begin: behind what was carried out. In a log that was restored, at its beginning.
+async fn first_position(log: &Log, store: &Store) -> Result<Position, IdentityError> {
+    // In this order: whoever opens the first account has written a checkpoint before.
+    let accounts = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
+    let has_accounts = !log.find(&accounts, 1).await?.events.is_empty();
+    let Some(checkpoint) = store.forgettings_checkpoint().await? else {
+        return match has_accounts {
+            true => Err(IdentityError::Internal(
+                "the log knows accounts, and the database of the keys has never seen it: it is another one, or was \
+                 lost. Restore it, or name the right one with `keys_database_url`"
+                    .into(),
+            )),
+            false => Ok(Position::START),
+        };
+    };
+    match log.check(&checkpoint).await {
+        Ok(()) => Ok(checkpoint.position),
+        Err(LogError::History(error @ HistoryError::OtherLog { .. })) => {
+            Err(IdentityError::Internal(format!("the database of the keys belongs to another log: {error}")))
+        }
+        Err(LogError::History(error)) => {
+            tracing::warn!(%error, "carrying out again that people were forgotten, from the beginning of the log");
+            Ok(Position::START)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
