@@ -5,6 +5,7 @@ mod audit;
 mod bad_input;
 mod crash;
 mod fill;
+mod forgetting;
 mod idempotency;
 mod operations;
 mod outage;

@@ -1,5 +1,6 @@
 //! An HTTP client as any frontend has one.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -26,6 +27,19 @@ impl Client {
     pub fn new(base_url: impl Into<String>) -> Self {
         let http = reqwest::Client::builder().user_agent(USER_AGENT).timeout(TIMEOUT).no_proxy().build();
         Self { http: http.expect("the client needs nothing"), base_url: base_url.into(), token: None }
+    }
+
+    /// The same, with another program and from another address of this machine (`127.0.0.77`).
+    ///
+    /// # Panics
+    ///
+    /// When it is no address.
+    #[must_use]
+    pub fn from(&self, user_agent: &str, address: &str) -> Self {
+        let address: IpAddr = address.parse().expect("an address");
+        let http = reqwest::Client::builder().user_agent(user_agent).timeout(TIMEOUT).no_proxy();
+        let http = http.local_address(address).build().expect("the client needs nothing");
+        Self { http, ..self.clone() }
     }
 
     /// The same, with this access token.

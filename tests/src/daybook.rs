@@ -195,6 +195,11 @@ impl Daybook {
         wait_for(text, READY_LIMIT, logged).await
     }
 
+    /// All that it has printed and logged so far.
+    pub fn output(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+
     /// `client` with where it listens now.
     pub fn known_to(&self, client: &Client) -> Client {
         client.at(&self.base_url)

@@ -294,7 +294,7 @@ async fn truncate(file: &SqliteFile) -> Result<bool, KeyError> {
 /// The largest table, in bytes, that is written anew: nobody can read it meanwhile.
 const REWRITTEN_BYTES_MAX: i64 = 256 << 20;
 
-/// Writes the table of the subjects' keys anew, without old versions. Where that would keep others waiting, their space
+/// Writes the tables of keys anew, without old versions. Where that would keep others waiting, their space
 /// is only given back, and what was in it goes when it is used again.
 async fn vacuum(pool: &PgPool) -> Result<bool, KeyError> {
     // A connection of its own, since its settings are others.
@@ -302,9 +302,9 @@ async fn vacuum(pool: &PgPool) -> Result<bool, KeyError> {
     let bytes: i64 = sqlx::query_scalar("SELECT pg_table_size('subject_keys')").fetch_one(&mut connection).await?;
     sqlx::raw_sql("SET lock_timeout = '200ms'").execute(&mut connection).await?;
     let rewritten = bytes <= REWRITTEN_BYTES_MAX
-        && sqlx::raw_sql("VACUUM FULL subject_keys").execute(&mut connection).await.is_ok();
+        && sqlx::raw_sql("VACUUM FULL subject_keys, secrets, signing_keys").execute(&mut connection).await.is_ok();
     if !rewritten {
-        sqlx::raw_sql("VACUUM subject_keys").execute(&mut connection).await?;
+        sqlx::raw_sql("VACUUM subject_keys, secrets, signing_keys").execute(&mut connection).await?;
     }
     connection.close().await?;
     Ok(rewritten || bytes > REWRITTEN_BYTES_MAX)

@@ -7,9 +7,9 @@ use daybook_core::Position;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::Head;
 use crate::appender::{Appender, advance};
 use crate::store::Store;
+use crate::{Head, LogError};
 
 /// How often expired idempotency keys are removed.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -29,14 +29,14 @@ pub(crate) async fn follow(
     let mut ticks = interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while wait(&mut ticks, &mut closing).await {
-        match store.head().await {
+        match seen.checkpoint().check(store.as_ref()).await {
             Ok(newest) => {
-                if let Err(error) = seen.goes_on_to(&newest) {
-                    tracing::error!(%error, "this is not the log that was opened: nothing more is appended");
-                    return appender.upgrade().map_or((), |appender| appender.begin_to_close());
-                }
                 seen = newest;
                 advance(&head, newest.position);
+            }
+            Err(LogError::History(error)) => {
+                tracing::error!(%error, "this is not the log that was opened: nothing more is appended");
+                return appender.upgrade().map_or((), |appender| appender.begin_to_close());
             }
             Err(error) => tracing::debug!(%error, "the log's head cannot be read"),
         }

@@ -3,6 +3,9 @@
 use daybook_core::Position;
 use uuid::Uuid;
 
+use crate::LogError;
+use crate::store::Store;
+
 /// The log's identity and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -12,16 +15,15 @@ pub struct Head {
     pub epoch: u64,
     /// The position of the newest event.
     pub position: Position,
+    /// That event's id; nil at [`Position::START`].
+    pub event_id: Uuid,
 }
 
 impl Head {
-    /// Checks that a later look at the log's end can be one at the same log.
-    pub(crate) fn goes_on_to(&self, later: &Self) -> Result<(), HistoryError> {
-        check_log((self.log_id, self.epoch), (later.log_id, later.epoch))?;
-        if later.position < self.position {
-            return Err(HistoryError::Shorter { checkpoint: self.position, head: later.position });
-        }
-        Ok(())
+    /// The checkpoint of a reader that has taken in everything up to here.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let Self { log_id, epoch, position, event_id } = *self;
+        Checkpoint { log_id, epoch, position, event_id }
     }
 }
 
@@ -39,9 +41,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Checks what the head alone can tell.
-    pub(crate) fn check_head(&self, head: &Head) -> Result<(), HistoryError> {
-        Head { log_id: self.log_id, epoch: self.epoch, position: self.position }.goes_on_to(head)
+    /// Checks that the log is still the one that this was written for, and answers where it ends.
+    pub(crate) async fn check(&self, store: &dyn Store) -> Result<Head, LogError> {
+        let head = store.head().await?;
+        check_log((self.log_id, self.epoch), (head.log_id, head.epoch))?;
+        if head.position < self.position {
+            return Err(HistoryError::Shorter { checkpoint: self.position, head: head.position }.into());
+        }
+        let same = if head.position == self.position {
+            head.event_id == self.event_id
+        } else {
+            self.position == Position::START || store.event_id(self.position).await? == Some(self.event_id)
+        };
+        if same { Ok(head) } else { Err(HistoryError::OtherEvent(self.position).into()) }
     }
 }
 

@@ -224,15 +224,7 @@ impl Log {
     ///
     /// [`LogError::History`] when it is not.
     pub async fn check(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
-        let head = self.head().await?;
-        checkpoint.check_head(&head)?;
-        if checkpoint.position > Position::START {
-            let event = self.event(checkpoint.position).await?;
-            if event.is_none_or(|event| event.id != checkpoint.event_id) {
-                return Err(HistoryError::OtherEvent(checkpoint.position).into());
-            }
-        }
-        Ok(())
+        checkpoint.check(self.store.as_ref()).await.map(drop)
     }
 
     /// Waits until nothing can be appended here any more: after [`close`](Self::close), or since the appender came to

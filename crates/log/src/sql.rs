@@ -14,8 +14,12 @@ macro_rules! event_columns {
 pub(crate) use event_columns;
 
 /// The log's identity and its end.
-pub(crate) const HEAD: &str =
-    "SELECT log_id, epoch, (SELECT coalesce(max(position), 0) FROM events) FROM log_identity";
+pub(crate) const HEAD: &str = "\
+    SELECT log_id, epoch, coalesce(position, 0), id \
+    FROM log_identity LEFT JOIN (SELECT position, id FROM events ORDER BY position DESC LIMIT 1) AS newest ON true";
+
+/// The id of the event at a position.
+pub(crate) const EVENT_ID: &str = "SELECT id FROM events WHERE position = $1";
 
 /// The stream that holds a claim.
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";

@@ -15,6 +15,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The log's identity and its end.
     async fn head(&self) -> Result<Head, LogError>;
 
+    /// The id of the event at a position.
+    async fn event_id(&self, position: Position) -> Result<Option<Uuid>, LogError>;
+
     /// The events of a page, in order.
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError>;
 

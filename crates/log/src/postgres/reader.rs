@@ -38,8 +38,18 @@ fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn head(&self) -> Result<Head, LogError> {
-        let (log_id, epoch, position): (Uuid, i64, i64) = sqlx::query_as(sql::HEAD).fetch_one(&self.pool).await?;
-        Ok(Head { log_id, epoch: epoch.unsigned_abs(), position: Position::from_i64(position) })
+        let (log_id, epoch, position, event_id): (Uuid, i64, i64, Option<Uuid>) =
+            sqlx::query_as(sql::HEAD).fetch_one(&self.pool).await?;
+        Ok(Head {
+            log_id,
+            epoch: epoch.unsigned_abs(),
+            position: Position::from_i64(position),
+            event_id: event_id.unwrap_or_default(),
+        })
+    }
+
+    async fn event_id(&self, position: Position) -> Result<Option<Uuid>, LogError> {
+        Ok(sqlx::query_scalar(sql::EVENT_ID).bind(position.to_i64()).fetch_optional(&self.pool).await?)
     }
 
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {

@@ -19,8 +19,8 @@ use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
 use crate::store::{Failure, Writer, Written};
-use crate::stored;
 use crate::{Head, HistoryError, LogError, Verdict, append};
+use crate::{sql, stored};
 
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -162,7 +162,7 @@ impl PostgresWriter {
             return Err(Failure::History(HistoryError::Shorter { checkpoint: position, head }));
         }
         if head > position && position > Position::START {
-            let id: Option<Uuid> = sqlx::query_scalar("SELECT id FROM events WHERE position = $1")
+            let id: Option<Uuid> = sqlx::query_scalar(sql::EVENT_ID)
                 .bind(position.to_i64())
                 .fetch_optional(&mut writing.connection)
                 .await?;

@@ -6,8 +6,9 @@ use daybook_core::{Missing, Position, RecordedEvent, Revision, StreamId};
 use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
 use sqlx::AssertSqlSafe;
+use uuid::Uuid;
 
-use super::writer::SqliteWriter;
+use super::writer::{SqliteWriter, uuid};
 use super::{SqliteStore, time};
 use crate::group::Kept;
 use crate::sql::{self, event_columns};
@@ -36,10 +37,20 @@ fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn head(&self) -> Result<Head, LogError> {
-        let (log_id, epoch, position): (String, i64, i64) =
+        let (log_id, epoch, position, event_id): (String, i64, i64, Option<String>) =
             sqlx::query_as(sql::HEAD).fetch_one(self.file.readers()).await?;
-        let log_id = log_id.parse().map_err(|error| misfit("log_id", error))?;
-        Ok(Head { log_id, epoch: epoch.unsigned_abs(), position: Position::from_i64(position) })
+        Ok(Head {
+            log_id: uuid(&log_id)?,
+            epoch: epoch.unsigned_abs(),
+            position: Position::from_i64(position),
+            event_id: event_id.as_deref().map(uuid).transpose()?.unwrap_or_default(),
+        })
+    }
+
+    async fn event_id(&self, position: Position) -> Result<Option<Uuid>, LogError> {
+        let query = sqlx::query_scalar(sql::EVENT_ID).bind(position.to_i64());
+        let id: Option<String> = query.fetch_optional(self.file.readers()).await?;
+        id.as_deref().map(uuid).transpose()
     }
 
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {

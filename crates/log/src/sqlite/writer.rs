@@ -13,7 +13,7 @@ use crate::append;
 use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan, PlannedEvent};
 use crate::known::{Change, Tip};
-use crate::sql::event_columns;
+use crate::sql::{self, event_columns};
 use crate::store::{Failure, Writer, Written};
 use crate::stored::{self, misfit};
 use crate::{Head, HistoryError, LogError};
@@ -71,15 +71,13 @@ impl SqliteWriter {
     }
 }
 
-fn uuid(text: &str) -> Result<Uuid, LogError> {
+pub(super) fn uuid(text: &str) -> Result<Uuid, LogError> {
     text.parse().map_err(|error| misfit("id", error))
 }
 
 async fn id_at(connection: &mut SqliteConnection, position: Position) -> Result<Option<Uuid>, Failure> {
-    let id: Option<String> = sqlx::query_scalar("SELECT id FROM events WHERE position = $1")
-        .bind(position.to_i64())
-        .fetch_optional(connection)
-        .await?;
+    let id: Option<String> =
+        sqlx::query_scalar(sql::EVENT_ID).bind(position.to_i64()).fetch_optional(connection).await?;
     Ok(id.as_deref().map(uuid).transpose()?)
 }
 

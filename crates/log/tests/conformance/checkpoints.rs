@@ -5,7 +5,7 @@ use daybook_database::{Database, Location, on_both};
 use daybook_log::{Checkpoint, HistoryError, Log, LogError};
 use uuid::Uuid;
 
-use crate::fixture::{commit, execute, insert, open, order, read_all, to};
+use crate::fixture::{commit, execute, insert, open, order, read_all, restored, to};
 
 on_both!(
     &[Schema::Log],
@@ -40,7 +40,7 @@ async fn a_log_that_was_swapped_restored_or_rolled_back_is_noticed(_: Location, 
     assert!(matches!(history(&log, &ahead).await, HistoryError::Shorter { .. }));
     let other_event = Checkpoint { event_id: events[0].id, ..checkpoint };
     assert_eq!(history(&log, &other_event).await, HistoryError::OtherEvent(Position::new(2)));
-    execute(&database, "UPDATE log_identity SET epoch = epoch + 1").await.expect("a restore");
+    restored(&database).await;
     assert!(matches!(history(&log, &checkpoint).await, HistoryError::OtherEpoch { .. }));
 }
 
@@ -90,6 +90,6 @@ async fn nothing_is_appended_to_another_history(_: Location, database: Database)
 
 async fn a_process_that_only_reads_notices_another_log(_: Location, database: Database) {
     let log = open(&database).await;
-    execute(&database, "UPDATE log_identity SET epoch = epoch + 1").await.expect("a restore");
+    restored(&database).await;
     log.ended().await;
 }

@@ -112,6 +112,15 @@ pub(crate) async fn execute(database: &Database, sql: &str) -> Result<(), sqlx::
     }
 }
 
+/// What restoring a backup does, even of the very newest state: a new epoch, and whoever wrote before is shut out.
+pub(crate) async fn restored(database: &Database) {
+    let fence = match database {
+        Database::Postgres(_) => ", fence = gen_random_uuid()",
+        Database::Sqlite(_) => "",
+    };
+    execute(database, &format!("UPDATE log_identity SET epoch = epoch + 1{fence}")).await.expect("a restore");
+}
+
 /// Appends an event around the log, as another process would that has a clock of its own.
 pub(crate) async fn insert(database: &Database, position: u64, stream: &str, revision: u64, time: &str) {
     let sql = format!(

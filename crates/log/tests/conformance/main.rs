@@ -11,4 +11,5 @@ mod order;
 mod queue;
 mod rollback;
 mod searching;
+mod unnoticed;
 mod upcasting;

@@ -8,7 +8,7 @@ use daybook_log::{HistoryError, Log, LogError, Settings, Verdict};
 use tokio::time::timeout;
 
 use crate::fixture::{
-    at, commit, execute, nothing, open, open_again, open_with, order, read_all, roll_back, to, to_at,
+    at, commit, nothing, open, open_again, open_with, order, read_all, restored, roll_back, to, to_at,
 };
 
 on_both!(
@@ -72,7 +72,7 @@ async fn a_log_that_was_rolled_back_and_went_on_is_not_appended_to(location: Loc
 async fn a_log_that_was_restored_is_not_appended_to(_: Location, database: Database) {
     let log = open_alone(&database).await;
     commit(&log, to(&[&order(1)])).await;
-    execute(&database, "UPDATE log_identity SET epoch = epoch + 1").await.expect("a restore");
+    restored(&database).await;
     // What goes the slow way: it gives a claim back.
     let release = daybook_log::Claim::Release { name: "sku".into(), key: "a".into(), holder: order(1) };
     let append = daybook_log::Append { claims: vec![release], ..to(&[&order(1)]) };
