@@ -21,6 +21,9 @@ pub struct AccountOpened {
     pub name: Personal<String>,
 }
 
+/// Names the command that forgets an account's holder, and makes its body.
+pub type ForgetAccount = fn(Uuid) -> (&'static str, Value);
+
 /// Commands, events and views, each declared once and registered here. From this alone the engine makes a backend.
 #[derive(Clone)]
 pub struct Domain {
@@ -35,7 +38,7 @@ pub struct Domain {
     /// What the domain adds when an account is opened.
     pub on_account_opened: fn(&AccountOpened) -> Decision,
     /// The command that forgets an account's holder, and its body.
-    pub forget_account: Option<fn(Uuid) -> (&'static str, Value)>,
+    pub forget_account: Option<ForgetAccount>,
     /// What a demonstration of it starts with.
     pub seed: fn() -> Seed,
 }
@@ -99,7 +102,7 @@ impl Domain {
 
     /// Says which command forgets an account's holder, for those who run the system: its name and its body.
     #[must_use]
-    pub fn forget_account(mut self, command: fn(Uuid) -> (&'static str, Value)) -> Self {
+    pub fn forget_account(mut self, command: ForgetAccount) -> Self {
         self.forget_account = Some(command);
         self
     }

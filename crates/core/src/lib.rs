@@ -36,7 +36,7 @@ pub use aggregate::{Aggregate, Entity, Snapshots};
 pub use command::{AnyCommand, Command, CommandSpec, Context, DecodedCommand, Judgement, Outcome};
 pub use contract::{Contracts, EventType, Upcaster};
 pub use decision::{ClaimChange, Decision, NewEvent};
-pub use domain::{AccountOpened, Domain};
+pub use domain::{AccountOpened, Domain, ForgetAccount};
 pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, RecordedEvent};
 pub use forgetting::{SubjectEvent, SubjectForgotten};
 pub use ids::{IdError, Position, Revision, StreamId};

@@ -239,7 +239,9 @@ macro_rules! on_writer {
 }
 
 async fn execute(database: &Database, sql: &'static str) {
-    on_writer!(database, pool => drop(sqlx::query(sql).execute(pool).await.expect("done")));
+    on_writer!(database, pool => {
+        sqlx::query(sql).execute(pool).await.expect("done");
+    });
 }
 
 async fn count(database: &Database, table: &str) -> i64 {
@@ -274,6 +276,6 @@ async fn set_checkpoint(database: &Database, (log_id, epoch, position, event_id)
     let sql = "INSERT INTO forgettings_checkpoint (log_id, epoch, position, event_id) VALUES ($1, $2, $3, $4)";
     on_writer!(database, pool => {
         let insert = sqlx::query(sql).bind(log_id).bind(epoch).bind(position).bind(event_id);
-        drop(insert.execute(pool).await.expect("done"));
+        insert.execute(pool).await.expect("done");
     });
 }
