@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::settings::{SETTINGS, is_secret};
@@ -8,6 +10,7 @@ use crate::settings::{SETTINGS, is_secret};
 pub(crate) fn command() -> Command {
     let email = || Arg::new("email").required(true).value_name("EMAIL").help("The account's e-mail address");
     let count = |name| Arg::new(name).long(name).value_name("N").value_parser(clap::value_parser!(u64).range(1..));
+    let path = |name| Arg::new(name).value_name("FOLDER").value_parser(clap::value_parser!(PathBuf));
     let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
     let verbs = [
         Command::new("demo").about("Serve a small shop with some history: the place to start"),
@@ -50,6 +53,18 @@ pub(crate) fn command() -> Command {
                         .help("Write into a log that holds events already: they stay there for ever"),
                 ],
             ),
+        ]),
+        Command::new("backup").about("Back up the log, with its views, while everything goes on").args([
+            path("folder").required(true).help("Folder; one with a backup gets what was appended since"),
+            path("keys").long("keys").help("Folder for keys and credentials: kept apart from the log"),
+        ]),
+        Command::new("restore").about("Make a log, and its views, from a backup").args([
+            path("folder").required_unless_present("keys").help("Folder with the backup of a log"),
+            path("keys").long("keys").help("Folder with the backup of its keys and credentials"),
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Only make sure that the backup is whole"),
         ]),
         Command::new("keys")
             .about("Manage keys")

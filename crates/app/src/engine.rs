@@ -11,6 +11,7 @@ use daybook_keys::Keys;
 use daybook_log::Log;
 use daybook_views::Views;
 
+use crate::backup::RestoreEvent;
 use crate::config::Config;
 use crate::demo::DemoEvent;
 use crate::master::{self, Missing};
@@ -20,7 +21,7 @@ use crate::verbs::FillEvent;
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
     let domain = domain.events::<RefusalEvent>().events::<OpeningEvent>().events::<SubjectEvent>();
     let domain = domain.events::<AccountEvent>().events::<SessionEvent>();
-    domain.events::<DemoEvent>().events::<FillEvent>()
+    domain.events::<DemoEvent>().events::<FillEvent>().events::<RestoreEvent>()
 }
 
 /// The databases of an installation. Several of them may be one.
@@ -154,6 +155,6 @@ mod tests {
 
     #[test]
     fn contracts_are_kept() {
-        check_contracts(env!("CARGO_MANIFEST_DIR"), &[DemoEvent::TYPES, FillEvent::TYPES]);
+        check_contracts(env!("CARGO_MANIFEST_DIR"), &[DemoEvent::TYPES, FillEvent::TYPES, RestoreEvent::TYPES]);
     }
 }

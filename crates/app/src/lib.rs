@@ -8,6 +8,7 @@
 //! }
 //! ```
 
+mod backup;
 mod cli;
 mod config;
 mod demo;
@@ -70,6 +71,8 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "status" => verbs::status(domain, &config, json).await,
             "events" => verbs::events(&config, arguments, json).await,
             "bench" => verbs::bench(&config, arguments, json).await,
+            "backup" => verbs::backup(domain, &config, arguments, json).await,
+            "restore" => verbs::restore(domain, &config, arguments, json).await,
             "keys" => verbs::keys(&config, arguments, json).await,
             "subject" => verbs::subject(domain, &config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,

@@ -1,8 +1,10 @@
 //! The verbs that do one thing and end.
 
+mod backup;
 mod bench;
 mod events;
 mod keys;
+mod restore;
 mod schema;
 mod status;
 mod subject;
@@ -11,9 +13,11 @@ mod user;
 use daybook_database::Location;
 use serde_json::json;
 
+pub(crate) use backup::backup;
 pub(crate) use bench::{FillEvent, bench};
 pub(crate) use events::events;
 pub(crate) use keys::keys;
+pub(crate) use restore::restore;
 pub(crate) use schema::event_schema;
 pub(crate) use status::status;
 pub(crate) use subject::subject;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -137,7 +137,8 @@ impl<E: EventSet> AnyEvent for E {
 ///
 /// Its JSON form, with the keys in this order and no white space, is *the event's line*: what
 /// `/v1/events` answers and what later exports and audit proofs are made of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RecordedEvent {
     /// Its place in the log.
     pub position: Position,

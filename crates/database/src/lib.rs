@@ -5,6 +5,7 @@
 //! that own the tables.
 
 mod fault;
+mod lines;
 mod location;
 mod migrate;
 mod sqlite;
@@ -18,6 +19,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
 pub use fault::{Fault, fault};
+pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;
 pub use sqlite::SqliteFile;

@@ -33,3 +33,4 @@ pub use identity::{Authenticated, Identity, NewAccount};
 pub use secret::Secret;
 pub use session::{EndReason, Session, SessionEnded, SessionEvent, SessionStarted};
 pub use settings::{HashCost, Settings};
+pub use store::{TABLES, forgettings_reached};

@@ -1,7 +1,7 @@
 //! Credentials and tokens, in the `keys` schema. Both stores understand the same statements.
 
 use daybook_core::Position;
-use daybook_database::Database;
+use daybook_database::{Database, Lines, Snapshot, Statements};
 use daybook_log::Checkpoint;
 use uuid::Uuid;
 
@@ -256,3 +256,59 @@ impl Store {
 
 const INSERT_REFRESH_TOKEN: &str =
     "INSERT INTO refresh_tokens (hash, session_id, account_id, expires_at_ms) VALUES ($1, $2, $3, $4)";
+
+/// The tables of credentials, each with its name, as lines for a backup. Refresh tokens are none of them: after a
+/// restore everybody signs in again.
+pub const TABLES: [(&str, Lines); 2] = [
+    (
+        "credentials",
+        Lines {
+            postgres: Statements::new(
+                "SELECT json_build_object('account_id', account_id, 'email_key', email_key, \
+                    'password_hash', password_hash, 'changed_at_ms', changed_at_ms)::text FROM credentials",
+                "INSERT INTO credentials (account_id, email_key, password_hash, changed_at_ms) \
+                 SELECT account_id, email_key, password_hash, changed_at_ms \
+                 FROM json_to_recordset($1::json) AS line (account_id uuid, email_key text, password_hash text, \
+                    changed_at_ms bigint)",
+            ),
+            sqlite: Statements::new(
+                "SELECT json_object('account_id', lower(hex(account_id)), 'email_key', email_key, \
+                    'password_hash', password_hash, 'changed_at_ms', changed_at_ms) FROM credentials",
+                "INSERT INTO credentials (account_id, email_key, password_hash, changed_at_ms) \
+                 SELECT unhex(value->>'account_id', '-'), value->>'email_key', value->>'password_hash', \
+                    value->>'changed_at_ms' FROM json_each($1)",
+            ),
+        },
+    ),
+    ("forgettings_checkpoint", FORGETTINGS),
+];
+
+/// How far the log was read for people to forget.
+const FORGETTINGS: Lines = Lines {
+    postgres: Statements::new(
+        "SELECT json_build_object('log_id', log_id, 'epoch', epoch, 'position', position, \
+            'event_id', event_id)::text FROM forgettings_checkpoint",
+        "INSERT INTO forgettings_checkpoint (log_id, epoch, position, event_id) \
+         SELECT log_id, epoch, position, event_id \
+         FROM json_to_recordset($1::json) AS line (log_id uuid, epoch bigint, position bigint, event_id uuid)",
+    ),
+    sqlite: Statements::new(
+        "SELECT json_object('log_id', lower(hex(log_id)), 'epoch', epoch, 'position', position, \
+            'event_id', lower(hex(event_id))) FROM forgettings_checkpoint",
+        "INSERT INTO forgettings_checkpoint (log_id, epoch, position, event_id) \
+         SELECT unhex(value->>'log_id', '-'), value->>'epoch', value->>'position', \
+            unhex(value->>'event_id', '-') FROM json_each($1)",
+    ),
+};
+
+/// How far the log was read for people to forget, in a state of its database.
+///
+/// # Errors
+///
+/// When that is away.
+pub async fn forgettings_reached(snapshot: &mut Snapshot) -> Result<Option<Checkpoint>, IdentityError> {
+    let lines = snapshot.write_all(&FORGETTINGS).await?;
+    let checkpoint =
+        |line: &String| serde_json::from_str(line).map_err(|error| sqlx::Error::Decode(Box::new(error)));
+    Ok(lines.first().map(checkpoint).transpose()?)
+}

@@ -22,3 +22,4 @@ pub use error::{KeyError, MasterKeyError};
 pub use keys::{Keys, OpenedDocuments, StoredSigningKey};
 pub use master::{MasterId, MasterKeys};
 pub use rotation::{Rotated, rotate};
+pub use store::TABLES;

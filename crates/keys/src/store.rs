@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use daybook_database::{Database, SqliteFile};
+use daybook_database::{Database, Lines, SqliteFile, Statements};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 
 use crate::{KeyError, MasterId};
@@ -309,3 +309,78 @@ async fn vacuum(pool: &PgPool) -> Result<bool, KeyError> {
     connection.close().await?;
     Ok(rewritten || bytes > REWRITTEN_BYTES_MAX)
 }
+
+/// The tables of keys, each with its name, as lines for a backup. What is wrapped stays wrapped.
+pub const TABLES: [(&str, Lines); 4] = [
+    (
+        "master_key",
+        Lines {
+            postgres: Statements::new(
+                "SELECT json_build_object('id', encode(id, 'hex'))::text FROM master_key",
+                "INSERT INTO master_key (id) SELECT decode(id, 'hex') FROM json_to_recordset($1::json) AS line (id text)",
+            ),
+            sqlite: Statements::new(
+                "SELECT json_object('id', lower(hex(id))) FROM master_key",
+                "INSERT INTO master_key (id) SELECT unhex(value->>'id') FROM json_each($1)",
+            ),
+        },
+    ),
+    (
+        "secrets",
+        Lines {
+            postgres: Statements::new(
+                "SELECT json_build_object('name', name, 'wrapped', encode(wrapped, 'hex'), \
+                    'created_at_ms', created_at_ms)::text FROM secrets",
+                "INSERT INTO secrets (name, wrapped, created_at_ms) SELECT name, decode(wrapped, 'hex'), created_at_ms \
+                 FROM json_to_recordset($1::json) AS line (name text, wrapped text, created_at_ms bigint)",
+            ),
+            sqlite: Statements::new(
+                "SELECT json_object('name', name, 'wrapped', lower(hex(wrapped)), 'created_at_ms', created_at_ms) \
+                 FROM secrets",
+                "INSERT INTO secrets (name, wrapped, created_at_ms) \
+                 SELECT value->>'name', unhex(value->>'wrapped'), value->>'created_at_ms' FROM json_each($1)",
+            ),
+        },
+    ),
+    (
+        "signing_keys",
+        Lines {
+            postgres: Statements::new(
+                "SELECT json_build_object('number', number, 'wrapped', encode(wrapped, 'hex'), \
+                    'created_at_ms', created_at_ms, 'sign_from_ms', sign_from_ms, \
+                    'verify_until_ms', verify_until_ms)::text FROM signing_keys",
+                "INSERT INTO signing_keys (number, wrapped, created_at_ms, sign_from_ms, verify_until_ms) \
+                 SELECT number, decode(wrapped, 'hex'), created_at_ms, sign_from_ms, verify_until_ms \
+                 FROM json_to_recordset($1::json) AS line (number bigint, wrapped text, created_at_ms bigint, \
+                    sign_from_ms bigint, verify_until_ms bigint)",
+            ),
+            sqlite: Statements::new(
+                "SELECT json_object('number', number, 'wrapped', lower(hex(wrapped)), 'created_at_ms', created_at_ms, \
+                    'sign_from_ms', sign_from_ms, 'verify_until_ms', verify_until_ms) FROM signing_keys",
+                "INSERT INTO signing_keys (number, wrapped, created_at_ms, sign_from_ms, verify_until_ms) \
+                 SELECT value->>'number', unhex(value->>'wrapped'), value->>'created_at_ms', \
+                    value->>'sign_from_ms', value->>'verify_until_ms' FROM json_each($1)",
+            ),
+        },
+    ),
+    (
+        "subject_keys",
+        Lines {
+            postgres: Statements::new(
+                "SELECT json_build_object('subject', subject, 'wrapped', encode(wrapped, 'hex'), \
+                    'created_at_ms', created_at_ms, 'forgotten_at_ms', forgotten_at_ms)::text FROM subject_keys",
+                "INSERT INTO subject_keys (subject, wrapped, created_at_ms, forgotten_at_ms) \
+                 SELECT subject, decode(wrapped, 'hex'), created_at_ms, forgotten_at_ms \
+                 FROM json_to_recordset($1::json) AS line (subject text, wrapped text, created_at_ms bigint, \
+                    forgotten_at_ms bigint)",
+            ),
+            sqlite: Statements::new(
+                "SELECT json_object('subject', subject, 'wrapped', lower(nullif(hex(wrapped), '')), \
+                    'created_at_ms', created_at_ms, 'forgotten_at_ms', forgotten_at_ms) FROM subject_keys",
+                "INSERT INTO subject_keys (subject, wrapped, created_at_ms, forgotten_at_ms) \
+                 SELECT value->>'subject', unhex(value->>'wrapped'), value->>'created_at_ms', \
+                    value->>'forgotten_at_ms' FROM json_each($1)",
+            ),
+        },
+    ),
+];

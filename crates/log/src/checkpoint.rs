@@ -1,13 +1,14 @@
 //! Where a reader stands, and how it knows that the log is still the one that it read (invariant L11).
 
 use daybook_core::Position;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::LogError;
 use crate::store::Store;
 
 /// The log's identity and its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The log's id, drawn when it was created.
     pub log_id: Uuid,
@@ -21,14 +22,14 @@ pub struct Head {
 
 impl Head {
     /// The checkpoint of a reader that has taken in everything up to here.
-    pub(crate) fn checkpoint(&self) -> Checkpoint {
+    pub fn checkpoint(&self) -> Checkpoint {
         let Self { log_id, epoch, position, event_id } = *self;
         Checkpoint { log_id, epoch, position, event_id }
     }
 }
 
 /// How far a reader has come, and in which history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The log's id.
     pub log_id: Uuid,

@@ -11,6 +11,7 @@
 mod append;
 mod appender;
 mod background;
+pub mod backup;
 mod checkpoint;
 mod error;
 mod find;

@@ -12,6 +12,7 @@
 //!   stops its projection, there, with a reason that everybody can see.
 //! - A query reads documents and the position that they correspond to in one statement.
 
+pub mod backup;
 mod error;
 mod fold;
 mod postgres;

@@ -19,6 +19,7 @@ pub(crate) const PLACES: &[(&str, Place)] = &[
     ("what the process has written", Place::Output),
     ("what an analyst can export", Place::Export),
     ("the metrics", Place::Metrics),
+    ("a backup of the log", Place::Backup),
 ];
 
 /// A place where something personal could be.
@@ -38,6 +39,8 @@ pub(crate) enum Place {
     Export,
     /// For whoever watches the process.
     Metrics,
+    /// What `daybook backup` writes.
+    Backup,
 }
 
 /// What the test found when it began.
@@ -80,6 +83,7 @@ impl Place {
                 one(export.send().await.body)
             }
             (Self::Metrics, _) => one(daybook.metrics().await),
+            (Self::Backup, _) => backup(daybook),
         }
     }
 }
@@ -95,6 +99,14 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         }
     }
     files
+}
+
+/// A backup made at this moment.
+fn backup(daybook: &Daybook) -> Vec<(String, Vec<u8>)> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let backed_up = daybook.cli(&["backup", &folder.path().display().to_string()]);
+    assert!(backed_up.status.success(), "{backed_up:?}");
+    files(folder.path())
 }
 
 async fn connect(store: &Store) -> Option<PgConnection> {

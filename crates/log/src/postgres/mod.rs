@@ -1,6 +1,7 @@
 //! The log on PostgreSQL.
 
 mod reader;
+pub(crate) mod restore;
 mod writer;
 
 use std::time::Duration;

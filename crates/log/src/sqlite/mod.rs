@@ -1,6 +1,7 @@
 //! The log on SQLite.
 
 mod reader;
+pub(crate) mod restore;
 mod time;
 mod writer;
 

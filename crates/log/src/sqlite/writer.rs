@@ -19,7 +19,7 @@ use crate::stored::{self, misfit};
 use crate::{Head, HistoryError, LogError};
 
 /// The most events of one statement: each number of rows is a statement of its own, which the connection remembers.
-const ROWS_MAX: usize = 64;
+pub(super) const ROWS_MAX: usize = 64;
 
 /// The writer. Waits for other writers at BEGIN IMMEDIATE, and from there on sees all that they have committed.
 pub(super) struct SqliteWriter {

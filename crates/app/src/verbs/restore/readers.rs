@@ -1,0 +1,181 @@
+//! Those who had read a log that is restored: what they had seen, and where they go on.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use daybook_core::Position;
+use daybook_database::Database;
+use daybook_identity::forgettings_reached;
+use daybook_log::{Checkpoint, Head};
+use daybook_views::backup::{self as views, Reached, Tables};
+use uuid::Uuid;
+
+use super::next_chunk;
+use crate::backup::{Folder, RestoredReader, ViewBackup};
+use crate::engine::Databases;
+
+/// The history that readers go on in.
+pub(super) struct History<'a> {
+    /// Where the log ends in the backup.
+    pub(super) end: &'a Head,
+    /// The epoch that begins.
+    pub(super) epoch: u64,
+    /// The ids of the events at the positions that readers stand at.
+    pub(super) ids: HashMap<Position, Uuid>,
+}
+
+impl History<'_> {
+    /// Whether all that a reader has seen is in it.
+    fn has(&self, Checkpoint { log_id, position, event_id, .. }: &Checkpoint) -> bool {
+        *position == Position::START || (*log_id == self.end.log_id && self.ids.get(position) == Some(event_id))
+    }
+
+    /// What is to be said of a reader.
+    fn said(&self, reader: String, seen: Option<&Checkpoint>, goes_on_after: Position) -> RestoredReader {
+        let strayed = seen.is_some_and(|seen| !self.has(seen));
+        let seen = seen.map_or(0, |seen| seen.position.get());
+        let beyond = if strayed { seen.saturating_sub(self.end.position.get()) } else { 0 };
+        RestoredReader { reader, seen, beyond, strayed, goes_on_after: goes_on_after.get() }
+    }
+}
+
+/// A reader, and what it goes on with.
+pub(super) struct Reader {
+    pub(super) said: RestoredReader,
+    with: With,
+}
+
+/// What a reader goes on with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum With {
+    /// With what it has.
+    Own,
+    /// With what the backup has.
+    Backup,
+    /// With nothing.
+    Nothing,
+    /// It does not: this program does not have the projection, and so nothing to fold it with.
+    Unknown,
+}
+
+impl fmt::Display for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RestoredReader { reader, seen, beyond, strayed, goes_on_after } = &self.said;
+        write!(f, "{reader}: ")?;
+        match (strayed, beyond) {
+            (false, _) => {}
+            (true, 0) => write!(f, "had read another history, up to {seen}; ")?,
+            (true, beyond) => write!(f, "had seen up to {seen}, {beyond} events beyond the backup; ")?,
+        }
+        match self.with {
+            With::Own => write!(f, "goes on behind {goes_on_after}, as it was"),
+            With::Backup => write!(f, "goes on behind {goes_on_after}, from the backup"),
+            With::Nothing => f.write_str("begins anew"),
+            With::Unknown => f.write_str("stays where it is, since this program does not know it"),
+        }
+    }
+}
+
+/// The readers whose state is there.
+pub(super) struct There {
+    views: Vec<Reached>,
+    forgettings: Option<Checkpoint>,
+}
+
+/// Looks for readers.
+pub(super) async fn there(databases: &Databases) -> anyhow::Result<There> {
+    let mut snapshot = databases.views.snapshot().await?;
+    let views = views::reached(&mut snapshot).await?;
+    snapshot.close().await?;
+    let mut snapshot = databases.keys.snapshot().await?;
+    let forgettings = forgettings_reached(&mut snapshot).await?;
+    snapshot.close().await?;
+    Ok(There { views, forgettings })
+}
+
+impl There {
+    fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.views.iter().map(|view| &view.checkpoint).chain(&self.forgettings)
+    }
+
+    /// Where they stand, and those in the backup.
+    pub(super) fn positions(&self, backup: &[ViewBackup]) -> Vec<Position> {
+        let backup = backup.iter().map(|view| &view.reached.checkpoint);
+        self.checkpoints().chain(backup).map(|checkpoint| checkpoint.position).collect()
+    }
+
+    /// The newest epoch of the log that anybody has seen.
+    pub(super) fn newest_epoch(&self, end: &Head) -> u64 {
+        let same = self.checkpoints().filter(|checkpoint| checkpoint.log_id == end.log_id);
+        same.map(|checkpoint| checkpoint.epoch).fold(end.epoch, u64::max)
+    }
+}
+
+/// Puts all views behind the log that is restored: those there, and those of the backup.
+pub(super) async fn restore(
+    database: &Database,
+    tables: &Tables,
+    folder: &Folder,
+    backup: &[ViewBackup],
+    there: &There,
+    history: &History<'_>,
+) -> anyhow::Result<Vec<Reader>> {
+    let mut readers = Vec::new();
+    for view in &there.views {
+        let kept = backup.iter().find(|kept| is_same(&kept.reached, view));
+        readers.push(restore_view(database, tables, folder, view, Some(&view.checkpoint), kept, history).await?);
+    }
+    for kept in backup {
+        if !there.views.iter().any(|view| is_same(view, &kept.reached)) {
+            readers.push(restore_view(database, tables, folder, &kept.reached, None, Some(kept), history).await?);
+        }
+    }
+    // It finds out by itself that the log was restored, and carries everything out again.
+    readers.extend(there.forgettings.as_ref().map(|seen| Reader {
+        said: history.said("forgettings".to_owned(), Some(seen), Position::START),
+        with: With::Nothing,
+    }));
+    Ok(readers)
+}
+
+fn is_same(one: &Reached, other: &Reached) -> bool {
+    one.projection == other.projection && one.version == other.version
+}
+
+/// A view stays as it is when all that it has `seen` is in the backup; else it is the one in the backup; and without
+/// one, it is folded anew.
+async fn restore_view(
+    database: &Database,
+    tables: &Tables,
+    folder: &Folder,
+    view: &Reached,
+    seen: Option<&Checkpoint>,
+    kept: Option<&ViewBackup>,
+    history: &History<'_>,
+) -> anyhow::Result<Reader> {
+    // Without documents there is nothing to go on with.
+    let documents =
+        kept.filter(|kept| history.has(&kept.reached.checkpoint)).and_then(|kept| kept.documents.as_ref());
+    let is_known = tables.documents(view).is_some();
+    let (with, at) = match (seen, kept, documents) {
+        (Some(seen), ..) if history.has(seen) => (With::Own, Some(seen)),
+        _ if !is_known => (With::Unknown, seen),
+        (_, Some(kept), Some(_)) => (With::Backup, Some(&kept.reached.checkpoint)),
+        _ => (With::Nothing, None),
+    };
+    let position = at.map_or(Position::START, |at| at.position);
+    let event_id = at.map_or(Uuid::nil(), |at| at.event_id);
+    let checkpoint = Checkpoint { log_id: history.end.log_id, epoch: history.epoch, position, event_id };
+    if with != With::Unknown {
+        let mut restoring = tables.restore(database, view, with == With::Own).await?;
+        if let Some(entry) = documents.filter(|_| with == With::Backup) {
+            let mut lines = folder.lines(entry)?;
+            while let Some(chunk) = next_chunk(&mut lines)? {
+                restoring.documents(&chunk).await?;
+            }
+        }
+        restoring.finish(&Reached { checkpoint, ..view.clone() }).await?;
+    }
+    let reader = format!("projection {} version {}", view.projection, view.version);
+    Ok(Reader { said: history.said(reader, seen, position), with })
+}
