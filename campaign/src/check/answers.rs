@@ -97,7 +97,11 @@ impl Judge<'_> {
     /// What was acknowledged is there, as acknowledged.
     fn acknowledged(&self, request: &Request<'_>, receipt: &Receipt, at: Micros) -> Result<(), (Breach, String)> {
         let intent = request.intent;
+        let lost = |reason: &str| Err((Breach::Lost, format!("{reason}: {receipt:?}")));
         if receipt.events.is_empty() {
+            if let Some(place) = self.history.place(&intent.token) {
+                return lost(&format!("there was something to do, and it is at position {}", place.first));
+            }
             // There was nothing to do, where the receipt says.
             let position = receipt.position.get();
             let (seen, values) = self.history.read_at(intent, position);
@@ -109,7 +113,6 @@ impl Judge<'_> {
                 change => Err((Breach::Lost, format!("{receipt:?}, but {seen:?} comes to {change:?}"))),
             };
         }
-        let lost = |reason: &str| Err((Breach::Lost, format!("{reason}: {receipt:?}")));
         let Some(place) = self.history.place(&intent.token) else { return lost("it is not there") };
         if (place.last, place.last - place.first + 1) != (receipt.position.get(), receipt.events.len() as u64) {
             return lost(&format!("it is at positions {} to {}", place.first, place.last));

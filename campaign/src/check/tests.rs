@@ -1,7 +1,7 @@
 //! The checker can fail: each way of breaking the word, by hand.
 
 use chrono::DateTime;
-use daybook_core::{Position, Revision};
+use daybook_core::{Position, Receipt, Revision};
 
 use super::story::{State, Story};
 use super::{Breach, Sighting};
@@ -212,6 +212,19 @@ fn nothing_to_do_where_there_was_something_is_found() {
     let mut receipt = story.write("something");
     receipt.position = Position::START;
     story.answer("something", Answer::Done(receipt));
+    assert_eq!(story.breaches(), [Breach::Lost]);
+}
+
+#[test]
+fn nothing_to_do_where_the_same_was_done_before_is_found() {
+    let put = Act::Put { register: 1, value: 2 };
+    let mut story = Story::new();
+    story.send("put", put);
+    let done = story.write("put");
+    story.send_to(1, "put");
+    assert_eq!(story.breaches(), [Breach::Unresolved], "nobody has heard of it yet");
+    // It is so already, if one does not know the key.
+    story.answer_from(1, "put", Answer::Done(Receipt { events: Vec::new(), ..done }));
     assert_eq!(story.breaches(), [Breach::Lost]);
 }
 
