@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use daybook_core::Receipt;
 
 use super::evidence::{Breach, Entry, Violation};
-use super::history::History;
+use super::history::{History, Place};
 use super::report::Counts;
 use super::requests::{Attempt, Request};
 use super::times::Times;
@@ -56,9 +56,7 @@ impl Judge<'_> {
                 }
                 Answer::NotDone(reason) => {
                     self.counts.not_done += 1;
-                    let there = self.history.place(&intent.token).is_some();
-                    let lie = !intent.keyed && there;
-                    if lie { Err((Breach::NotDoneYetThere, reason.clone())) } else { Ok(()) }
+                    self.not_done(request, attempt, reason)
                 }
                 Answer::Unknown => {
                     unknown = true;
@@ -122,14 +120,49 @@ impl Judge<'_> {
             let entry = (at as usize).checked_sub(1).and_then(|index| self.log.get(index));
             let as_said = entry.is_some_and(|entry| {
                 let token = entry.changed.as_ref().map(|changed| &changed.token);
-                (&*entry.stream, entry.revision, entry.position, token)
-                    == (event.stream.as_str(), event.revision.get(), at, Some(&intent.token))
+                (&*entry.stream, entry.revision, entry.position, entry.command, token)
+                    == (event.stream.as_str(), event.revision.get(), at, receipt.command_id, Some(&intent.token))
             });
             if !as_said {
                 return lost(&format!("at position {at} there is {entry:?}"));
             }
         }
         Ok(())
+    }
+
+    /// What was not done is not there, unless it was done another time that it was asked for.
+    fn not_done(
+        &self,
+        request: &Request<'_>,
+        attempt: &Attempt<'_>,
+        reason: &str,
+    ) -> Result<(), (Breach, String)> {
+        let Some(place) = self.history.place(&request.intent.token) else { return Ok(()) };
+        let another = request.attempts.iter().any(|other| {
+            // These say of themselves that they have not done it.
+            let denies = |(_, answer): &(Micros, &Answer)| {
+                matches!(
+                    answer,
+                    Answer::NotDone(_) | Answer::Rejected { .. } | Answer::Precondition { .. } | Answer::InFlight
+                )
+            };
+            !other.answered.as_ref().is_some_and(denies) && self.may_have_done(other, place)
+        });
+        if another || !self.may_have_done(attempt, place) {
+            return Ok(());
+        }
+        let detail = format!("{reason}; at position {}, and asked for: {:?}", place.first, request.attempts);
+        Err((Breach::NotDoneYetThere, detail))
+    }
+
+    /// Whether what stands at a place may have been done as it was asked for that time: nobody knew of it before, and its
+    /// command was taken on between the question and the answer.
+    fn may_have_done(&self, attempt: &Attempt<'_>, place: Place) -> bool {
+        let entry = (place.first as usize).checked_sub(1).and_then(|index| self.log.get(index));
+        let from_ms = attempt.sent / 1_000;
+        let to_ms = attempt.answered.map_or(Micros::MAX, |(at, _)| at / 1_000);
+        !self.times.known_before(place.last, attempt.sent)
+            && entry.and_then(Entry::begun_ms).is_none_or(|begun| (from_ms..=to_ms).contains(&begun))
     }
 
     /// What was refused is not there. A twin that another process was working on at that time may be, unless it was there
@@ -142,7 +175,7 @@ impl Judge<'_> {
                 None | Some((_, Answer::GaveUp)) => true,
                 Some((answered, _)) => answered > refused.sent,
             };
-            other.life != refused.life && open
+            other.life != refused.life && open && self.may_have_done(other, place)
         });
         if twin && !self.times.known_before(place.last, refused.sent) {
             self.counts.twins_disagree += 1;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use chrono::DateTime;
 use daybook_core::{Position, Receipt, ReceiptEvent, Revision, StreamId};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{Breach, Entry, Evidence, Report, Sighting, check};
 use crate::domain::{Act, CATEGORY, Changed, Claiming, Seen, Thing};
@@ -107,6 +107,7 @@ impl Story {
             stream: stream.to_string(),
             revision,
             recorded_at: DateTime::from_timestamp(self.evidence.head as i64, 0).expect("a time"),
+            command: Uuid::nil(),
             changed: Some(changed),
         });
         let (position, revision) = (Position::new(position), Revision::new(revision));
@@ -136,6 +137,13 @@ impl Story {
     pub(super) fn breaches(&self) -> Vec<Breach> {
         let kinds: BTreeSet<_> = self.check().violations.iter().map(|violation| violation.breach).collect();
         kinds.into_iter().collect()
+    }
+
+    /// A millisecond passes, and the id of a command that is taken on then.
+    pub(super) fn begin(&mut self) -> Uuid {
+        self.now += 1_000;
+        let time = Timestamp::from_unix(NoContext, 0, u32::try_from(self.now * 1_000).expect("it is early"));
+        Uuid::new_v7(time)
     }
 
     fn tick(&mut self) -> Micros {

@@ -291,6 +291,51 @@ fn what_was_said_not_to_be_done_and_is_there_is_found() {
 }
 
 #[test]
+fn what_was_said_not_to_be_done_with_a_key_and_is_there_is_found() {
+    let mut story = Story::new();
+    story.send("point", POINT);
+    story.answer("point", Answer::NotDone("away".into()));
+    let receipt = story.write("point");
+    let asked_once = story.evidence.clone();
+    story.note(0, Record::Abandoned { token: "point".into() });
+    assert_eq!(story.breaches(), [Breach::NotDoneYetThere], "nobody asked for it again");
+
+    story.evidence = asked_once;
+    story.send_to(1, "point");
+    story.answer_from(1, "point", Answer::Done(receipt));
+    assert_eq!(story.check().violations, [], "it may have been done the second time");
+    story.evidence.sightings.push(Sighting { through: 1, at: AT_ONCE });
+    assert_eq!(story.breaches(), [Breach::NotDoneYetThere], "it was known before");
+}
+
+#[test]
+fn what_was_said_not_to_be_done_and_came_after_it_was_asked_for_again_is_found() {
+    let mut story = Story::new();
+    let first = story.begin();
+    story.send("point", POINT);
+    story.answer("point", Answer::NotDone("away".into()));
+    let second = story.begin();
+    story.send_to(1, "point");
+    let receipt = story.write("point");
+    for (command, due) in [(second, vec![]), (first, vec![Breach::NotDoneYetThere])] {
+        let before = story.evidence.clone();
+        story.evidence.log[0].command = command;
+        story.answer_from(1, "point", Answer::Done(Receipt { command_id: command, ..receipt.clone() }));
+        assert_eq!(story.breaches(), due);
+        story.evidence = before;
+    }
+}
+
+#[test]
+fn a_receipt_of_another_command_is_found() {
+    let mut story = Story::new();
+    let other = story.begin();
+    story.tell("point", POINT);
+    story.evidence.log[0].command = other;
+    assert_eq!(story.breaches(), [Breach::Lost]);
+}
+
+#[test]
 fn what_is_unknown_for_ever_is_found_unless_nobody_asked_again() {
     let mut story = Story::new();
     story.send("point", POINT);
