@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Dice;
-use crate::domain::{Perform, TAKEN, draw, seen_in};
+use crate::domain::{Perform, draw, seen_in};
 use crate::journal::{self, Answer, Intent, Journal, Record, now};
 
 /// How long a patient client waits for an answer, as the HTTP interface does.
@@ -282,7 +282,7 @@ impl Desk {
             Err(DispatchError::Rejected(rejection)) => {
                 let seen = seen_in(&rejection);
                 match rejection.code.into_owned() {
-                    code if seen.is_empty() && code != TAKEN => Answer::Wrong(format!("{code}: of nothing")),
+                    code if seen.is_empty() => Answer::Wrong(format!("{code}: of nothing")),
                     code => Answer::Rejected { code, seen },
                 }
             }

@@ -10,7 +10,7 @@ use super::history::{History, Place};
 use super::report::Counts;
 use super::requests::{Attempt, Request};
 use super::times::Times;
-use crate::domain::{Act, Seen, TAKEN};
+use crate::domain::{Change, Claiming, Seen, TAKEN};
 use crate::journal::{Answer, Micros};
 
 /// Looks at answers in the light of what the log says.
@@ -43,11 +43,7 @@ impl Judge<'_> {
                 Answer::Rejected { code, seen } => {
                     refused = true;
                     self.not_there(request, attempt, at);
-                    if code == TAKEN {
-                        self.taken(request, window())
-                    } else {
-                        self.rejected(request, code, seen, window())
-                    }
+                    self.rejected(request, code, seen, window())
                 }
                 Answer::Precondition { actual } => {
                     refused = true;
@@ -205,27 +201,40 @@ impl Judge<'_> {
         }
         let (due, values) = self.history.read_at(request.intent, together.start);
         let decided = request.intent.act.decide(&values);
-        if due != seen || decided.as_ref().err().copied() != Some(code) {
+        let borne_out = match &decided {
+            Err(rule) => *rule == code,
+            // The rules let it through, and another one held the name.
+            Ok(change) => code == TAKEN && matches!(change.claim, Some(Claiming::Take(_))),
+        };
+        if due != seen || !borne_out {
             return Err((
                 Breach::WrongAnswer,
                 format!("rejected with {code} over {seen:?}: {decided:?} over {due:?}"),
             ));
         }
-        in_time(together, &window, &format!("rejected over {seen:?}"))
+        in_time(together.clone(), &window, &format!("rejected over {seen:?}"))?;
+        match decided {
+            Ok(Change { claim: Some(Claiming::Take(name)), .. }) => self.taken(request, name, &together, &window),
+            _ => Ok(()),
+        }
     }
 
-    /// Another one held the name, at some time while it was asked for.
-    fn taken(&self, request: &Request<'_>, window: RangeInclusive<u64>) -> Result<(), (Breach, String)> {
-        let (Act::Take { name, .. }, target) = (&request.intent.act, request.intent.act.target()) else {
-            return Err((Breach::WrongAnswer, "it takes no name".into()));
-        };
-        let (from, to) = window.into_inner();
-        let mut when = std::iter::once(from).chain(self.history.name_changes(*name, from..to.saturating_add(1)));
-        let held = when.any(|at| self.history.holder(*name, at).is_some_and(|holder| holder != target));
+    /// Another one held the name, at some time while it was asked for, and while the rest was as the answer says.
+    fn taken(
+        &self,
+        request: &Request<'_>,
+        name: u64,
+        together: &Range<u64>,
+        window: &RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let target = request.intent.act.target();
+        let within = together.start.max(*window.start())..together.end.min(window.end().saturating_add(1));
+        let mut when = std::iter::once(within.start).chain(self.history.name_changes(name, within.clone()));
+        let held = when.any(|at| self.history.holder(name, at).is_some_and(|holder| holder != target));
         if held {
             Ok(())
         } else {
-            let detail = format!("name {name} was not taken after any of the positions {from} to {to}");
+            let detail = format!("name {name} was not another's after any of the positions {within:?}");
             Err((Breach::Uncommitted, detail))
         }
     }

@@ -8,7 +8,7 @@ use daybook_core::{Position, Receipt, ReceiptEvent, Revision, StreamId};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{Breach, Entry, Evidence, Report, Sighting, check};
-use crate::domain::{Act, CATEGORY, Changed, Claiming, Seen, Thing};
+use crate::domain::{Act, CATEGORY, Changed, Claiming, Seen, TAKEN, Thing};
 use crate::journal::{Answer, Intent, Micros, Record};
 
 /// The things at some time.
@@ -125,7 +125,8 @@ impl Story {
     /// Asked for, and rejected over `state`.
     pub(super) fn reject(&mut self, token: &str, state: &State) {
         let (seen, values) = read(&self.intents[token].act, state);
-        let code = self.intents[token].act.decide(&values).expect_err("it is refused").to_owned();
+        // What the rules let through is refused when a name is another's.
+        let code = self.intents[token].act.decide(&values).map_or_else(|code| code, |_| TAKEN).to_owned();
         self.answer(token, Answer::Rejected { code, seen });
     }
 

@@ -5,7 +5,7 @@ use daybook_core::{Position, Receipt, Revision};
 
 use super::story::{State, Story};
 use super::{Breach, Sighting};
-use crate::domain::{Act, Changed, Seen, TAKEN};
+use crate::domain::{Act, Changed, Seen};
 use crate::journal::{Answer, Intent, Record};
 
 const ADD: Act = Act::Add { counter: 1, odd: false };
@@ -35,7 +35,7 @@ fn honest() -> Story {
     story.send("alone", LEAVE_SECOND);
     story.reject("alone", &story.state.clone());
     story.send("taken", take(2));
-    story.answer("taken", Answer::Rejected { code: TAKEN.into(), seen: Vec::new() });
+    story.reject("taken", &story.state.clone());
     story
 }
 
@@ -431,8 +431,39 @@ fn a_rejection_that_its_reason_does_not_bear_out_is_found() {
 fn a_name_that_is_said_to_be_taken_and_is_free_is_found() {
     let mut story = Story::new();
     story.send("take", take(1));
-    story.answer("take", Answer::Rejected { code: TAKEN.into(), seen: Vec::new() });
+    story.reject("take", &State::new());
     assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_is_said_to_be_taken_and_was_so_only_before_or_later_is_found() {
+    let mut story = Story::new();
+    story.tell("one", take(1));
+    story.tell("back", Act::Drop { holder: 1 });
+    story.send("take", take(2));
+    story.reject("take", &story.state.clone());
+    story.tell("again", take(1));
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_was_taken_only_while_the_rest_was_otherwise_is_found() {
+    let mut story = Story::new();
+    let nameless = story.state.clone();
+    story.send("take", take(2));
+    story.tell("other", Act::Take { holder: 2, name: 2 });
+    story.tell("one", take(1));
+    // It was free as long as holder 2 had no name.
+    story.reject("take", &nameless);
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_is_said_to_be_taken_by_a_command_that_takes_none_is_found() {
+    let mut story = Story::new();
+    story.send("point", POINT);
+    story.reject("point", &State::new());
+    assert_eq!(story.breaches(), [Breach::WrongAnswer]);
 }
 
 #[test]
