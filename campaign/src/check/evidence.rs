@@ -33,15 +33,22 @@ impl Entry {
     ///
     /// When nobody can tell which command wrote it, or it is of a thing and is not what the writers write.
     pub fn read(event: &RecordedEvent) -> anyhow::Result<Self> {
+        let command = event.metadata()?.command_id;
         let of_campaign = event.event_type == Changed::TYPE;
-        Ok(Self {
+        let changed = if of_campaign { Some(event.read()?) } else { None };
+        Ok(Self { command, changed, ..Self::of_place(event) })
+    }
+
+    /// Only where an event stands: for one that cannot be read.
+    pub fn of_place(event: &RecordedEvent) -> Self {
+        Self {
             position: event.position.get(),
             stream: event.stream.to_string(),
             revision: event.revision.get(),
             recorded_at: event.recorded_at,
-            command: event.metadata()?.command_id,
-            changed: if of_campaign { Some(event.read()?) } else { None },
-        })
+            command: Uuid::nil(),
+            changed: None,
+        }
     }
 
     /// When its command was taken on, in milliseconds since 1970; `None` when its id does not say.

@@ -2,5 +2,6 @@
 
 mod cuts;
 mod frozen;
+mod reader;
 mod short;
 mod store;
