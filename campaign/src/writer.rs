@@ -41,7 +41,7 @@ pub struct WriterPlan {
     pub seed: u64,
     /// How many clients it has.
     pub clients: u32,
-    /// How long its appender waits for the log's head.
+    /// How long its appender waits for the log's head, or for the file.
     pub lock_timeout: Duration,
 }
 
@@ -125,14 +125,15 @@ fn orders_from_stdin() -> mpsc::UnboundedReceiver<String> {
     orders
 }
 
-/// Opens the log, as often as it takes.
 /// The master key of every process of a campaign, secret from nobody.
 const MASTER_KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 
+/// Opens the log, as often as it takes.
 async fn open(plan: &WriterPlan) -> (Log, Keys) {
+    let options = Options { busy_timeout: plan.lock_timeout, ..Options::default() };
     let settings = daybook_log::Settings { lock_timeout: plan.lock_timeout, ..daybook_log::Settings::default() };
     loop {
-        match Database::connect(&plan.database, &Options::default()).await {
+        match Database::connect(&plan.database, &options).await {
             Ok(database) => match try_open(database, settings.clone()).await {
                 Ok(opened) => return opened,
                 Err(error) => tracing::warn!(%error, "the log does not open"),

@@ -71,9 +71,9 @@ impl Means {
     fn draw_on_sqlite(&self, dice: &mut Dice) -> Fault {
         match dice.below(20) {
             0..=11 => Fault::Kill(dice.ms(0, 100)),
-            12..=14 => Fault::Freeze(dice.ms(5, 300)),
-            15 | 16 => Fault::FreezeAndAdopt(dice.ms(50, 500)),
-            17 => Fault::Hold(dice.ms(10, 400)),
+            12..=14 => Fault::Freeze(self.freeze(dice)),
+            15 | 16 => Fault::FreezeAndAdopt(self.freeze(dice)),
+            17 => Fault::Hold(self.freeze(dice)),
             _ if self.disk => Fault::FullDisk(dice.ms(20, 200)),
             _ => Fault::Kill(dice.ms(0, 100)),
         }

@@ -9,10 +9,10 @@ use daybook_database::Database;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
 
+use super::Campaign;
 use super::faults::Fault;
-use super::{Campaign, signal};
-use crate::Dice;
 use crate::proxy::{Cut, Moment};
+use crate::{Dice, signal};
 
 /// How long to wait for a write that can be cut.
 const WRITE_LIMIT: Duration = Duration::from_millis(500);

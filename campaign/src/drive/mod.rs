@@ -3,7 +3,6 @@
 mod faults;
 mod fleet;
 mod inject;
-mod signal;
 mod store;
 mod summary;
 

@@ -4,4 +4,5 @@ mod cuts;
 mod frozen;
 mod reader;
 mod short;
+mod stopped;
 mod store;
