@@ -7,26 +7,20 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use daybook_core::Position;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
-use uuid::Uuid;
 
 use crate::group::{Group, Plan};
 use crate::known::{Known, Tip};
 use crate::log::Settings;
+use crate::look_up::find_out;
 use crate::prepare::Prepared;
 use crate::store::{Failure, Writer};
 use crate::{HistoryError, LogError, Ticket, Verdict};
 
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-
-/// How long the outcome of a commit is looked for before its callers are told that it is not known.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait between two tries of that.
-const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An append that waits, and where its verdict goes.
 struct Waiting {
@@ -102,6 +96,7 @@ impl Appender {
             known: None,
             lost: None,
             group_appends_max: settings.group_appends_max.max(1),
+            look_up_timeout: settings.look_up_timeout,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("daybook-appender".into()).spawn(move || {
@@ -155,6 +150,7 @@ struct Worker {
     /// Why nothing can be appended any more: the log is not the one that it was.
     lost: Option<HistoryError>,
     group_appends_max: usize,
+    look_up_timeout: Duration,
 }
 
 impl Worker {
@@ -245,14 +241,14 @@ impl Worker {
         if let Some(answers) = known.answers(&group) {
             let plan = group.decide(known.tip.position, &answers);
             if group.is_proven_by(&plan)
-                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan).await?
+                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan, self.look_up_timeout).await?
             {
                 known.advance(tip, plan.changes());
                 return Ok(plan.verdicts);
             }
             metrics::counter!("daybook_append_groups_locked_total").increment(1);
         }
-        write_locked(&mut *self.writer, known, &group).await
+        write_locked(&mut *self.writer, known, &group, self.look_up_timeout).await
     }
 
     fn answer(&self, group: Vec<Waiting>, verdicts: Vec<Verdict>) {
@@ -274,13 +270,18 @@ impl Worker {
 }
 
 /// Writes a plan if the log still ends at `tip`, and answers where it ends then.
-async fn write_at(writer: &mut dyn Writer, tip: &Tip, plan: &Plan<'_>) -> Result<Option<Tip>, Failure> {
+async fn write_at(
+    writer: &mut dyn Writer,
+    tip: &Tip,
+    plan: &Plan<'_>,
+    look_up_timeout: Duration,
+) -> Result<Option<Tip>, Failure> {
     if plan.is_empty() {
         let newest = writer.tip(Some(tip)).await?;
         return Ok((newest.id == tip.id).then_some(newest));
     }
     match writer.write_at(tip, plan).await {
-        Err(Failure::Unknown) => find_out(writer, plan.first()).await,
+        Err(Failure::Unknown) => find_out(writer, plan.first(), look_up_timeout).await,
         written => written,
     }
     .map(|recorded_at| recorded_at.map(|recorded_at| plan.tip(tip, recorded_at)))
@@ -291,10 +292,11 @@ async fn write_locked(
     writer: &mut dyn Writer,
     known: &mut Known,
     group: &Group<'_>,
+    look_up_timeout: Duration,
 ) -> Result<Vec<Verdict>, Failure> {
     let written = writer.write_locked(&known.tip, group).await?;
     if let Err(first) = written.commit
-        && find_out(writer, first).await?.is_none()
+        && find_out(writer, first, look_up_timeout).await?.is_none()
     {
         return Err(Failure::Unavailable("the connection broke before the group was committed".into()));
     }
@@ -303,28 +305,6 @@ async fn write_locked(
         None => *known = Known::new(written.tip),
     }
     Ok(written.verdicts)
-}
-
-/// Finds out when a group was recorded, if it was, whose first event this is (invariant L9).
-async fn find_out(
-    writer: &mut dyn Writer,
-    first: Option<(Position, Uuid)>,
-) -> Result<Option<DateTime<Utc>>, Failure> {
-    let first = first.ok_or(Failure::Unknown)?;
-    let limit = Instant::now() + LOOK_UP_TIMEOUT;
-    loop {
-        match writer.look_up(first).await {
-            Ok(found) => {
-                tracing::warn!(position = %first.0, committed = found.is_some(), "looked up the outcome of a commit");
-                return Ok(found);
-            }
-            Err(failure) if Instant::now() >= limit => {
-                tracing::error!(?failure, position = %first.0, "the outcome of a commit cannot be found out");
-                return Err(Failure::Unknown);
-            }
-            Err(_) => tokio::time::sleep(LOOK_UP_INTERVAL).await,
-        }
-    }
 }
 
 /// How many of those that wait make one group.

@@ -18,6 +18,7 @@ mod group;
 mod json;
 mod known;
 mod log;
+mod look_up;
 mod postgres;
 mod prepare;
 mod query;

@@ -29,6 +29,9 @@ pub struct Settings {
     pub group_appends_max: usize,
     /// The longest to wait for the log's head when another process holds it.
     pub lock_timeout: Duration,
+    /// How long the outcome of a commit is looked for, when the connection broke, before its callers are told
+    /// [`LogError::Unknown`].
+    pub look_up_timeout: Duration,
     /// How often to look for other processes' appends.
     pub follow_interval: Duration,
 }
@@ -39,6 +42,7 @@ impl Default for Settings {
             queue_appends_max: 4_096,
             group_appends_max: 1_024,
             lock_timeout: Duration::from_secs(5),
+            look_up_timeout: Duration::from_secs(10),
             follow_interval: Duration::from_millis(100),
         }
     }
