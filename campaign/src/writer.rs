@@ -23,6 +23,10 @@ use crate::journal::{self, Answer, Intent, Journal, Record, now};
 /// How long a patient client waits for an answer, as the HTTP interface does.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long the outcome of a commit is looked for. Short, so that it often cannot be found out, and whoever asked has to
+/// ask again.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// How many intents of others a writer works on at the same time.
 const ADOPTED_AT_ONCE: usize = 8;
 
@@ -131,7 +135,11 @@ const MASTER_KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e
 /// Opens the log, as often as it takes.
 async fn open(plan: &WriterPlan) -> (Log, Keys) {
     let options = Options { busy_timeout: plan.lock_timeout, ..Options::default() };
-    let settings = daybook_log::Settings { lock_timeout: plan.lock_timeout, ..daybook_log::Settings::default() };
+    let settings = daybook_log::Settings {
+        lock_timeout: plan.lock_timeout,
+        look_up_timeout: LOOK_UP_TIMEOUT,
+        ..daybook_log::Settings::default()
+    };
     loop {
         match Database::connect(&plan.database, &options).await {
             Ok(database) => match try_open(database, settings.clone()).await {
