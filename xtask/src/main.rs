@@ -75,7 +75,7 @@ fn log_campaign() -> Command {
     Command::new("log")
         .about("Writers on one log are killed, frozen and cut off; a checker proves that the log kept its word")
         .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
-        .arg(number("faults").default_value("3000").help("How many faults, on each store"))
+        .arg(number("faults").default_value("3500").help("How many faults, on each store"))
         .arg(number("seconds").help(
             "When to stop on a store, however many faults there were [default: when all were made; fewer are a failure]",
         ))
