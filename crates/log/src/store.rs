@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::group::{Group, Kept, Plan};
 use crate::known::{Change, Tip};
+use crate::seen::Mark;
 use crate::{EventFilter, Head, HistoryError, LogError, Verdict};
 
 /// Reads the log, and hands out its writer.
@@ -25,11 +26,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError>;
 
     /// Feeds each of the streams its events behind the revision that it has reached, all from one state of the log.
-    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError>;
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Fed>, LogError>;
 
-    /// The snapshots that there are of these streams, in any order, each with its state's version. One that was made
-    /// in another history does not count.
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError>;
+    /// The snapshots that there are of these streams, in any order, each with its state's version and the last event
+    /// that is in it. One that was made in another history does not count.
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
 
     /// Keeps a snapshot in place of another. The events up to its revision are committed.
     async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
@@ -46,6 +47,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// A writer for one appender, to this very log.
     fn writer(&self, log: &Head) -> Box<dyn Writer>;
 }
+
+/// A stream that was loaded, and the last event that it was fed, if any.
+pub(crate) type Fed = (Missing, Option<Mark>);
 
 /// Which events to read: those that match the filter's stream, category, type, actor and correlation id, among those after one
 /// position and up to another.
@@ -81,16 +85,16 @@ pub(crate) struct KeptSnapshot {
 /// Writes to the log. An appender has one, and gives it one group at a time.
 #[async_trait]
 pub(crate) trait Writer: Send {
-    /// Where the log ends. `known` is where it ended before: the same history must go on from there.
-    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure>;
+    /// Where the log ends, which has to hold all that was `seen`.
+    async fn tip(&mut self, seen: &[Mark]) -> Result<Tip, Failure>;
 
     /// Writes a plan, provided that the log still ends at `tip` and that its claims and keys are free; nothing is
     /// written and `None` is answered when it is not so. Otherwise the time at which it was recorded.
     async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure>;
 
-    /// Keeps all other writers out, reads what the group depends on, decides, and writes. `known` is as in
-    /// [`tip`](Self::tip).
-    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure>;
+    /// Keeps all other writers out, reads what the group depends on, decides, and writes. `known` is where the log
+    /// ended before, and `seen` as in [`tip`](Self::tip).
+    async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure>;
 
     /// When this event was recorded; `None` when the log does not hold it. It is found out in such a way that nothing
     /// that this writer has sent before can still be written afterwards.
