@@ -10,6 +10,10 @@ use crate::known::{Change, Tip};
 use crate::seen::Mark;
 use crate::{EventFilter, Head, HistoryError, LogError, Verdict};
 
+/// The most events of other processes that a writer takes in at a time, all others waiting; beyond that, what was known is
+/// forgotten.
+pub(crate) const MISSED_MAX: u64 = 10_000;
+
 /// Reads the log, and hands out its writer.
 #[async_trait]
 pub(crate) trait Store: Send + Sync + 'static {

@@ -19,14 +19,11 @@ use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
 use crate::seen::{self, Mark, to_look_up};
-use crate::store::{Failure, Writer, Written};
+use crate::store::{Failure, MISSED_MAX, Writer, Written};
 use crate::{Head, LogError, Verdict, append, stored};
 
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most events of other processes that are taken in at a time; beyond that, what was known is forgotten.
-const MISSED_MAX: u64 = 10_000;
 
 /// How long others wait for a writer whose turn it is.
 const TURN: Duration = Duration::from_millis(50);

@@ -17,7 +17,7 @@ use crate::group::{Answers, Group, Plan, PlannedEvent};
 use crate::known::{Change, Tip};
 use crate::seen::{self, Mark, to_look_up};
 use crate::sql::{self, event_columns};
-use crate::store::{Failure, Writer, Written};
+use crate::store::{Failure, MISSED_MAX, Writer, Written};
 use crate::stored::{self, misfit};
 use crate::{Head, LogError};
 
@@ -105,7 +105,7 @@ impl Writer for SqliteWriter {
 
     async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure> {
         let (mut transaction, found) = self.begin(seen).await?;
-        let missed = missed(&mut transaction, known).await?;
+        let missed = missed(&mut transaction, known, &found).await?;
         let now = Utc::now();
         let answers = Answers {
             revisions: revisions(&mut transaction, group).await?,
@@ -116,7 +116,7 @@ impl Writer for SqliteWriter {
         remove(&mut transaction, &plan, now).await?;
         let recorded_at = write(&mut transaction, &plan, found.recorded_at).await?;
         let (tip, first, changes) = (plan.tip(&found, recorded_at), plan.first(), plan.changes());
-        let changes = Some(missed.into_iter().chain(changes).collect());
+        let changes = missed.map(|missed| missed.into_iter().chain(changes).collect());
         let commit = match transaction.commit().await.map_err(Failure::of_commit) {
             Ok(()) => Ok(()),
             Err(Failure::Unknown) => Err(first),
@@ -139,8 +139,18 @@ impl Writer for SqliteWriter {
     }
 }
 
-/// The streams that others have written to since `known`.
-async fn missed(connection: &mut SqliteConnection, known: &Tip) -> Result<Vec<Change>, LogError> {
+/// The streams that others have written to since `known`; `None` when there are too many.
+async fn missed(
+    connection: &mut SqliteConnection,
+    known: &Tip,
+    tip: &Tip,
+) -> Result<Option<Vec<Change>>, LogError> {
+    if tip.position == known.position {
+        return Ok(Some(Vec::new()));
+    }
+    if tip.position.get() - known.position.get() > MISSED_MAX {
+        return Ok(None);
+    }
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT stream, max(revision) FROM events WHERE position > $1 GROUP BY stream")
             .bind(known.position.to_i64())
@@ -149,7 +159,7 @@ async fn missed(connection: &mut SqliteConnection, known: &Tip) -> Result<Vec<Ch
     let change = |(stream, revision): (String, i64)| {
         Ok(Change { stream: stored::holder(&stream)?, revision: Revision::from_i64(revision) })
     };
-    rows.into_iter().map(change).collect()
+    rows.into_iter().map(change).collect::<Result<_, _>>().map(Some)
 }
 
 /// Lists go in as JSON, so that a statement is the same whatever their length.
