@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::{Missing, Position, RecordedEvent, StreamId};
+use daybook_database::was_undone;
 use uuid::Uuid;
 
 use crate::group::{Group, Kept, Plan};
@@ -150,8 +151,9 @@ impl From<LogError> for Failure {
 impl Failure {
     /// What an error means of a statement that commits.
     pub(crate) fn of_commit(error: sqlx::Error) -> Self {
+        let undone = was_undone(&error);
         match Self::from(error) {
-            Self::Unavailable(reason) => {
+            Self::Unavailable(reason) if !undone => {
                 tracing::warn!(reason, "the database was lost while a group was committed");
                 Self::Unknown
             }
