@@ -115,7 +115,8 @@ pub(crate) struct Written {
     pub(crate) tip: Tip,
     /// The streams that were written to since the tip that was known; `None` when there are too many.
     pub(crate) changes: Option<Vec<Change>>,
-    /// Whether the commit itself went through; if not, the group's first event tells (`None`: it has none).
+    /// Whether the commit itself went through, or does not matter; if not, the group's first event tells (`None`: it has
+    /// none).
     pub(crate) commit: Result<(), Option<(Position, Uuid)>>,
 }
 

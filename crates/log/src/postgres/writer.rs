@@ -301,12 +301,12 @@ impl PostgresWriter {
         if tip.position > known.position && plan.events.is_empty() && plan.verdicts.iter().any(lost) {
             writing.fence = self.take_turn(&mut writing.connection, &tip).await?;
         }
-        let (first, changes) = (plan.first(), plan.changes());
+        let (commit, changes) = (plan.uncommitted(), plan.changes());
         Ok(Written {
             verdicts: plan.verdicts,
             tip,
             changes: missed.map(|missed| missed.into_iter().chain(changes).collect()),
-            commit: Err(first),
+            commit,
         })
     }
 }

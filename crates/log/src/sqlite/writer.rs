@@ -115,11 +115,11 @@ impl Writer for SqliteWriter {
         let plan = group.decide(found.position, &answers);
         remove(&mut transaction, &plan, now).await?;
         let recorded_at = write(&mut transaction, &plan, found.recorded_at).await?;
-        let (tip, first, changes) = (plan.tip(&found, recorded_at), plan.first(), plan.changes());
+        let (tip, uncommitted, changes) = (plan.tip(&found, recorded_at), plan.uncommitted(), plan.changes());
         let changes = missed.map(|missed| missed.into_iter().chain(changes).collect());
         let commit = match transaction.commit().await.map_err(Failure::of_commit) {
             Ok(()) => Ok(()),
-            Err(Failure::Unknown) => Err(first),
+            Err(Failure::Unknown) => uncommitted,
             Err(failure) => return Err(failure),
         };
         Ok(Written { verdicts: plan.verdicts, tip, changes, commit })
