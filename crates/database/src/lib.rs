@@ -17,7 +17,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, was_undone};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;
 pub use sqlite::SqliteFile;

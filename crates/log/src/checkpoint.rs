@@ -4,6 +4,7 @@ use daybook_core::Position;
 use uuid::Uuid;
 
 use crate::LogError;
+use crate::seen::Mark;
 use crate::store::Store;
 
 /// The log's identity and its end.
@@ -21,9 +22,14 @@ pub struct Head {
 
 impl Head {
     /// The checkpoint of a reader that has taken in everything up to here.
-    pub(crate) fn checkpoint(&self) -> Checkpoint {
+    pub fn checkpoint(&self) -> Checkpoint {
         let Self { log_id, epoch, position, event_id } = *self;
         Checkpoint { log_id, epoch, position, event_id }
+    }
+
+    /// The newest event.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { position: self.position, id: (self.position > Position::START).then_some(self.event_id) }
     }
 }
 

@@ -22,6 +22,7 @@ mod look_up;
 mod postgres;
 mod prepare;
 mod query;
+mod seen;
 mod snapshots;
 mod sql;
 mod sqlite;

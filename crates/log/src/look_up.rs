@@ -50,6 +50,7 @@ mod tests {
     use super::*;
     use crate::group::{Group, Plan};
     use crate::known::Tip;
+    use crate::seen::Mark;
     use crate::store::Written;
 
     /// A database that takes a connection and says nothing.
@@ -57,7 +58,7 @@ mod tests {
 
     #[async_trait]
     impl Writer for Silent {
-        async fn tip(&mut self, _: Option<&Tip>) -> Result<Tip, Failure> {
+        async fn tip(&mut self, _: &[Mark]) -> Result<Tip, Failure> {
             std::future::pending().await
         }
 
@@ -65,7 +66,7 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn write_locked(&mut self, _: &Tip, _: &Group<'_>) -> Result<Written, Failure> {
+        async fn write_locked(&mut self, _: &Tip, _: &[Mark], _: &Group<'_>) -> Result<Written, Failure> {
             std::future::pending().await
         }
 
