@@ -12,6 +12,7 @@ pub mod drive;
 pub mod journal;
 pub mod proxy;
 pub mod reader;
+pub mod signal;
 pub mod writer;
 
 pub use dice::Dice;

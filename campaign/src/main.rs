@@ -32,8 +32,11 @@ fn cli() -> Command {
                 .about("Writes to a log under faults, and proves that it kept its word")
                 .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite"]).required(true))
                 .arg(number("seed").required(true))
-                .arg(number("faults").default_value("1000"))
-                .arg(number("seconds").default_value("600").help("When to stop, however many faults there were"))
+                .arg(number("faults").required(true))
+                .arg(
+                    number("seconds")
+                        .help("When to stop, however many faults there were; else all have to be made"),
+                )
                 .arg(number("writers").default_value("4"))
                 .arg(number("clients").default_value("8").help("Of each writer"))
                 .arg(number("lock-ms").default_value("1000").help("How long a writer waits for the log's head"))
@@ -66,7 +69,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
                 stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
             };
             print!("{summary}");
-            Ok(if summary.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some(("writer", matches)) => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
@@ -97,7 +100,7 @@ fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
         binary: std::env::current_exe()?,
         seed: number(matches, "seed"),
         faults: number(matches, "faults"),
-        time_limit: Duration::from_secs(number(matches, "seconds")),
+        time_limit: matches.get_one("seconds").copied().map(Duration::from_secs),
         writers: number(matches, "writers").try_into()?,
         clients: number(matches, "clients").try_into()?,
         lock_timeout: Duration::from_millis(number(matches, "lock-ms")),

@@ -35,14 +35,14 @@ pub struct Read {
 impl Read {
     fn take(&mut self, events: &[RecordedEvent]) {
         for event in events {
-            match Entry::read(event) {
-                Ok(entry) => {
-                    self.order.take(&entry, &mut self.violations);
-                    self.digests.push(digest(event));
-                    self.log.push(entry);
-                }
-                Err(error) => self.violations.push(Violation::new(Breach::Changed, error.to_string())),
-            }
+            let entry = Entry::read(event).unwrap_or_else(|error| {
+                let detail = format!("position {} cannot be read: {error}", event.position);
+                self.violations.push(Violation::new(Breach::Changed, detail));
+                Entry::of_place(event)
+            });
+            self.order.take(&entry, &mut self.violations);
+            self.digests.push(digest(event));
+            self.log.push(entry);
         }
         self.sightings.push(Sighting { through: self.order.position(), at: now() });
     }

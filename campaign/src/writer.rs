@@ -17,11 +17,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Dice;
-use crate::domain::{Perform, TAKEN, draw, seen_in};
+use crate::domain::{Perform, draw, seen_in};
 use crate::journal::{self, Answer, Intent, Journal, Record, now};
 
 /// How long a patient client waits for an answer, as the HTTP interface does.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long the outcome of a commit is looked for. Short, so that it often cannot be found out, and whoever asked has to
+/// ask again.
+pub const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How many intents of others a writer works on at the same time.
 const ADOPTED_AT_ONCE: usize = 8;
@@ -41,7 +45,7 @@ pub struct WriterPlan {
     pub seed: u64,
     /// How many clients it has.
     pub clients: u32,
-    /// How long its appender waits for the log's head.
+    /// How long its appender waits for the log's head, or for the file.
     pub lock_timeout: Duration,
 }
 
@@ -125,14 +129,19 @@ fn orders_from_stdin() -> mpsc::UnboundedReceiver<String> {
     orders
 }
 
-/// Opens the log, as often as it takes.
 /// The master key of every process of a campaign, secret from nobody.
 const MASTER_KEY: &str = "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 
+/// Opens the log, as often as it takes.
 async fn open(plan: &WriterPlan) -> (Log, Keys) {
-    let settings = daybook_log::Settings { lock_timeout: plan.lock_timeout, ..daybook_log::Settings::default() };
+    let options = Options { busy_timeout: plan.lock_timeout, ..Options::default() };
+    let settings = daybook_log::Settings {
+        lock_timeout: plan.lock_timeout,
+        look_up_timeout: LOOK_UP_TIMEOUT,
+        ..daybook_log::Settings::default()
+    };
     loop {
-        match Database::connect(&plan.database, &Options::default()).await {
+        match Database::connect(&plan.database, &options).await {
             Ok(database) => match try_open(database, settings.clone()).await {
                 Ok(opened) => return opened,
                 Err(error) => tracing::warn!(%error, "the log does not open"),
@@ -282,7 +291,7 @@ impl Desk {
             Err(DispatchError::Rejected(rejection)) => {
                 let seen = seen_in(&rejection);
                 match rejection.code.into_owned() {
-                    code if seen.is_empty() && code != TAKEN => Answer::Wrong(format!("{code}: of nothing")),
+                    code if seen.is_empty() => Answer::Wrong(format!("{code}: of nothing")),
                     code => Answer::Rejected { code, seen },
                 }
             }

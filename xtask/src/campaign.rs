@@ -18,8 +18,8 @@ pub(crate) struct Campaign {
     pub(crate) seed: u64,
     /// How many faults there are to be on each store.
     pub(crate) faults: u64,
-    /// When to stop, however many there were, in seconds.
-    pub(crate) seconds: u64,
+    /// When to stop, however many there were, in seconds. Without it, too few of them are a failure.
+    pub(crate) seconds: Option<u64>,
     /// On which stores: `postgres`, `sqlite`, or `both`.
     pub(crate) store: String,
 }
@@ -29,7 +29,7 @@ impl Campaign {
     ///
     /// # Errors
     ///
-    /// When the log breaks its word on one of them, or the campaign cannot be run.
+    /// When the log breaks its word on one of them, too little happened, or the campaign cannot be run.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         println!("seed {}", self.seed);
         let mut steps = Steps::default();
@@ -69,8 +69,9 @@ impl Campaign {
         fs::create_dir_all(&journals)?;
         let mut command = tokio::process::Command::new(binary);
         command.args(["log", "--store", store, "--journals"]).arg(&journals);
-        for (name, number) in [("--seed", self.seed), ("--faults", self.faults), ("--seconds", self.seconds)] {
-            command.args([name, &number.to_string()]);
+        let numbers = [("--seed", Some(self.seed)), ("--faults", Some(self.faults)), ("--seconds", self.seconds)];
+        for (name, number) in numbers {
+            command.args(number.map(|number| format!("{name}={number}")));
         }
         if let Err(error) = child::run(command.args(arguments)).await {
             bail!("{error:#}\nWhat everybody noted down is in {}.", journals.display());

@@ -75,10 +75,10 @@ fn log_campaign() -> Command {
     Command::new("log")
         .about("Writers on one log are killed, frozen and cut off; a checker proves that the log kept its word")
         .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
-        .arg(number("faults").default_value("1000").help("How many faults, on each store"))
-        .arg(
-            number("seconds").default_value("600").help("When to stop on a store, however many faults there were"),
-        )
+        .arg(number("faults").default_value("3500").help("How many faults, on each store"))
+        .arg(number("seconds").help(
+            "When to stop on a store, however many faults there were [default: when all were made; fewer are a failure]",
+        ))
         .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
 }
 
@@ -87,7 +87,7 @@ fn campaign(matches: &ArgMatches) -> Campaign {
     Campaign {
         seed: number("seed").unwrap_or_else(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()),
         faults: number("faults").unwrap_or_default(),
-        seconds: number("seconds").unwrap_or_default(),
+        seconds: number("seconds"),
         store: matches.get_one("store").cloned().unwrap_or_default(),
     }
 }

@@ -6,11 +6,11 @@ use std::ops::{Range, RangeInclusive};
 use daybook_core::Receipt;
 
 use super::evidence::{Breach, Entry, Violation};
-use super::history::History;
+use super::history::{History, Place};
 use super::report::Counts;
 use super::requests::{Attempt, Request};
 use super::times::Times;
-use crate::domain::{Act, Seen, TAKEN};
+use crate::domain::{Change, Claiming, Seen, TAKEN};
 use crate::journal::{Answer, Micros};
 
 /// Looks at answers in the light of what the log says.
@@ -43,11 +43,7 @@ impl Judge<'_> {
                 Answer::Rejected { code, seen } => {
                     refused = true;
                     self.not_there(request, attempt, at);
-                    if code == TAKEN {
-                        self.taken(request, window())
-                    } else {
-                        self.rejected(request, code, seen, window())
-                    }
+                    self.rejected(request, code, seen, window())
                 }
                 Answer::Precondition { actual } => {
                     refused = true;
@@ -56,9 +52,7 @@ impl Judge<'_> {
                 }
                 Answer::NotDone(reason) => {
                     self.counts.not_done += 1;
-                    let there = self.history.place(&intent.token).is_some();
-                    let lie = !intent.keyed && there;
-                    if lie { Err((Breach::NotDoneYetThere, reason.clone())) } else { Ok(()) }
+                    self.not_done(request, attempt, reason)
                 }
                 Answer::Unknown => {
                     unknown = true;
@@ -97,7 +91,11 @@ impl Judge<'_> {
     /// What was acknowledged is there, as acknowledged.
     fn acknowledged(&self, request: &Request<'_>, receipt: &Receipt, at: Micros) -> Result<(), (Breach, String)> {
         let intent = request.intent;
+        let lost = |reason: &str| Err((Breach::Lost, format!("{reason}: {receipt:?}")));
         if receipt.events.is_empty() {
+            if let Some(place) = self.history.place(&intent.token) {
+                return lost(&format!("there was something to do, and it is at position {}", place.first));
+            }
             // There was nothing to do, where the receipt says.
             let position = receipt.position.get();
             let (seen, values) = self.history.read_at(intent, position);
@@ -109,7 +107,6 @@ impl Judge<'_> {
                 change => Err((Breach::Lost, format!("{receipt:?}, but {seen:?} comes to {change:?}"))),
             };
         }
-        let lost = |reason: &str| Err((Breach::Lost, format!("{reason}: {receipt:?}")));
         let Some(place) = self.history.place(&intent.token) else { return lost("it is not there") };
         if (place.last, place.last - place.first + 1) != (receipt.position.get(), receipt.events.len() as u64) {
             return lost(&format!("it is at positions {} to {}", place.first, place.last));
@@ -119,14 +116,49 @@ impl Judge<'_> {
             let entry = (at as usize).checked_sub(1).and_then(|index| self.log.get(index));
             let as_said = entry.is_some_and(|entry| {
                 let token = entry.changed.as_ref().map(|changed| &changed.token);
-                (&*entry.stream, entry.revision, entry.position, token)
-                    == (event.stream.as_str(), event.revision.get(), at, Some(&intent.token))
+                (&*entry.stream, entry.revision, entry.position, entry.command, token)
+                    == (event.stream.as_str(), event.revision.get(), at, receipt.command_id, Some(&intent.token))
             });
             if !as_said {
                 return lost(&format!("at position {at} there is {entry:?}"));
             }
         }
         Ok(())
+    }
+
+    /// What was not done is not there, unless it was done another time that it was asked for.
+    fn not_done(
+        &self,
+        request: &Request<'_>,
+        attempt: &Attempt<'_>,
+        reason: &str,
+    ) -> Result<(), (Breach, String)> {
+        let Some(place) = self.history.place(&request.intent.token) else { return Ok(()) };
+        let another = request.attempts.iter().any(|other| {
+            // These say of themselves that they have not done it.
+            let denies = |(_, answer): &(Micros, &Answer)| {
+                matches!(
+                    answer,
+                    Answer::NotDone(_) | Answer::Rejected { .. } | Answer::Precondition { .. } | Answer::InFlight
+                )
+            };
+            !other.answered.as_ref().is_some_and(denies) && self.may_have_done(other, place)
+        });
+        if another || !self.may_have_done(attempt, place) {
+            return Ok(());
+        }
+        let detail = format!("{reason}; at position {}, and asked for: {:?}", place.first, request.attempts);
+        Err((Breach::NotDoneYetThere, detail))
+    }
+
+    /// Whether what stands at a place may have been done as it was asked for that time: nobody knew of it before, and its
+    /// command was taken on between the question and the answer.
+    fn may_have_done(&self, attempt: &Attempt<'_>, place: Place) -> bool {
+        let entry = (place.first as usize).checked_sub(1).and_then(|index| self.log.get(index));
+        let from_ms = attempt.sent / 1_000;
+        let to_ms = attempt.answered.map_or(Micros::MAX, |(at, _)| at / 1_000);
+        !self.times.known_before(place.last, attempt.sent)
+            && entry.and_then(Entry::begun_ms).is_none_or(|begun| (from_ms..=to_ms).contains(&begun))
     }
 
     /// What was refused is not there. A twin that another process was working on at that time may be, unless it was there
@@ -139,7 +171,7 @@ impl Judge<'_> {
                 None | Some((_, Answer::GaveUp)) => true,
                 Some((answered, _)) => answered > refused.sent,
             };
-            other.life != refused.life && open
+            other.life != refused.life && open && self.may_have_done(other, place)
         });
         if twin && !self.times.known_before(place.last, refused.sent) {
             self.counts.twins_disagree += 1;
@@ -169,27 +201,40 @@ impl Judge<'_> {
         }
         let (due, values) = self.history.read_at(request.intent, together.start);
         let decided = request.intent.act.decide(&values);
-        if due != seen || decided.as_ref().err().copied() != Some(code) {
+        let borne_out = match &decided {
+            Err(rule) => *rule == code,
+            // The rules let it through, and another one held the name.
+            Ok(change) => code == TAKEN && matches!(change.claim, Some(Claiming::Take(_))),
+        };
+        if due != seen || !borne_out {
             return Err((
                 Breach::WrongAnswer,
                 format!("rejected with {code} over {seen:?}: {decided:?} over {due:?}"),
             ));
         }
-        in_time(together, &window, &format!("rejected over {seen:?}"))
+        in_time(together.clone(), &window, &format!("rejected over {seen:?}"))?;
+        match decided {
+            Ok(Change { claim: Some(Claiming::Take(name)), .. }) => self.taken(request, name, &together, &window),
+            _ => Ok(()),
+        }
     }
 
-    /// Another one held the name, at some time while it was asked for.
-    fn taken(&self, request: &Request<'_>, window: RangeInclusive<u64>) -> Result<(), (Breach, String)> {
-        let (Act::Take { name, .. }, target) = (&request.intent.act, request.intent.act.target()) else {
-            return Err((Breach::WrongAnswer, "it takes no name".into()));
-        };
-        let (from, to) = window.into_inner();
-        let mut when = std::iter::once(from).chain(self.history.name_changes(*name, from..to.saturating_add(1)));
-        let held = when.any(|at| self.history.holder(*name, at).is_some_and(|holder| holder != target));
+    /// Another one held the name, at some time while it was asked for, and while the rest was as the answer says.
+    fn taken(
+        &self,
+        request: &Request<'_>,
+        name: u64,
+        together: &Range<u64>,
+        window: &RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let target = request.intent.act.target();
+        let within = together.start.max(*window.start())..together.end.min(window.end().saturating_add(1));
+        let mut when = std::iter::once(within.start).chain(self.history.name_changes(name, within.clone()));
+        let held = when.any(|at| self.history.holder(name, at).is_some_and(|holder| holder != target));
         if held {
             Ok(())
         } else {
-            let detail = format!("name {name} was not taken after any of the positions {from} to {to}");
+            let detail = format!("name {name} was not another's after any of the positions {within:?}");
             Err((Breach::Uncommitted, detail))
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Event, RecordedEvent};
+use uuid::Uuid;
 
 use crate::domain::{CATEGORY, Changed};
 use crate::journal::{Micros, Record};
@@ -19,6 +20,8 @@ pub struct Entry {
     pub revision: u64,
     /// When it was recorded.
     pub recorded_at: DateTime<Utc>,
+    /// The command that wrote it. Each time that the same is asked for it is another one, and the id says from when.
+    pub command: Uuid,
     /// What happened, when it happened to a thing; recorded refusals are not looked into.
     pub changed: Option<Changed>,
 }
@@ -28,16 +31,30 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// When it is of a thing and is not what the writers write.
-    pub fn read(event: &RecordedEvent) -> Result<Self, daybook_core::DecodeError> {
+    /// When nobody can tell which command wrote it, or it is of a thing and is not what the writers write.
+    pub fn read(event: &RecordedEvent) -> anyhow::Result<Self> {
+        let command = event.metadata()?.command_id;
         let of_campaign = event.event_type == Changed::TYPE;
-        Ok(Self {
+        let changed = if of_campaign { Some(event.read()?) } else { None };
+        Ok(Self { command, changed, ..Self::of_place(event) })
+    }
+
+    /// Only where an event stands: for one that cannot be read.
+    pub fn of_place(event: &RecordedEvent) -> Self {
+        Self {
             position: event.position.get(),
             stream: event.stream.to_string(),
             revision: event.revision.get(),
             recorded_at: event.recorded_at,
-            changed: if of_campaign { Some(event.read()?) } else { None },
-        })
+            command: Uuid::nil(),
+            changed: None,
+        }
+    }
+
+    /// When its command was taken on, in milliseconds since 1970; `None` when its id does not say.
+    pub(super) fn begun_ms(&self) -> Option<u64> {
+        let (seconds, nanos) = self.command.get_timestamp()?.to_unix();
+        Some(seconds * 1_000 + u64::from(nanos) / 1_000_000)
     }
 
     /// The name of the thing that it happened to.

@@ -5,10 +5,10 @@ use std::convert::Infallible;
 
 use chrono::DateTime;
 use daybook_core::{Position, Receipt, ReceiptEvent, Revision, StreamId};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{Breach, Entry, Evidence, Report, Sighting, check};
-use crate::domain::{Act, CATEGORY, Changed, Claiming, Seen, Thing};
+use crate::domain::{Act, CATEGORY, Changed, Claiming, Seen, TAKEN, Thing};
 use crate::journal::{Answer, Intent, Micros, Record};
 
 /// The things at some time.
@@ -107,6 +107,7 @@ impl Story {
             stream: stream.to_string(),
             revision,
             recorded_at: DateTime::from_timestamp(self.evidence.head as i64, 0).expect("a time"),
+            command: Uuid::nil(),
             changed: Some(changed),
         });
         let (position, revision) = (Position::new(position), Revision::new(revision));
@@ -124,7 +125,8 @@ impl Story {
     /// Asked for, and rejected over `state`.
     pub(super) fn reject(&mut self, token: &str, state: &State) {
         let (seen, values) = read(&self.intents[token].act, state);
-        let code = self.intents[token].act.decide(&values).expect_err("it is refused").to_owned();
+        // What the rules let through is refused when a name is another's.
+        let code = self.intents[token].act.decide(&values).map_or_else(|code| code, |_| TAKEN).to_owned();
         self.answer(token, Answer::Rejected { code, seen });
     }
 
@@ -136,6 +138,13 @@ impl Story {
     pub(super) fn breaches(&self) -> Vec<Breach> {
         let kinds: BTreeSet<_> = self.check().violations.iter().map(|violation| violation.breach).collect();
         kinds.into_iter().collect()
+    }
+
+    /// A millisecond passes, and the id of a command that is taken on then.
+    pub(super) fn begin(&mut self) -> Uuid {
+        self.now += 1_000;
+        let time = Timestamp::from_unix(NoContext, 0, u32::try_from(self.now * 1_000).expect("it is early"));
+        Uuid::new_v7(time)
     }
 
     fn tick(&mut self) -> Micros {

@@ -1,11 +1,11 @@
 //! The checker can fail: each way of breaking the word, by hand.
 
 use chrono::DateTime;
-use daybook_core::{Position, Revision};
+use daybook_core::{Position, Receipt, Revision};
 
 use super::story::{State, Story};
 use super::{Breach, Sighting};
-use crate::domain::{Act, Changed, Seen, TAKEN};
+use crate::domain::{Act, Changed, Seen};
 use crate::journal::{Answer, Intent, Record};
 
 const ADD: Act = Act::Add { counter: 1, odd: false };
@@ -35,7 +35,7 @@ fn honest() -> Story {
     story.send("alone", LEAVE_SECOND);
     story.reject("alone", &story.state.clone());
     story.send("taken", take(2));
-    story.answer("taken", Answer::Rejected { code: TAKEN.into(), seen: Vec::new() });
+    story.reject("taken", &story.state.clone());
     story
 }
 
@@ -216,6 +216,19 @@ fn nothing_to_do_where_there_was_something_is_found() {
 }
 
 #[test]
+fn nothing_to_do_where_the_same_was_done_before_is_found() {
+    let put = Act::Put { register: 1, value: 2 };
+    let mut story = Story::new();
+    story.send("put", put);
+    let done = story.write("put");
+    story.send_to(1, "put");
+    assert_eq!(story.breaches(), [Breach::Unresolved], "nobody has heard of it yet");
+    // It is so already, if one does not know the key.
+    story.answer_from(1, "put", Answer::Done(Receipt { events: Vec::new(), ..done }));
+    assert_eq!(story.breaches(), [Breach::Lost]);
+}
+
+#[test]
 fn two_receipts_for_the_same_are_found() {
     let mut story = Story::new();
     let mut receipt = story.tell("point", POINT);
@@ -275,6 +288,51 @@ fn what_was_said_not_to_be_done_and_is_there_is_found() {
     assert_eq!(story.check().violations, []);
     story.write("point");
     assert_eq!(story.breaches(), [Breach::NotDoneYetThere]);
+}
+
+#[test]
+fn what_was_said_not_to_be_done_with_a_key_and_is_there_is_found() {
+    let mut story = Story::new();
+    story.send("point", POINT);
+    story.answer("point", Answer::NotDone("away".into()));
+    let receipt = story.write("point");
+    let asked_once = story.evidence.clone();
+    story.note(0, Record::Abandoned { token: "point".into() });
+    assert_eq!(story.breaches(), [Breach::NotDoneYetThere], "nobody asked for it again");
+
+    story.evidence = asked_once;
+    story.send_to(1, "point");
+    story.answer_from(1, "point", Answer::Done(receipt));
+    assert_eq!(story.check().violations, [], "it may have been done the second time");
+    story.evidence.sightings.push(Sighting { through: 1, at: AT_ONCE });
+    assert_eq!(story.breaches(), [Breach::NotDoneYetThere], "it was known before");
+}
+
+#[test]
+fn what_was_said_not_to_be_done_and_came_after_it_was_asked_for_again_is_found() {
+    let mut story = Story::new();
+    let first = story.begin();
+    story.send("point", POINT);
+    story.answer("point", Answer::NotDone("away".into()));
+    let second = story.begin();
+    story.send_to(1, "point");
+    let receipt = story.write("point");
+    for (command, due) in [(second, vec![]), (first, vec![Breach::NotDoneYetThere])] {
+        let before = story.evidence.clone();
+        story.evidence.log[0].command = command;
+        story.answer_from(1, "point", Answer::Done(Receipt { command_id: command, ..receipt.clone() }));
+        assert_eq!(story.breaches(), due);
+        story.evidence = before;
+    }
+}
+
+#[test]
+fn a_receipt_of_another_command_is_found() {
+    let mut story = Story::new();
+    let other = story.begin();
+    story.tell("point", POINT);
+    story.evidence.log[0].command = other;
+    assert_eq!(story.breaches(), [Breach::Lost]);
 }
 
 #[test]
@@ -373,8 +431,39 @@ fn a_rejection_that_its_reason_does_not_bear_out_is_found() {
 fn a_name_that_is_said_to_be_taken_and_is_free_is_found() {
     let mut story = Story::new();
     story.send("take", take(1));
-    story.answer("take", Answer::Rejected { code: TAKEN.into(), seen: Vec::new() });
+    story.reject("take", &State::new());
     assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_is_said_to_be_taken_and_was_so_only_before_or_later_is_found() {
+    let mut story = Story::new();
+    story.tell("one", take(1));
+    story.tell("back", Act::Drop { holder: 1 });
+    story.send("take", take(2));
+    story.reject("take", &story.state.clone());
+    story.tell("again", take(1));
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_was_taken_only_while_the_rest_was_otherwise_is_found() {
+    let mut story = Story::new();
+    let nameless = story.state.clone();
+    story.send("take", take(2));
+    story.tell("other", Act::Take { holder: 2, name: 2 });
+    story.tell("one", take(1));
+    // It was free as long as holder 2 had no name.
+    story.reject("take", &nameless);
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}
+
+#[test]
+fn a_name_that_is_said_to_be_taken_by_a_command_that_takes_none_is_found() {
+    let mut story = Story::new();
+    story.send("point", POINT);
+    story.reject("point", &State::new());
+    assert_eq!(story.breaches(), [Breach::WrongAnswer]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Command for Perform {
         }
         Ok(match change.claim {
             Some(Claiming::Take(name)) => {
-                let taken = Rejection::conflict(TAKEN, "Another one holds the name.");
+                let taken = Rejection::conflict(TAKEN, shown(&seen));
                 decision.claim(&things[0], CLAIM, name.to_string(), taken)
             }
             Some(Claiming::Release(name)) => decision.release(&things[0], CLAIM, name.to_string()),

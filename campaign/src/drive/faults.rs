@@ -5,12 +5,16 @@ use std::time::Duration;
 use super::Backend;
 use crate::Dice;
 use crate::proxy::Cut;
+use crate::writer::LOOK_UP_TIMEOUT;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The next write of a writer is broken off.
     Cut(Cut),
+    /// The next write of a writer is broken off, and nothing comes through any more for this time: mostly longer than its
+    /// outcome is looked up.
+    CutAndAway(Cut, Duration),
     /// The next write of a writer is held back for the first time. After the second time, in which its outcome is looked
     /// up, nothing comes through any more until it has arrived.
     LateAndAway(Duration, Duration),
@@ -55,12 +59,13 @@ impl Means {
 
     fn draw_on_postgres(&self, dice: &mut Dice) -> Fault {
         match dice.below(100) {
-            0..=64 => Fault::Cut(self.cut(dice)),
-            65..=69 => Fault::LateAndAway(dice.ms(150, 400), dice.ms(5, 60)),
+            0..=60 => Fault::Cut(self.cut(dice)),
+            61..=66 => Fault::CutAndAway(lost(dice), away(dice)),
+            67..=69 => Fault::LateAndAway(dice.ms(150, 900), dice.ms(5, 60)),
             70..=81 => Fault::Kill(dice.ms(0, 200)),
             82..=86 => Fault::Freeze(self.freeze(dice)),
             87..=90 => Fault::FreezeAndAdopt(self.freeze(dice)),
-            91..=94 => Fault::Outage(dice.ms(20, 500)),
+            91..=94 => Fault::Outage(away(dice)),
             95 | 96 => Fault::Terminate,
             97 | 98 => Fault::Hold(self.freeze(dice)),
             _ if self.crash => Fault::Crash,
@@ -71,9 +76,9 @@ impl Means {
     fn draw_on_sqlite(&self, dice: &mut Dice) -> Fault {
         match dice.below(20) {
             0..=11 => Fault::Kill(dice.ms(0, 100)),
-            12..=14 => Fault::Freeze(dice.ms(5, 300)),
-            15 | 16 => Fault::FreezeAndAdopt(dice.ms(50, 500)),
-            17 => Fault::Hold(dice.ms(10, 400)),
+            12..=14 => Fault::Freeze(self.freeze(dice)),
+            15 | 16 => Fault::FreezeAndAdopt(self.freeze(dice)),
+            17 => Fault::Hold(self.freeze(dice)),
             _ if self.disk => Fault::FullDisk(dice.ms(20, 200)),
             _ => Fault::Kill(dice.ms(0, 100)),
         }
@@ -100,6 +105,24 @@ impl Means {
     }
 }
 
+/// A cut behind which nobody knows what became of the write.
+fn lost(dice: &mut Dice) -> Cut {
+    match dice.below(8) {
+        0 => Cut::Before,
+        1 => Cut::Half,
+        2 | 3 => Cut::Blind,
+        4 | 5 => Cut::Answer,
+        6 => Cut::HalfAnswer,
+        _ => Cut::Late(dice.ms(1, 900)),
+    }
+}
+
+/// How long a server is out of reach: mostly longer than an outcome is looked up.
+fn away(dice: &mut Dice) -> Duration {
+    let look_up_ms = LOOK_UP_TIMEOUT.as_millis() as u64;
+    dice.ms(look_up_ms / 4, 3 * look_up_ms)
+}
+
 impl Fault {
     /// What to call it in a summary.
     pub(super) fn name(&self) -> &'static str {
@@ -113,6 +136,7 @@ impl Fault {
             Self::Cut(Cut::Late(_)) => "cut, and the write came later",
             Self::Cut(Cut::Stall(_)) => "write stalled",
             Self::Cut(Cut::StallAnswer(_)) => "answer stalled",
+            Self::CutAndAway(..) => "cut, and out of reach",
             Self::LateAndAway(..) => "cut, out of reach, and the write came later",
             Self::Kill(_) => "kill -9",
             Self::Freeze(_) => "process frozen",

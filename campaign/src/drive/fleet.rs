@@ -10,10 +10,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 
-use super::signal;
 use crate::check::{Breach, Violation};
 use crate::writer::orders;
-use crate::{Dice, journal};
+use crate::{Dice, journal, signal};
 
 /// How long writers have to get answers to all that they wait for, once nothing is in their way any more.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);

@@ -9,10 +9,10 @@ use daybook_database::Database;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
 
+use super::Campaign;
 use super::faults::Fault;
-use super::{Campaign, signal};
-use crate::Dice;
 use crate::proxy::{Cut, Moment};
+use crate::{Dice, signal};
 
 /// How long to wait for a write that can be cut.
 const WRITE_LIMIT: Duration = Duration::from_millis(500);
@@ -38,6 +38,13 @@ impl Campaign<'_> {
                 let made = self.cut(one, cut).await?;
                 return Ok(made.map(|moment| format!("{name} ({moment})")));
             }
+            Fault::CutAndAway(cut, time) => {
+                let made = self.cut(one, cut).await?;
+                if made.is_some() {
+                    self.out_of_reach(one, time).await;
+                }
+                return Ok(made.map(|moment| format!("{name} ({moment})")));
+            }
             Fault::LateAndAway(late, away) => {
                 let made = self.cut(one, Cut::Late(late)).await?;
                 if made.is_some() {
@@ -58,11 +65,7 @@ impl Campaign<'_> {
                 let number = self.writers[one].number;
                 self.writers[*dice.pick(&others)].adopt(number).await?;
             }
-            Fault::Outage(time) => {
-                self.proxies[one].close();
-                sleep(time).await;
-                self.proxies[one].open();
-            }
+            Fault::Outage(time) => self.out_of_reach(one, time).await,
             Fault::Terminate => return Ok(self.terminate().await?.then_some(name)),
             Fault::Hold(time) => {
                 let held = self.hold(time).await?;
@@ -72,6 +75,13 @@ impl Campaign<'_> {
             Fault::FullDisk(time) => self.fill_disk(time).await?,
         }
         Ok(Some(name))
+    }
+
+    /// Keeps a writer from its server.
+    async fn out_of_reach(&self, writer: usize, time: Duration) {
+        self.proxies[writer].close();
+        sleep(time).await;
+        self.proxies[writer].open();
     }
 
     /// Breaks the next write of a writer off.

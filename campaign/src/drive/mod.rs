@@ -3,9 +3,9 @@
 mod faults;
 mod fleet;
 mod inject;
-mod signal;
 mod store;
 mod summary;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,8 +50,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many faults there are to be.
     pub faults: u64,
-    /// When to stop, however many there were.
-    pub time_limit: Duration,
+    /// When to stop, however many there were. Without it, too few of them are a failure.
+    pub time_limit: Option<Duration>,
     /// How many writers there are.
     pub writers: u32,
     /// How many clients each of them has.
@@ -60,11 +60,14 @@ pub struct Plan {
     pub lock_timeout: Duration,
 }
 
+/// How long all faults may take when nobody says when to stop.
+const TIME_LIMIT: Duration = Duration::from_secs(3_600);
+
 /// Runs a campaign.
 ///
 /// # Errors
 ///
-/// When it cannot be run. That the log broke its word is part of the summary, and no error.
+/// When it cannot be run. That the log broke its word, or that it proves too little, is part of the summary, and no error.
 pub async fn run(plan: &Plan) -> anyhow::Result<Summary> {
     let store = match plan.backend {
         Backend::Postgres => {
@@ -123,7 +126,7 @@ impl<'a> Campaign<'a> {
         let (faults, violations) = (BTreeMap::new(), Vec::new());
         let mut campaign = Self { plan, store, means, dice, writers, proxies, faults, violations };
 
-        campaign.go_wrong(start + plan.time_limit).await?;
+        campaign.go_wrong(start + plan.time_limit.unwrap_or(TIME_LIMIT)).await?;
         campaign.settle().await?;
         let mut read = reader.finish().await?;
         read.compare(&log).await?;
@@ -144,7 +147,7 @@ impl<'a> Campaign<'a> {
         if !violations.is_empty() {
             keep(&plan.journals, &evidence, &violations)?;
         }
-        Ok(Summary {
+        let mut summary = Summary {
             backend: plan.backend,
             seed: plan.seed,
             time: start.elapsed(),
@@ -152,7 +155,10 @@ impl<'a> Campaign<'a> {
             counts: report.counts,
             longest_silence: summary::longest_silence(&evidence.journals),
             violations,
-        })
+            shortcomings: Vec::new(),
+        };
+        summary.shortcomings = verdict::shortcomings(plan, &summary);
+        Ok(summary)
     }
 
     /// Makes one fault after the other.

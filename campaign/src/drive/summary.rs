@@ -28,12 +28,25 @@ pub struct Summary {
     pub longest_silence: Duration,
     /// What must not be.
     pub violations: Vec<Violation>,
+    /// Why it proves less than it was to.
+    pub shortcomings: Vec<String>,
 }
 
 impl Summary {
     /// How many faults there were.
     pub fn faults(&self) -> u64 {
         self.faults.values().sum()
+    }
+
+    /// How many of them broke a connection off while something was written on it.
+    pub fn cuts(&self) -> u64 {
+        let cuts = self.faults.iter().filter(|(name, _)| name.starts_with("cut"));
+        cuts.map(|(_, count)| count).sum()
+    }
+
+    /// Whether the log kept its word, and had to.
+    pub fn succeeded(&self) -> bool {
+        self.violations.is_empty() && self.shortcomings.is_empty()
     }
 }
 
@@ -45,6 +58,7 @@ impl fmt::Display for Summary {
         for (name, count) in &self.faults {
             writeln!(f, "  {count:>7}  {name}")?;
         }
+        writeln!(f, "  {:>7}  cuts of a connection in all", self.cuts())?;
         let counts = &self.counts;
         let lines = [
             (counts.events, "events in the log"),
@@ -74,6 +88,9 @@ impl fmt::Display for Summary {
         }
         for violation in self.violations.iter().take(SHOWN_MAX) {
             writeln!(f, "{violation}")?;
+        }
+        for shortcoming in &self.shortcomings {
+            writeln!(f, "It proves too little: {shortcoming}.")?;
         }
         Ok(())
     }

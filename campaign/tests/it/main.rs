@@ -2,5 +2,7 @@
 
 mod cuts;
 mod frozen;
+mod reader;
 mod short;
+mod stopped;
 mod store;

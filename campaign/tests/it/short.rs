@@ -17,20 +17,19 @@ async fn campaign(backend: Backend, faults: u64) -> Summary {
         binary: env!("CARGO_BIN_EXE_daybook-campaign").into(),
         seed: SEED,
         faults,
-        time_limit: Duration::from_secs(30),
+        time_limit: Some(Duration::from_secs(30)),
         writers: 3,
         clients: 4,
         lock_timeout: Duration::from_millis(500),
     };
     let summary = drive::run(&plan).await.expect("it can be run");
-    if !summary.violations.is_empty() {
+    if !summary.succeeded() {
         let kept = folder.keep();
         panic!("{summary}What everybody noted down is in {}.", kept.display());
     }
     // A campaign in which nothing happens proves nothing.
     assert_eq!(summary.faults(), faults, "{summary}");
     assert!(summary.counts.acknowledged > 50 && summary.counts.refused > 50, "{summary}");
-    assert!(summary.longest_silence < Duration::from_secs(10), "{summary}");
     summary
 }
 

@@ -28,6 +28,14 @@ pub(crate) async fn behind_a_proxy<F>(test: impl FnOnce(Behind) -> F + Send + 's
 where
     F: Future<Output = ()> + Send,
 {
+    behind_a_proxy_with(Settings::default(), test).await;
+}
+
+/// The same, with settings of its own for the log that goes through the proxy.
+pub(crate) async fn behind_a_proxy_with<F>(settings: Settings, test: impl FnOnce(Behind) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
+{
     run(Backend::Postgres, &[Schema::Log], async |location: Location, database: Database| {
         let Location::Postgres(options) = location else { panic!("a server was asked for") };
         let server = format!("{}:{}", options.get_host(), options.get_port());
@@ -35,14 +43,14 @@ where
         let through = options.host("127.0.0.1").port(proxy.address().port());
         let through = Location::Postgres(Box::new(through));
         let through = Database::connect(&through, &Options::default()).await.expect("the proxy passes on");
-        let (log, other) = (open(through).await, open(database).await);
+        let (log, other) = (open(through, settings).await, open(database, Settings::default()).await);
         test(Behind { proxy, log, other }).await;
     })
     .await;
 }
 
-async fn open(database: Database) -> Log {
-    let settings = Settings { lock_timeout: LOCK_TIMEOUT, ..Settings::default() };
+async fn open(database: Database, settings: Settings) -> Log {
+    let settings = Settings { lock_timeout: LOCK_TIMEOUT, ..settings };
     Log::open(database, settings).await.expect("the log opens")
 }
 

@@ -1,5 +1,7 @@
 //! What a database error means. Told apart by SQLSTATE or SQLite's result code, never by a message.
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 /// What a database error means for whoever ran the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -31,7 +33,7 @@ pub fn fault(error: &sqlx::Error) -> Fault {
         return Fault::Duplicate;
     }
     let code = database.code().unwrap_or_default();
-    if database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+    if database.try_downcast_ref::<PgDatabaseError>().is_some() {
         return match code.get(..2) {
             // Connection, rollback (deadlock, serialization), resources, operator intervention, I/O.
             Some("08" | "40" | "53" | "57" | "58") => Fault::Unavailable,
@@ -50,4 +52,14 @@ pub fn fault(error: &sqlx::Error) -> Fault {
         Ok(18..=20) => Fault::Data,
         _ => Fault::Other,
     }
+}
+
+/// Whether the database says that it has undone the statement, so that the outcome is known even of one that commits.
+/// What ends the session does not say so; nor does what is about the connection, which a proxy may have said.
+pub fn was_undone(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+    else {
+        return false;
+    };
+    matches!(error.severity(), PgSeverity::Error) && !error.code().starts_with("08")
 }

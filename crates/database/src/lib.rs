@@ -18,7 +18,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
-pub use fault::{Fault, fault};
+pub use fault::{Fault, fault, was_undone};
 pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;
@@ -31,13 +31,20 @@ pub struct Options {
     pub connections_max: u32,
     /// How long to wait for one before the database counts as unavailable.
     pub acquire_timeout: Duration,
+    /// How long a writer waits for another process's transaction on the same SQLite file.
+    pub busy_timeout: Duration,
     /// Whether to run on a database that may forget what it has committed.
     pub unsafe_durability: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections_max: 8, acquire_timeout: Duration::from_secs(5), unsafe_durability: false }
+        Self {
+            connections_max: 8,
+            acquire_timeout: Duration::from_secs(5),
+            busy_timeout: Duration::from_secs(5),
+            unsafe_durability: false,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A SQLite file: one writer, many readers.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
@@ -18,9 +17,6 @@ pub struct SqliteFile {
 }
 
 impl SqliteFile {
-    /// How long a writer waits for another process's transaction.
-    const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
     pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, sqlx::Error> {
         make_private_file(path)?;
         let connect = SqliteConnectOptions::new()
@@ -30,11 +26,11 @@ impl SqliteFile {
             .foreign_keys(true)
             // From the beginning: what is moved to another page leaves no copy behind either.
             .pragma("secure_delete", "ON")
-            .busy_timeout(Self::BUSY_TIMEOUT);
+            .busy_timeout(options.busy_timeout);
         let pool = |connections_max| {
             SqlitePoolOptions::new()
                 .max_connections(connections_max)
-                .acquire_timeout(options.acquire_timeout.max(Self::BUSY_TIMEOUT))
+                .acquire_timeout(options.acquire_timeout.max(options.busy_timeout))
                 .test_before_acquire(false)
                 .before_acquire(|connection, _| Box::pin(is_clean(connection)))
                 .idle_timeout(None)

@@ -245,7 +245,7 @@ fn to_append(
     read: Vec<(StreamId, Revision)>,
     memory: &Memory,
 ) -> Append {
-    let after = memory.waits_for(read.iter().map(|(stream, _)| stream));
+    let after = memory.built_on(read.iter().map(|(stream, _)| stream));
     let expected = read.into_iter().map(|(stream, revision)| {
         let read_at = memory.read_at(&stream);
         Expected { stream, revision, read_at }

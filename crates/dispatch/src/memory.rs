@@ -47,6 +47,11 @@ impl Slot {
     fn waits_for(&self) -> Option<&Ticket> {
         self.last.as_ref().filter(|ticket| ticket.outcome().is_none())
     }
+
+    /// The append that it was built on, unless that is committed.
+    fn uncommitted(&self) -> Option<&Ticket> {
+        self.last.as_ref().filter(|ticket| ticket.outcome() != Some(true))
+    }
 }
 
 impl States for Memory {
@@ -63,7 +68,12 @@ impl Memory {
     }
 
     fn slot(&self, stream: &StreamId) -> Option<&Slot> {
-        self.newer.get(stream).or_else(|| self.older.get(stream)).filter(|slot| !slot.failed())
+        self.any_slot(stream).filter(|slot| !slot.failed())
+    }
+
+    /// The same, though it was built on an append that failed.
+    fn any_slot(&self, stream: &StreamId) -> Option<&Slot> {
+        self.newer.get(stream).or_else(|| self.older.get(stream))
     }
 
     /// Keeps what was loaded when the log was at `read_at`, unless something newer is there.
@@ -87,12 +97,13 @@ impl Memory {
 
     /// The log's position at which the stream was known to be at its revision; `None` while that is not committed.
     pub(crate) fn read_at(&self, stream: &StreamId) -> Option<Position> {
-        self.slot(stream).filter(|slot| slot.waits_for().is_none()).map(|slot| slot.read_at)
+        self.any_slot(stream).filter(|slot| slot.uncommitted().is_none()).map(|slot| slot.read_at)
     }
 
-    /// The appends that the states of these streams wait for.
-    pub(crate) fn waits_for<'a>(&self, streams: impl Iterator<Item = &'a StreamId>) -> Vec<Ticket> {
-        streams.filter_map(|stream| self.slot(stream)?.waits_for().cloned()).collect()
+    /// The appends that the states of these streams were built on and that are not committed. Also those that failed: an
+    /// append may fail at any time, also between the decision over what it left here and this question.
+    pub(crate) fn built_on<'a>(&self, streams: impl Iterator<Item = &'a StreamId>) -> Vec<Ticket> {
+        streams.filter_map(|stream| self.any_slot(stream)?.uncommitted().cloned()).collect()
     }
 
     /// Changes the state of a stream ahead of the log, by an append that was queued. `apply` says whether it could; if

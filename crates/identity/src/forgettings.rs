@@ -5,7 +5,8 @@
 //! is closed, its credentials go. All of it can be done again without harm.
 //!
 //! How far the log was read for this is kept beside the keys. Keys that come back from a backup bring that back too, and
-//! so are deleted again before the process serves anybody.
+//! so are deleted again before the process serves anybody. In a log that was rolled back it names what is not there, and
+//! everything is carried out again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use chrono::Utc;
 use daybook_core::{Aggregate, Command, EventSet, Position, RecordedEvent, SubjectEvent, account_of_subject};
 use daybook_dispatch::{Dispatcher, Request};
 use daybook_keys::Keys;
-use daybook_log::{EventFilter, HistoryError, Log, LogError};
+use daybook_log::{Checkpoint, EventFilter, HistoryError, Log, LogError};
 use tokio::sync::watch;
 
 use crate::IdentityError;
@@ -40,7 +41,7 @@ pub(crate) struct Forgettings {
     dispatcher: Dispatcher,
     revocations: Arc<Revocations>,
     /// Everything up to here was carried out.
-    done: watch::Sender<Position>,
+    done: watch::Sender<Checkpoint>,
 }
 
 impl Forgettings {
@@ -56,17 +57,19 @@ impl Forgettings {
         dispatcher: Dispatcher,
         revocations: Arc<Revocations>,
     ) -> Result<Self, IdentityError> {
-        let done = first_position(&log, &store).await?;
-        let forgettings =
-            Self { log, keys, store, dispatcher, revocations, done: watch::Sender::new(Position::START) };
-        let done = forgettings.catch_up(done).await?;
-        forgettings.save(done).await?;
-        forgettings.done.send_replace(done);
+        let before = carried_out(&log, &store).await?;
+        let reached = *revocations.reached().borrow();
+        let forgettings = Self { log, keys, store, dispatcher, revocations, done: watch::Sender::new(reached) };
+        forgettings.catch_up(before.map_or(Position::START, |before| before.position)).await?;
+        for checkpoint in before.iter().chain([&reached]) {
+            forgettings.log.check(checkpoint).await?;
+        }
+        forgettings.store.put_forgettings_checkpoint(&reached).await?;
         Ok(forgettings)
     }
 
     /// Where everything was carried out up to.
-    pub(crate) fn done(&self) -> watch::Receiver<Position> {
+    pub(crate) fn done(&self) -> watch::Receiver<Checkpoint> {
         self.done.subscribe()
     }
 
@@ -82,8 +85,8 @@ impl Forgettings {
                 _ = reached.changed() => false,
                 _ = ticks.tick() => true,
             };
-            let position = *reached.borrow_and_update();
-            if let Err(error) = self.step(position, tick).await {
+            let to = *reached.borrow_and_update();
+            if let Err(error) = self.step(to, tick).await {
                 tracing::warn!(%error, "cannot carry out yet that somebody was forgotten");
                 tokio::select! {
                     _ = stop.changed() => return,
@@ -93,38 +96,37 @@ impl Forgettings {
         }
     }
 
-    /// Carries out what is to be done up to a position.
-    async fn step(&self, reached: Position, tick: bool) -> Result<(), IdentityError> {
-        let mut done = *self.done.borrow();
-        let some = self.revocations.newest_forgotten() > done;
+    /// Carries out what is to be done up to where revocations were taken in. That goes on from what was done before, since
+    /// revocations are read on in one history only.
+    async fn step(&self, reached: Checkpoint, tick: bool) -> Result<(), IdentityError> {
+        let done = *self.done.borrow();
+        let some = self.revocations.newest_forgotten() > done.position;
         if some {
-            done = self.catch_up(done).await?;
+            self.catch_up(done.position).await?;
+            self.log.check(&reached).await?;
         }
-        done = done.max(reached);
         if tick {
             self.keys.forget_days(Utc::now()).await?;
         }
         if some || tick {
             self.keys.scrub().await?;
-            self.save(done).await?;
+            self.store.put_forgettings_checkpoint(&reached).await?;
         }
-        self.done.send_if_modified(|before| std::mem::replace(before, done) != done);
+        self.done.send_if_modified(|before| std::mem::replace(before, reached) != reached);
         Ok(())
     }
 
-    /// Carries out everything behind a position, up to the end of the log; answers where that is, or before.
-    async fn catch_up(&self, mut done: Position) -> Result<Position, IdentityError> {
+    /// Carries out everything behind a position, up to the end of the log.
+    async fn catch_up(&self, after: Position) -> Result<(), IdentityError> {
         let category = Some(SubjectEvent::CATEGORY.to_owned());
-        let mut filter = EventFilter { after: done, category, ..EventFilter::default() };
+        let mut filter = EventFilter { after, category, ..EventFilter::default() };
         loop {
             let page = self.log.find(&filter, PAGE).await?;
             for event in &page.events {
                 self.carry_out(event).await?;
-                done = event.position;
             }
-            let Some(next) = page.next else { return Ok(done) };
+            let Some(next) = page.next else { return Ok(()) };
             filter.after = next;
-            done = next;
         }
     }
 
@@ -140,20 +142,10 @@ impl Forgettings {
         self.store.delete_refresh_tokens_of(account_id).await?;
         self.store.delete_credential(account_id).await
     }
-
-    /// Writes down how far it is.
-    async fn save(&self, done: Position) -> Result<(), IdentityError> {
-        let head = self.log.head().await?;
-        let event = match done {
-            Position::START => None,
-            done => self.log.event(done).await?,
-        };
-        self.store.put_forgettings_checkpoint(&self.log.checkpoint(&head, event.as_ref())).await
-    }
 }
 
-/// Where to begin: behind what was carried out. In a log that was restored, at its beginning.
-async fn first_position(log: &Log, store: &Store) -> Result<Position, IdentityError> {
+/// What was carried out. Nothing, in a log that was restored.
+async fn carried_out(log: &Log, store: &Store) -> Result<Option<Checkpoint>, IdentityError> {
     // In this order: whoever opens the first account has written a checkpoint before.
     let accounts = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
     let has_accounts = !log.find(&accounts, 1).await?.events.is_empty();
@@ -164,17 +156,17 @@ async fn first_position(log: &Log, store: &Store) -> Result<Position, IdentityEr
                  lost. Restore it, or name the right one with `keys_database_url`"
                     .into(),
             )),
-            false => Ok(Position::START),
+            false => Ok(None),
         };
     };
     match log.check(&checkpoint).await {
-        Ok(()) => Ok(checkpoint.position),
+        Ok(()) => Ok(Some(checkpoint)),
         Err(LogError::History(error @ HistoryError::OtherLog { .. })) => {
             Err(IdentityError::Internal(format!("the database of the keys belongs to another log: {error}")))
         }
         Err(LogError::History(error)) => {
             tracing::warn!(%error, "carrying out again that people were forgotten, from the beginning of the log");
-            Ok(Position::START)
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

@@ -13,7 +13,7 @@ use daybook_core::{
 use daybook_database::Database;
 use daybook_dispatch::{Dispatcher, Request};
 use daybook_keys::Keys;
-use daybook_log::{EventFilter, Log, LogError};
+use daybook_log::{Checkpoint, EventFilter, Log, LogError};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ struct Inner {
     access_tokens: AccessTokens,
     revocations: Arc<Revocations>,
     /// Up to where it was carried out that people were forgotten.
-    forgotten: watch::Receiver<Position>,
+    forgotten: watch::Receiver<Checkpoint>,
     on_opened: fn(&AccountOpened) -> Decision,
     settings: Settings,
     stop: watch::Sender<bool>,
@@ -122,7 +122,7 @@ impl Identity {
     pub async fn forgotten(&self, position: Position) -> Result<(), IdentityError> {
         self.inner.revocations.reach(position).await?;
         let mut done = self.inner.forgotten.clone();
-        match tokio::time::timeout(FORGET_TIMEOUT, done.wait_for(|done| *done >= position)).await {
+        match tokio::time::timeout(FORGET_TIMEOUT, done.wait_for(|done| done.position >= position)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => {
                 Err(IdentityError::Unavailable("not everybody who is to be forgotten is yet".into()))

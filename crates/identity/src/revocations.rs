@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_core::{Aggregate, EventSet, Position, RecordedEvent, Role, SubjectEvent, account_of_subject};
-use daybook_log::{EventFilter, Log, LogError};
+use daybook_log::{Checkpoint, EventFilter, Log, LogError};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -38,8 +38,9 @@ pub(crate) struct Revocations {
     /// How long ago that may be.
     lag_max: Duration,
     remembered_for: TimeDelta,
-    /// Everything up to here has been taken in.
-    reached: watch::Sender<Position>,
+    /// Everything up to here has been taken in. Where the log is another one from here on, nothing is taken in any more:
+    /// this process knows too little of it.
+    reached: watch::Sender<Checkpoint>,
     /// Asks not to wait for the next look at the log.
     nudge: Notify,
 }
@@ -70,7 +71,7 @@ impl Revocations {
         let lifetime = TimeDelta::from_std(settings.access_lifetime)
             .map_err(|_| IdentityError::Internal("access tokens live too long".into()))?;
         let started = Instant::now();
-        let head = log.head().await?.position;
+        let head = log.head().await?.checkpoint();
         let revocations = Self {
             changes: RwLock::default(),
             current_at: Mutex::new(started),
@@ -86,7 +87,7 @@ impl Revocations {
             loop {
                 let page = log.find(&filter, PAGE).await?;
                 revocations.take(&page.events)?;
-                let Some(next) = page.next.filter(|next| *next < head) else { break };
+                let Some(next) = page.next.filter(|next| *next < head.position) else { break };
                 filter.after = next;
             }
         }
@@ -122,10 +123,10 @@ impl Revocations {
     async fn step(&self, log: &Log) -> Result<bool, LogError> {
         let asked = Instant::now();
         let reached = *self.reached.borrow();
-        let events = log.read(reached, PAGE).await?;
+        let events = log.read_on(&reached, PAGE).await?;
         self.take(&events)?;
         if let Some(last) = events.last() {
-            self.reached.send_replace(last.position);
+            self.reached.send_replace(Checkpoint { position: last.position, event_id: last.id, ..reached });
         }
         let more = events.len() == PAGE;
         if !more {
@@ -183,7 +184,7 @@ impl Revocations {
     }
 
     /// Up to where everything has been taken in.
-    pub(crate) fn reached(&self) -> watch::Receiver<Position> {
+    pub(crate) fn reached(&self) -> watch::Receiver<Checkpoint> {
         self.reached.subscribe()
     }
 
@@ -196,7 +197,7 @@ impl Revocations {
     pub(crate) async fn reach(&self, position: Position) -> Result<(), IdentityError> {
         let mut reached = self.reached.subscribe();
         self.nudge.notify_one();
-        match tokio::time::timeout(REACH_TIMEOUT, reached.wait_for(|reached| *reached >= position)).await {
+        match tokio::time::timeout(REACH_TIMEOUT, reached.wait_for(|reached| reached.position >= position)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(behind()),
         }

@@ -5,28 +5,23 @@
 //! nothing ever lingers for more.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use daybook_core::Position;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
-use uuid::Uuid;
 
 use crate::group::{Group, Plan};
 use crate::known::{Known, Tip};
 use crate::log::Settings;
+use crate::look_up::find_out;
 use crate::prepare::Prepared;
+use crate::seen::{Mark, Seen};
 use crate::store::{Failure, Writer};
-use crate::{HistoryError, LogError, Ticket, Verdict};
+use crate::{LogError, Ticket, Verdict};
 
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-
-/// How long the outcome of a commit is looked for before its callers are told that it is not known.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait between two tries of that.
-const LOOK_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An append that waits, and where its verdict goes.
 struct Waiting {
@@ -84,24 +79,20 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// Starts a thread that appends with `writer` and tells `head` where the log ends. It ends when it is closed, when
-    /// its handle is gone, or when the log is not the one that it was.
-    pub(crate) fn start(
-        writer: Box<dyn Writer>,
-        settings: &Settings,
-        head: watch::Sender<Position>,
-    ) -> Result<Self, io::Error> {
+    /// Starts a thread that appends with `writer`, on all that was `seen`. It ends when it is closed, when its handle is
+    /// gone, or when the log is not the one that it was.
+    pub(crate) fn start(writer: Box<dyn Writer>, settings: &Settings, seen: Arc<Seen>) -> Result<Self, io::Error> {
         let (queue, waiting) = mpsc::channel(settings.queue_appends_max.max(1));
         let (closing, closed) = watch::channel(false);
         let (running, ended) = watch::channel(());
         let mut worker = Worker {
             waiting,
             closed,
-            head,
+            seen,
             writer,
             known: None,
-            lost: None,
             group_appends_max: settings.group_appends_max.max(1),
+            look_up_timeout: settings.look_up_timeout,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("daybook-appender".into()).spawn(move || {
@@ -148,13 +139,12 @@ impl Appender {
 struct Worker {
     waiting: mpsc::Receiver<Waiting>,
     closed: watch::Receiver<bool>,
-    head: watch::Sender<Position>,
+    seen: Arc<Seen>,
     writer: Box<dyn Writer>,
     /// What is known of the log; nothing before the first group.
     known: Option<Known>,
-    /// Why nothing can be appended any more: the log is not the one that it was.
-    lost: Option<HistoryError>,
     group_appends_max: usize,
+    look_up_timeout: Duration,
 }
 
 impl Worker {
@@ -201,7 +191,7 @@ impl Worker {
     }
 
     async fn commit(&mut self, group: Vec<Waiting>) {
-        if let Some(error) = &self.lost {
+        if let Some(error) = self.seen.lost() {
             return answer_all(group, || error.clone().into());
         }
         match self.try_commit(&group).await {
@@ -215,7 +205,7 @@ impl Worker {
             Err(Failure::History(error)) => {
                 tracing::error!(%error, "this is not the log that was appended to: nothing more is appended");
                 answer_all(group, || error.clone().into());
-                self.lost = Some(error);
+                self.seen.lose(error);
                 self.waiting.close();
             }
         }
@@ -237,28 +227,32 @@ impl Worker {
     async fn try_commit(&mut self, group: &[Waiting]) -> Result<Vec<Verdict>, Failure> {
         let appends: Vec<&Prepared> = group.iter().map(|waiting| &waiting.prepared).collect();
         let group = Group::new(&appends);
+        let mut marks = self.seen.marks();
         let known = match self.known.take() {
             Some(known) => known,
-            None => Known::new(self.writer.tip(None).await?),
+            None => Known::new(self.writer.tip(&marks).await?),
         };
         let known = self.known.insert(known);
-        if let Some(answers) = known.answers(&group) {
+        if known.holds(&marks)
+            && let Some(answers) = known.answers(&group)
+        {
             let plan = group.decide(known.tip.position, &answers);
             if group.is_proven_by(&plan)
-                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan).await?
+                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan, self.look_up_timeout).await?
             {
                 known.advance(tip, plan.changes());
+                self.seen.confirm(&[], tip.mark());
                 return Ok(plan.verdicts);
             }
             metrics::counter!("daybook_append_groups_locked_total").increment(1);
         }
-        write_locked(&mut *self.writer, known, &group).await
+        marks.push(known.tip.mark());
+        let verdicts = write_locked(&mut *self.writer, known, &marks, &group, self.look_up_timeout).await?;
+        self.seen.confirm(&marks, known.tip.mark());
+        Ok(verdicts)
     }
 
     fn answer(&self, group: Vec<Waiting>, verdicts: Vec<Verdict>) {
-        if let Some(known) = &self.known {
-            advance(&self.head, known.tip.position);
-        }
         metrics::histogram!("daybook_append_group_size").record(group.len() as f64);
         let duration = metrics::histogram!("daybook_append_duration_seconds");
         let mut events = 0;
@@ -274,13 +268,18 @@ impl Worker {
 }
 
 /// Writes a plan if the log still ends at `tip`, and answers where it ends then.
-async fn write_at(writer: &mut dyn Writer, tip: &Tip, plan: &Plan<'_>) -> Result<Option<Tip>, Failure> {
+async fn write_at(
+    writer: &mut dyn Writer,
+    tip: &Tip,
+    plan: &Plan<'_>,
+    look_up_timeout: Duration,
+) -> Result<Option<Tip>, Failure> {
     if plan.is_empty() {
-        let newest = writer.tip(Some(tip)).await?;
+        let newest = writer.tip(&[tip.mark()]).await?;
         return Ok((newest.id == tip.id).then_some(newest));
     }
     match writer.write_at(tip, plan).await {
-        Err(Failure::Unknown) => find_out(writer, plan.first()).await,
+        Err(Failure::Unknown) => find_out(writer, plan.first(), look_up_timeout).await,
         written => written,
     }
     .map(|recorded_at| recorded_at.map(|recorded_at| plan.tip(tip, recorded_at)))
@@ -290,11 +289,13 @@ async fn write_at(writer: &mut dyn Writer, tip: &Tip, plan: &Plan<'_>) -> Result
 async fn write_locked(
     writer: &mut dyn Writer,
     known: &mut Known,
+    seen: &[Mark],
     group: &Group<'_>,
+    look_up_timeout: Duration,
 ) -> Result<Vec<Verdict>, Failure> {
-    let written = writer.write_locked(&known.tip, group).await?;
+    let written = writer.write_locked(&known.tip, seen, group).await?;
     if let Err(first) = written.commit
-        && find_out(writer, first).await?.is_none()
+        && find_out(writer, first, look_up_timeout).await?.is_none()
     {
         return Err(Failure::Unavailable("the connection broke before the group was committed".into()));
     }
@@ -303,28 +304,6 @@ async fn write_locked(
         None => *known = Known::new(written.tip),
     }
     Ok(written.verdicts)
-}
-
-/// Finds out when a group was recorded, if it was, whose first event this is (invariant L9).
-async fn find_out(
-    writer: &mut dyn Writer,
-    first: Option<(Position, Uuid)>,
-) -> Result<Option<DateTime<Utc>>, Failure> {
-    let first = first.ok_or(Failure::Unknown)?;
-    let limit = Instant::now() + LOOK_UP_TIMEOUT;
-    loop {
-        match writer.look_up(first).await {
-            Ok(found) => {
-                tracing::warn!(position = %first.0, committed = found.is_some(), "looked up the outcome of a commit");
-                return Ok(found);
-            }
-            Err(failure) if Instant::now() >= limit => {
-                tracing::error!(?failure, position = %first.0, "the outcome of a commit cannot be found out");
-                return Err(Failure::Unknown);
-            }
-            Err(_) => tokio::time::sleep(LOOK_UP_INTERVAL).await,
-        }
-    }
 }
 
 /// How many of those that wait make one group.
@@ -343,13 +322,5 @@ fn answer_all(group: Vec<Waiting>, error: impl Fn() -> LogError) {
     }
 }
 
-/// Moves a watched position, forward only.
-pub(crate) fn advance(head: &watch::Sender<Position>, position: Position) {
-    head.send_if_modified(|known| {
-        let ahead = position > *known;
-        if ahead {
-            *known = position;
-        }
-        ahead
-    });
-}
+#[cfg(test)]
+mod tests;

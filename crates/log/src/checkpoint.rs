@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::LogError;
+use crate::seen::Mark;
 use crate::store::Store;
 
 /// The log's identity and its end.
@@ -25,6 +26,11 @@ impl Head {
     pub fn checkpoint(&self) -> Checkpoint {
         let Self { log_id, epoch, position, event_id } = *self;
         Checkpoint { log_id, epoch, position, event_id }
+    }
+
+    /// The newest event.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { position: self.position, id: (self.position > Position::START).then_some(self.event_id) }
     }
 }
 

@@ -108,6 +108,12 @@ impl Plan<'_> {
         self.events.first().map(|event| (event.position, event.record.id))
     }
 
+    /// What is known of it while nobody knows whether it was committed: its first event tells. The verdicts of one that
+    /// writes nothing hold either way, since they were read with all others kept out.
+    pub(crate) fn uncommitted(&self) -> Result<(), Option<(Position, Uuid)>> {
+        if self.is_empty() { Ok(()) } else { Err(self.first()) }
+    }
+
     /// The log's end once it is written.
     pub(crate) fn tip(&self, before: &Tip, recorded_at: DateTime<Utc>) -> Tip {
         match self.events.last() {

@@ -7,6 +7,7 @@ use daybook_core::{Position, Revision, StreamId};
 use uuid::Uuid;
 
 use crate::group::{Answers, Group};
+use crate::seen::Mark;
 
 /// How many changed streams are remembered, twice over.
 const REMEMBERED_MAX: usize = 1 << 16;
@@ -20,6 +21,13 @@ pub(crate) struct Tip {
     pub(crate) id: Option<Uuid>,
     /// When the newest event was recorded. No later one is recorded before that.
     pub(crate) recorded_at: DateTime<Utc>,
+}
+
+impl Tip {
+    /// The newest event.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { position: self.position, id: self.id }
+    }
 }
 
 /// A stream that was written to.
@@ -68,6 +76,12 @@ impl Known {
         }
         self.newer.revisions.extend(changes.into_iter().map(|change| (change.stream, change.revision)));
         self.tip = tip;
+    }
+
+    /// Whether nothing was seen that the tip is not known to go on from. Else the log has to be asked, with all others
+    /// kept out.
+    pub(crate) fn holds(&self, seen: &[Mark]) -> bool {
+        matches!(seen, [newest] if *newest == self.tip.mark() || newest.position < self.tip.position)
     }
 
     /// The answers to a group's questions, should the log still end at the tip; `None` when something has to be read.

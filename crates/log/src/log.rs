@@ -12,6 +12,7 @@ use crate::appender::{Appender, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find};
 use crate::postgres::PostgresStore;
 use crate::prepare::Prepared;
+use crate::seen::Seen;
 use crate::snapshots::{self, Keeper};
 use crate::sqlite::SqliteStore;
 use crate::store::{Page, Store};
@@ -29,6 +30,9 @@ pub struct Settings {
     pub group_appends_max: usize,
     /// The longest to wait for the log's head when another process holds it.
     pub lock_timeout: Duration,
+    /// How long the outcome of a commit is looked for, when the connection broke, before its callers are told
+    /// [`LogError::Unknown`].
+    pub look_up_timeout: Duration,
     /// How often to look for other processes' appends.
     pub follow_interval: Duration,
 }
@@ -39,6 +43,7 @@ impl Default for Settings {
             queue_appends_max: 4_096,
             group_appends_max: 1_024,
             lock_timeout: Duration::from_secs(5),
+            look_up_timeout: Duration::from_secs(10),
             follow_interval: Duration::from_millis(100),
         }
     }
@@ -49,7 +54,7 @@ impl Default for Settings {
 pub struct Log {
     store: Arc<dyn Store>,
     appender: Arc<Appender>,
-    newest: watch::Receiver<Position>,
+    seen: Arc<Seen>,
     keeper: Keeper,
 }
 
@@ -66,14 +71,21 @@ impl Log {
             Database::Sqlite(file) => Arc::new(SqliteStore::new(file)),
         };
         let here = store.head().await?;
-        let (head, newest) = watch::channel(here.position);
-        let appender = Appender::start(store.writer(&here), &settings, head.clone()).map_err(sqlx::Error::Io)?;
+        let seen = Arc::new(Seen::new(&here));
+        let appender = Appender::start(store.writer(&here), &settings, seen.clone()).map_err(sqlx::Error::Io)?;
         let appender = Arc::new(appender);
         let (every, closing) = (settings.follow_interval, appender.closing());
-        tokio::spawn(background::follow(store.clone(), here, every, head, Arc::downgrade(&appender), closing));
+        tokio::spawn(background::follow(
+            store.clone(),
+            here,
+            every,
+            seen.clone(),
+            Arc::downgrade(&appender),
+            closing,
+        ));
         tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
         let keeper = Keeper::start(store.clone(), appender.closing());
-        Ok(Self { store, appender, newest, keeper })
+        Ok(Self { store, appender, seen, keeper })
     }
 
     /// Appends, in a group with whatever else waits. Once called, it goes on though nobody waits for it any more.
@@ -110,7 +122,7 @@ impl Log {
     /// A signal of the newest position that this process knows of: its own appends at once, other processes' within
     /// [`Settings::follow_interval`]. It only says that there is something to read.
     pub fn watch(&self) -> watch::Receiver<Position> {
-        self.newest.clone()
+        self.seen.watch()
     }
 
     /// The events after a position, in order, at most `limit`, and never more than 10,000. None are left out between
@@ -171,13 +183,20 @@ impl Log {
     ///
     /// See [`read`](Self::read); also [`LogError::Decode`] when an aggregate does not know one of its events.
     pub async fn load(&self, mut streams: Vec<Missing>) -> Result<(Vec<Missing>, Position), LogError> {
-        let position = *self.newest.borrow();
-        snapshots::resume(self.store.as_ref(), &mut streams).await?;
-        let mut loaded = if streams.is_empty() { streams } else { self.store.load(streams).await? };
-        for missing in &mut loaded {
+        let position = *self.seen.watch().borrow();
+        for mark in snapshots::resume(self.store.as_ref(), &mut streams).await? {
+            self.seen.loaded(mark);
+        }
+        let fed = if streams.is_empty() { Vec::new() } else { self.store.load(streams).await? };
+        if let Some(newest) = fed.iter().filter_map(|(_, last)| *last).max_by_key(|mark| mark.position) {
+            self.seen.loaded(newest);
+        }
+        let mut loaded = Vec::with_capacity(fed.len());
+        for (mut missing, _) in fed {
             if let Some(snapshot) = missing.state().due_snapshot() {
                 self.keeper.keep(missing.stream(), snapshot, None);
             }
+            loaded.push(missing);
         }
         Ok((loaded, position))
     }

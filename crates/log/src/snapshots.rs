@@ -9,6 +9,7 @@ use std::sync::Arc;
 use daybook_core::{Missing, Revision, Snapshot, StreamId};
 use tokio::sync::{mpsc, watch};
 
+use crate::seen::Mark;
 use crate::store::{KeptSnapshot, Store};
 use crate::{LogError, Ticket};
 
@@ -76,8 +77,8 @@ async fn keep_all(
     }
 }
 
-/// Lets streams that are to be loaded go on from their snapshots.
-pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result<(), LogError> {
+/// Lets streams that are to be loaded go on from their snapshots. Answers the last event that is in each.
+pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result<Vec<Mark>, LogError> {
     let mut wanted: HashMap<String, &mut Missing> = streams
         .iter_mut()
         .filter(|missing| missing.revision() == Revision::NONE)
@@ -87,18 +88,22 @@ pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result
         })
         .collect();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut marks = Vec::new();
     let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
-    for kept in store.snapshots(&names).await? {
+    for (kept, mark) in store.snapshots(&names).await? {
         let Some(missing) = wanted.get_mut(&kept.stream) else { continue };
         if missing.state().snapshot_version().map(i64::from) != Some(kept.version) {
             tracing::debug!(stream = kept.stream, version = kept.version, "a snapshot is of another version");
             continue;
         }
-        if let Err(error) = missing.state().resume(Revision::from_i64(kept.revision), &kept.state) {
-            tracing::warn!(%error, stream = kept.stream, "a snapshot cannot be read: folding all events");
+        match missing.state().resume(Revision::from_i64(kept.revision), &kept.state) {
+            Ok(()) => marks.push(mark),
+            Err(error) => {
+                tracing::warn!(%error, stream = kept.stream, "a snapshot cannot be read: folding all events");
+            }
         }
     }
-    Ok(())
+    Ok(marks)
 }

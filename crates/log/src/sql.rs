@@ -24,11 +24,14 @@ pub(crate) const EVENT_ID: &str = "SELECT id FROM events WHERE position = $1";
 /// The stream that holds a claim.
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
 
-/// The snapshots of streams that were made in this history.
+/// The snapshots of streams that were made in this history, with the last event that is in each. Its place is a look-up
+/// of its own, since a join could become a scan.
 macro_rules! snapshots {
     ($streams:literal) => {
         concat!(
-            "SELECT stream, revision, state_version, CAST(state AS text) FROM snapshots WHERE stream IN (",
+            "SELECT stream, revision, state_version, CAST(state AS text), event_id, (SELECT position FROM events \
+                WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision) \
+             FROM snapshots WHERE stream IN (",
             $streams,
             ") AND event_id = (SELECT id FROM events \
              WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision)"

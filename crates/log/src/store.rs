@@ -3,11 +3,17 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::{Missing, Position, RecordedEvent, StreamId};
+use daybook_database::was_undone;
 use uuid::Uuid;
 
 use crate::group::{Group, Kept, Plan};
 use crate::known::{Change, Tip};
+use crate::seen::Mark;
 use crate::{EventFilter, Head, HistoryError, LogError, Verdict};
+
+/// The most events of other processes that a writer takes in at a time, all others waiting; beyond that, what was known is
+/// forgotten.
+pub(crate) const MISSED_MAX: u64 = 10_000;
 
 /// Reads the log, and hands out its writer.
 #[async_trait]
@@ -25,11 +31,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError>;
 
     /// Feeds each of the streams its events behind the revision that it has reached, all from one state of the log.
-    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError>;
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Fed>, LogError>;
 
-    /// The snapshots that there are of these streams, in any order, each with its state's version. One that was made
-    /// in another history does not count.
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError>;
+    /// The snapshots that there are of these streams, in any order, each with its state's version and the last event
+    /// that is in it. One that was made in another history does not count.
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
 
     /// Keeps a snapshot in place of another. The events up to its revision are committed.
     async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
@@ -46,6 +52,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// A writer for one appender, to this very log.
     fn writer(&self, log: &Head) -> Box<dyn Writer>;
 }
+
+/// A stream that was loaded, and the last event that it was fed, if any.
+pub(crate) type Fed = (Missing, Option<Mark>);
 
 /// Which events to read: those that match the filter's stream, category, type, actor and correlation id, among those after one
 /// position and up to another.
@@ -81,16 +90,16 @@ pub(crate) struct KeptSnapshot {
 /// Writes to the log. An appender has one, and gives it one group at a time.
 #[async_trait]
 pub(crate) trait Writer: Send {
-    /// Where the log ends. `known` is where it ended before: the same history must go on from there.
-    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure>;
+    /// Where the log ends, which has to hold all that was `seen`.
+    async fn tip(&mut self, seen: &[Mark]) -> Result<Tip, Failure>;
 
     /// Writes a plan, provided that the log still ends at `tip` and that its claims and keys are free; nothing is
     /// written and `None` is answered when it is not so. Otherwise the time at which it was recorded.
     async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure>;
 
-    /// Keeps all other writers out, reads what the group depends on, decides, and writes. `known` is as in
-    /// [`tip`](Self::tip).
-    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure>;
+    /// Keeps all other writers out, reads what the group depends on, decides, and writes. `known` is where the log
+    /// ended before, and `seen` as in [`tip`](Self::tip).
+    async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure>;
 
     /// When this event was recorded; `None` when the log does not hold it. It is found out in such a way that nothing
     /// that this writer has sent before can still be written afterwards.
@@ -106,7 +115,8 @@ pub(crate) struct Written {
     pub(crate) tip: Tip,
     /// The streams that were written to since the tip that was known; `None` when there are too many.
     pub(crate) changes: Option<Vec<Change>>,
-    /// Whether the commit itself went through; if not, the group's first event tells (`None`: it has none).
+    /// Whether the commit itself went through, or does not matter; if not, the group's first event tells (`None`: it has
+    /// none).
     pub(crate) commit: Result<(), Option<(Position, Uuid)>>,
 }
 
@@ -142,8 +152,9 @@ impl From<LogError> for Failure {
 impl Failure {
     /// What an error means of a statement that commits.
     pub(crate) fn of_commit(error: sqlx::Error) -> Self {
+        let undone = was_undone(&error);
         match Self::from(error) {
-            Self::Unavailable(reason) => {
+            Self::Unavailable(reason) if !undone => {
                 tracing::warn!(reason, "the database was lost while a group was committed");
                 Self::Unknown
             }

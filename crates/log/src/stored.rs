@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 
 use daybook_core::{Missing, Position, Receipt, RecordedEvent, StreamId};
+use uuid::Uuid;
 
 use crate::LogError;
 use crate::group::Kept;
-use crate::store::KeptSnapshot;
+use crate::seen::Mark;
+use crate::store::{Fed, KeptSnapshot};
 
 /// What is stored at a position is not what Daybook writes there.
 pub(crate) fn damaged(position: i64, reason: impl ToString) -> LogError {
@@ -31,14 +33,16 @@ pub(crate) fn kept(body: &[u8], receipt: &str) -> Result<Kept, LogError> {
     Ok(Kept { body, receipt })
 }
 
-/// A row of snapshots.
-pub(crate) fn snapshot((stream, revision, version, state): (String, i64, i64, String)) -> KeptSnapshot {
-    KeptSnapshot { stream, revision, version, state }
+/// A row of snapshots: stream, revision, the state's version, the state, and the last event in it.
+pub(crate) fn snapshot(row: (String, i64, i64, String, Uuid, i64)) -> (KeptSnapshot, Mark) {
+    let (stream, revision, version, state, id, position) = row;
+    let mark = Mark { position: Position::from_i64(position), id: Some(id) };
+    (KeptSnapshot { stream, revision, version, state }, mark)
 }
 
 /// Streams that are being loaded.
 pub(crate) struct Loading {
-    streams: Vec<Missing>,
+    streams: Vec<Fed>,
     places: HashMap<StreamId, usize>,
 }
 
@@ -47,12 +51,13 @@ impl Loading {
     pub(crate) fn new(streams: Vec<Missing>) -> Self {
         let places =
             streams.iter().enumerate().map(|(place, missing)| (missing.stream().clone(), place)).collect();
-        Self { streams, places }
+        Self { streams: streams.into_iter().map(|missing| (missing, None)).collect(), places }
     }
 
     /// Feeds an event to its stream.
     pub(crate) fn take(&mut self, event: &RecordedEvent) -> Result<(), LogError> {
-        let Some(missing) = self.places.get(&event.stream).and_then(|place| self.streams.get_mut(*place)) else {
+        let Some((missing, last)) = self.places.get(&event.stream).and_then(|place| self.streams.get_mut(*place))
+        else {
             return Ok(());
         };
         let next = missing.revision().plus(1);
@@ -60,11 +65,13 @@ impl Loading {
             let reason = format!("`{}` goes on with revision {} and not {next}", event.stream, event.revision);
             return Err(LogError::Damaged { position: event.position, reason });
         }
-        Ok(missing.apply(event)?)
+        missing.apply(event)?;
+        *last = Some(Mark { position: event.position, id: Some(event.id) });
+        Ok(())
     }
 
     /// The streams, loaded.
-    pub(crate) fn finish(self) -> Vec<Missing> {
+    pub(crate) fn finish(self) -> Vec<Fed> {
         self.streams
     }
 }

@@ -168,6 +168,30 @@ fn expected_revisions_are_looked_at_before_claims() {
     assert!(matches!(verdicts[0], Verdict::Conflict(_)));
 }
 
+/// What becomes of a plan when nobody knows whether it was committed.
+fn uncommitted(append: Append) -> Result<(), Option<(Position, Uuid)>> {
+    let prepared = Prepared::new(append).expect("it can be written");
+    let appends = [&prepared];
+    let group = Group::new(&appends);
+    let answers = Answers {
+        revisions: vec![Revision::NONE; group.streams.len()],
+        holders: vec![None; group.claims.len()],
+        kept: vec![None; group.keys.len()],
+    };
+    group.decide(Position::START, &answers).uncommitted()
+}
+
+#[test]
+fn only_what_was_to_be_written_can_be_lost() {
+    let conflict = Append { events: vec![event(1)], expected: vec![at(1, 5)], ..nothing() };
+    assert_eq!(uncommitted(conflict), Ok(()));
+    assert_eq!(uncommitted(nothing()), Ok(()));
+    assert_eq!(uncommitted(Append { claims: vec![take("a", 1)], ..nothing() }), Err(None));
+    assert_eq!(uncommitted(Append { key: Some(key(1, 1)), ..nothing() }), Err(None));
+    let written = Append { events: vec![event(1)], ..nothing() };
+    assert_eq!(uncommitted(written), Err(Some((Position::new(1), Uuid::nil()))));
+}
+
 fn appends() -> impl Strategy<Value = Vec<Append>> {
     let claim = (prop::sample::select(vec!["a", "b"]), 0..3_u8, any::<bool>())
         .prop_map(|(key, holder, taken)| if taken { take(key, holder) } else { release(key, holder) });

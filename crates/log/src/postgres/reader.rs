@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::writer::PostgresWriter;
 use crate::group::Kept;
+use crate::seen::Mark;
 use crate::sql::{self, event_columns};
-use crate::store::{KeptSnapshot, Page, Store, Writer};
+use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged};
 use crate::{Head, LogError};
 
@@ -69,7 +70,7 @@ impl Store for PostgresStore {
         Ok(Position::from_i64(position))
     }
 
-    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Fed>, LogError> {
         let names: Vec<String> = streams.iter().map(|missing| missing.stream().to_string()).collect();
         let reached: Vec<i64> = streams.iter().map(|missing| missing.revision().to_i64()).collect();
         // OFFSET 0 makes each stream a look-up of its own. As a join, PostgreSQL would read the whole table while it
@@ -91,7 +92,7 @@ impl Store for PostgresStore {
         Ok(loading.finish())
     }
 
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError> {
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
         let rows = sqlx::query_as(sql::snapshots!("SELECT unnest($1::text[])")).bind(streams);
         Ok(rows.fetch_all(&self.pool).await?.into_iter().map(stored::snapshot).collect())
     }

@@ -18,15 +18,12 @@ use uuid::Uuid;
 use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
-use crate::store::{Failure, Writer, Written};
-use crate::{Head, HistoryError, LogError, Verdict, append};
-use crate::{sql, stored};
+use crate::seen::{self, Mark, to_look_up};
+use crate::store::{Failure, MISSED_MAX, Writer, Written};
+use crate::{Head, LogError, Verdict, append, stored};
 
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most events of other processes that are taken in at a time; beyond that, what was known is forgotten.
-const MISSED_MAX: u64 = 10_000;
 
 /// How long others wait for a writer whose turn it is.
 const TURN: Duration = Duration::from_millis(50);
@@ -154,25 +151,22 @@ impl PostgresWriter {
         }
     }
 
-    /// Checks that a log is the one written to, and that what was known is still in it.
-    async fn check(&self, writing: &mut Writing, found: &Found, known: &Tip) -> Result<(), Failure> {
+    /// Checks that a log is the one written to, and that it holds what was seen.
+    async fn check(&self, writing: &mut Writing, found: &Found, marks: &[Mark]) -> Result<(), Failure> {
         check_log(self.log, found.log).map_err(Failure::History)?;
-        let (position, head) = (known.position, found.tip.position);
-        if head < position {
-            return Err(Failure::History(HistoryError::Shorter { checkpoint: position, head }));
-        }
-        if head > position && position > Position::START {
-            let id: Option<Uuid> = sqlx::query_scalar(sql::EVENT_ID)
-                .bind(position.to_i64())
-                .fetch_optional(&mut writing.connection)
-                .await?;
-            if id != known.id {
-                return Err(Failure::History(HistoryError::OtherEvent(position)));
+        let head = found.tip.mark();
+        let positions: Vec<i64> = to_look_up(marks, head).into_iter().map(Position::to_i64).collect();
+        let ids: Vec<(i64, Uuid)> = match positions.is_empty() {
+            true => Vec::new(),
+            false => {
+                sqlx::query_as("SELECT position, id FROM events WHERE position = ANY ($1)")
+                    .bind(positions)
+                    .fetch_all(&mut writing.connection)
+                    .await?
             }
-        } else if head == position && found.tip.id != known.id {
-            return Err(Failure::History(HistoryError::OtherEvent(position)));
-        }
-        Ok(())
+        };
+        let ids = ids.into_iter().map(|(position, id)| (Position::from_i64(position), id)).collect();
+        seen::check(marks, head, &ids).map_err(Failure::History)
     }
 }
 
@@ -182,14 +176,11 @@ fn late<T>(_: T) -> Failure {
 
 #[async_trait]
 impl Writer for PostgresWriter {
-    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure> {
+    async fn tip(&mut self, seen: &[Mark]) -> Result<Tip, Failure> {
         let mut writing = self.take().await?;
         let found = timeout(ANSWER_TIMEOUT, async {
             let found = Found::read(sqlx::raw_sql(TIP).fetch_one(&mut writing.connection).await?)?;
-            match known {
-                Some(known) => self.check(&mut writing, &found, known).await?,
-                None => check_log(self.log, found.log).map_err(Failure::History)?,
-            }
+            self.check(&mut writing, &found, seen).await?;
             Ok::<_, Failure>(found)
         });
         let found = found.await.map_err(late)??;
@@ -213,10 +204,10 @@ impl Writer for PostgresWriter {
         }
     }
 
-    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure> {
+    async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure> {
         let mut writing = self.take().await?;
         let written =
-            timeout(self.lock_timeout + ANSWER_TIMEOUT, self.decide_and_write(&mut writing, known, group));
+            timeout(self.lock_timeout + ANSWER_TIMEOUT, self.decide_and_write(&mut writing, known, seen, group));
         let mut written = written.await.map_err(late)??;
         match timeout(ANSWER_TIMEOUT, sqlx::raw_sql("COMMIT").execute(&mut writing.connection)).await {
             Ok(Ok(_)) => {
@@ -287,10 +278,11 @@ impl PostgresWriter {
         &self,
         writing: &mut Writing,
         known: &Tip,
+        seen: &[Mark],
         group: &Group<'_>,
     ) -> Result<Written, Failure> {
         let found = self.lock_in_turn(&mut writing.connection).await?;
-        self.check(writing, &found, known).await?;
+        self.check(writing, &found, seen).await?;
         writing.fence = found.fence;
         let missed = missed(&mut writing.connection, known, &found.tip).await?;
         let answers = ask(&mut writing.connection, group).await?;
@@ -309,12 +301,12 @@ impl PostgresWriter {
         if tip.position > known.position && plan.events.is_empty() && plan.verdicts.iter().any(lost) {
             writing.fence = self.take_turn(&mut writing.connection, &tip).await?;
         }
-        let (first, changes) = (plan.first(), plan.changes());
+        let (commit, changes) = (plan.uncommitted(), plan.changes());
         Ok(Written {
             verdicts: plan.verdicts,
             tip,
             changes: missed.map(|missed| missed.into_iter().chain(changes).collect()),
-            commit: Err(first),
+            commit,
         })
     }
 }

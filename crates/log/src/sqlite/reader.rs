@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::writer::{SqliteWriter, uuid};
 use super::{SqliteStore, time};
 use crate::group::Kept;
+use crate::seen::Mark;
 use crate::sql::{self, event_columns};
-use crate::store::{KeptSnapshot, Page, Store, Writer};
+use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged, misfit};
 use crate::{Head, LogError};
 
@@ -71,7 +72,7 @@ impl Store for SqliteStore {
         Ok(Position::from_i64(position))
     }
 
-    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Missing>, LogError> {
+    async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Fed>, LogError> {
         let asked: Vec<_> =
             streams.iter().map(|missing| (missing.stream().as_str(), missing.revision().get())).collect();
         let asked = serde_json::to_string(&asked).map_err(|error| misfit("stream", error))?;
@@ -91,10 +92,14 @@ impl Store for SqliteStore {
         Ok(loading.finish())
     }
 
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError> {
+    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
         let streams = serde_json::to_string(streams).map_err(|error| misfit("stream", error))?;
         let rows = sqlx::query_as(sql::snapshots!("SELECT value FROM json_each($1)")).bind(streams);
-        Ok(rows.fetch_all(self.file.readers()).await?.into_iter().map(stored::snapshot).collect())
+        let rows: Vec<(String, i64, i64, String, String, i64)> = rows.fetch_all(self.file.readers()).await?;
+        let row = |(stream, revision, version, state, id, position): (_, _, _, _, String, _)| {
+            Ok(stored::snapshot((stream, revision, version, state, uuid(&id)?, position)))
+        };
+        rows.into_iter().map(row).collect()
     }
 
     async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError> {

@@ -1,5 +1,7 @@
 //! Committing groups.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use daybook_core::{Position, Revision};
@@ -13,10 +15,11 @@ use crate::append;
 use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan, PlannedEvent};
 use crate::known::{Change, Tip};
+use crate::seen::{self, Mark, to_look_up};
 use crate::sql::{self, event_columns};
-use crate::store::{Failure, Writer, Written};
+use crate::store::{Failure, MISSED_MAX, Writer, Written};
 use crate::stored::{self, misfit};
-use crate::{Head, HistoryError, LogError};
+use crate::{Head, LogError};
 
 /// The most events of one statement: each number of rows is a statement of its own, which the connection remembers.
 pub(super) const ROWS_MAX: usize = 64;
@@ -33,23 +36,17 @@ impl SqliteWriter {
         Self { file, log: (log.log_id, log.epoch) }
     }
 
-    /// Begins to write, and reads where the log ends, which has to be where `known` was or further on.
-    async fn begin(&self, known: Option<&Tip>) -> Result<(Transaction<'static, Sqlite>, Tip), Failure> {
+    /// Begins to write, and reads where the log ends, which has to hold what was seen.
+    async fn begin(&self, marks: &[Mark]) -> Result<(Transaction<'static, Sqlite>, Tip), Failure> {
         let mut transaction = self.file.writer().begin_with("BEGIN IMMEDIATE").await?;
         let tip = self.read_tip(&mut transaction).await?;
-        let Some(known) = known else { return Ok((transaction, tip)) };
-        let (position, head) = (known.position, tip.position);
-        if head < position {
-            return Err(Failure::History(HistoryError::Shorter { checkpoint: position, head }));
+        let mut ids = HashMap::new();
+        for position in to_look_up(marks, tip.mark()) {
+            if let Some(id) = id_at(&mut transaction, position).await? {
+                ids.insert(position, id);
+            }
         }
-        let id = match head > position && position > Position::START {
-            true => id_at(&mut transaction, position).await?,
-            false if head == position => tip.id,
-            false => None,
-        };
-        if id != known.id {
-            return Err(Failure::History(HistoryError::OtherEvent(position)));
-        }
+        seen::check(marks, tip.mark(), &ids).map_err(Failure::History)?;
         Ok((transaction, tip))
     }
 
@@ -83,12 +80,12 @@ async fn id_at(connection: &mut SqliteConnection, position: Position) -> Result<
 
 #[async_trait]
 impl Writer for SqliteWriter {
-    async fn tip(&mut self, known: Option<&Tip>) -> Result<Tip, Failure> {
-        Ok(self.begin(known).await?.1)
+    async fn tip(&mut self, seen: &[Mark]) -> Result<Tip, Failure> {
+        Ok(self.begin(seen).await?.1)
     }
 
     async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure> {
-        let (mut transaction, found) = self.begin(Some(tip)).await?;
+        let (mut transaction, found) = self.begin(&[tip.mark()]).await?;
         if found.id != tip.id {
             return Ok(None);
         }
@@ -106,9 +103,9 @@ impl Writer for SqliteWriter {
         }
     }
 
-    async fn write_locked(&mut self, known: &Tip, group: &Group<'_>) -> Result<Written, Failure> {
-        let (mut transaction, found) = self.begin(Some(known)).await?;
-        let missed = missed(&mut transaction, known).await?;
+    async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure> {
+        let (mut transaction, found) = self.begin(seen).await?;
+        let missed = missed(&mut transaction, known, &found).await?;
         let now = Utc::now();
         let answers = Answers {
             revisions: revisions(&mut transaction, group).await?,
@@ -118,11 +115,11 @@ impl Writer for SqliteWriter {
         let plan = group.decide(found.position, &answers);
         remove(&mut transaction, &plan, now).await?;
         let recorded_at = write(&mut transaction, &plan, found.recorded_at).await?;
-        let (tip, first, changes) = (plan.tip(&found, recorded_at), plan.first(), plan.changes());
-        let changes = Some(missed.into_iter().chain(changes).collect());
+        let (tip, uncommitted, changes) = (plan.tip(&found, recorded_at), plan.uncommitted(), plan.changes());
+        let changes = missed.map(|missed| missed.into_iter().chain(changes).collect());
         let commit = match transaction.commit().await.map_err(Failure::of_commit) {
             Ok(()) => Ok(()),
-            Err(Failure::Unknown) => Err(first),
+            Err(Failure::Unknown) => uncommitted,
             Err(failure) => return Err(failure),
         };
         Ok(Written { verdicts: plan.verdicts, tip, changes, commit })
@@ -142,8 +139,18 @@ impl Writer for SqliteWriter {
     }
 }
 
-/// The streams that others have written to since `known`.
-async fn missed(connection: &mut SqliteConnection, known: &Tip) -> Result<Vec<Change>, LogError> {
+/// The streams that others have written to since `known`; `None` when there are too many.
+async fn missed(
+    connection: &mut SqliteConnection,
+    known: &Tip,
+    tip: &Tip,
+) -> Result<Option<Vec<Change>>, LogError> {
+    if tip.position == known.position {
+        return Ok(Some(Vec::new()));
+    }
+    if tip.position.get() - known.position.get() > MISSED_MAX {
+        return Ok(None);
+    }
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT stream, max(revision) FROM events WHERE position > $1 GROUP BY stream")
             .bind(known.position.to_i64())
@@ -152,7 +159,7 @@ async fn missed(connection: &mut SqliteConnection, known: &Tip) -> Result<Vec<Ch
     let change = |(stream, revision): (String, i64)| {
         Ok(Change { stream: stored::holder(&stream)?, revision: Revision::from_i64(revision) })
     };
-    rows.into_iter().map(change).collect()
+    rows.into_iter().map(change).collect::<Result<_, _>>().map(Some)
 }
 
 /// Lists go in as JSON, so that a statement is the same whatever their length.

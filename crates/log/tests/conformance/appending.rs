@@ -18,6 +18,7 @@ on_both!(
     a_conflict_does_not_fail_its_neighbours,
     an_append_that_cannot_be_written_does_not_fail_its_neighbours,
     an_append_without_events_is_committed_too,
+    an_appender_goes_on_behind_more_than_it_takes_in_of_others,
 );
 
 async fn what_is_appended_is_read_back(_: Location, database: Database) {
@@ -147,4 +148,20 @@ async fn an_append_without_events_is_committed_too(_: Location, database: Databa
     assert_eq!((receipt.position, receipt.events.len()), (Position::new(1), 0));
     let stale = Append { expected: vec![at(&order(1), 0)], ..nothing() };
     assert!(matches!(log.append(stale).await.expect("a verdict"), Verdict::Conflict(_)));
+}
+
+async fn an_appender_goes_on_behind_more_than_it_takes_in_of_others(location: Location, database: Database) {
+    let log = open(&database).await;
+    commit(&log, to(&[&order(1)])).await;
+    let other = open_again(&location).await;
+    for _ in 0..11 {
+        let events = (0..1_000).map(|_| event(&order(1))).collect();
+        commit(&other, Append { events, ..nothing() }).await;
+    }
+    // Its own last revision, which it no longer takes for the newest.
+    let verdict = log.append(to_at(&order(1), 1)).await.expect("a verdict");
+    assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");
+    let receipt = commit(&log, to_at(&order(1), 11_001)).await;
+    assert_eq!(receipt.position, Position::new(11_002));
+    other.close().await;
 }

@@ -88,7 +88,7 @@ fn decide(ids: &[&str], loaded: &Loaded) -> Outcome {
     AnyCommand::decide(&Look { ids: ids.iter().map(ToString::to_string).collect() }, loaded, &context)
 }
 
-fn missing(ids: &[&str]) -> Vec<Missing> {
+pub(crate) fn missing(ids: &[&str]) -> Vec<Missing> {
     match decide(ids, &Loaded::default()) {
         Outcome::Missing(missing) => missing,
         other => panic!("nothing is loaded yet: {other:?}"),
@@ -167,13 +167,18 @@ async fn with_snapshot(database: &Database) -> Log {
     let events = (0..25).map(|total| placed(&order(1), total)).collect();
     commit(&log, Append { events, ..nothing() }).await;
     assert_eq!(totals(&log).await, format!("{:?}", [(0..25).collect::<Vec<_>>()]));
+    snapshot_kept(database).await;
+    log
+}
+
+/// Waits until there is a snapshot.
+pub(crate) async fn snapshot_kept(database: &Database) {
     let kept = async {
         while count(database).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), kept).await.expect("a snapshot");
-    log
 }
 
 async fn count(database: &Database) -> i64 {

@@ -3,6 +3,7 @@
 mod appending;
 mod checkpoints;
 mod claims;
+mod contended;
 mod fixture;
 mod idempotency;
 mod immutable;

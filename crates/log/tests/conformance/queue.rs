@@ -18,7 +18,7 @@ on_both!(
 );
 
 /// Holds the log's head, as another process does while it commits.
-async fn hold_head(database: &Database) -> Box<dyn Send> {
+pub(crate) async fn hold_head(database: &Database) -> Box<dyn Send> {
     match database {
         Database::Postgres(pool) => {
             let mut transaction = pool.begin().await.expect("a transaction");

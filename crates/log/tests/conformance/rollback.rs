@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use daybook_core::Position;
+use daybook_core::{Position, Revision};
 use daybook_database::{Database, Location, on_both};
-use daybook_log::{HistoryError, Log, LogError, Settings, Verdict};
+use daybook_log::{Append, Expected, HistoryError, Log, LogError, Settings, Verdict};
 use tokio::time::timeout;
 
 use crate::fixture::{
-    at, commit, nothing, open, open_again, open_with, order, read_all, restored, roll_back, to, to_at,
+    at, commit, event, nothing, open, open_again, open_with, order, read_all, restored, roll_back, to, to_at,
 };
+use crate::loading::{missing, snapshot_kept};
 
 on_both!(
     &[Schema::Log],
@@ -17,6 +18,9 @@ on_both!(
     a_log_that_was_rolled_back_and_went_on_is_not_appended_to,
     a_log_that_was_restored_is_not_appended_to,
     nothing_is_answered_from_a_log_that_was_rolled_back,
+    nothing_is_decided_over_what_was_loaded_from_a_log_that_was_rolled_back,
+    nothing_is_decided_over_what_a_snapshot_held_in_a_log_that_was_rolled_back,
+    the_first_append_is_not_built_on_a_log_that_was_rolled_back_since_it_was_opened,
     a_process_that_only_reads_notices_a_rollback,
     a_checkpoint_notices_a_rollback,
 );
@@ -29,7 +33,13 @@ async fn open_alone(database: &Database) -> Log {
     open_with(database, Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() }).await
 }
 
-async fn history(log: &Log, append: daybook_log::Append) -> HistoryError {
+/// Loads the second order, as a command does that is decided over it.
+async fn loaded(log: &Log) -> (Revision, Position) {
+    let (loaded, read_at) = log.load(missing(&["2"])).await.expect("it loads");
+    (loaded[0].revision(), read_at)
+}
+
+async fn history(log: &Log, append: Append) -> HistoryError {
     match log.append(append).await {
         Err(LogError::History(error)) => error,
         other => panic!("not noticed: {other:?}"),
@@ -75,7 +85,7 @@ async fn a_log_that_was_restored_is_not_appended_to(_: Location, database: Datab
     restored(&database).await;
     // What goes the slow way: it gives a claim back.
     let release = daybook_log::Claim::Release { name: "sku".into(), key: "a".into(), holder: order(1) };
-    let append = daybook_log::Append { claims: vec![release], ..to(&[&order(1)]) };
+    let append = Append { claims: vec![release], ..to(&[&order(1)]) };
     assert!(matches!(history(&log, append).await, HistoryError::OtherEpoch { .. }));
     ends(&log).await;
 }
@@ -90,12 +100,85 @@ async fn nothing_is_answered_from_a_log_that_was_rolled_back(location: Location,
     let other = open_again(&location).await;
     commit(&other, to_at(&stream, 1)).await;
     // The revision is the same again, and the event is another.
-    let refusal = daybook_log::Append { expected: vec![at(&stream, 2)], ..nothing() };
+    let refusal = Append { expected: vec![at(&stream, 2)], ..nothing() };
     match log.append(refusal).await {
         Err(LogError::History(HistoryError::OtherEvent(position))) => assert_eq!(position, Position::new(2)),
         Ok(Verdict::Committed(receipt)) => panic!("answered from what is gone: {receipt:?}"),
         other => panic!("not noticed: {other:?}"),
     }
+    ends(&log).await;
+    other.close().await;
+}
+
+/// What others wrote and this process only loaded is newer than all that it appended itself.
+async fn nothing_is_decided_over_what_was_loaded_from_a_log_that_was_rolled_back(
+    location: Location,
+    database: Database,
+) {
+    let (own, read) = (order(1), order(2));
+    // To where this process has appended last, or further on; and the log goes on from there, or not.
+    for (kept, further) in [(0, 0), (0, 3), (1, 2), (1, 5)] {
+        let log = open_alone(&database).await;
+        let last = commit(&log, to(&[&own])).await.position;
+        let other = open_again(&location).await;
+        let before = loaded(&other).await.0;
+        for _ in 0..3 {
+            commit(&other, to(&[&read])).await;
+        }
+        other.close().await;
+        let (revision, read_at) = loaded(&log).await;
+        assert_eq!(revision, before.plus(3));
+        roll_back(&database, last.get() + kept).await;
+        let other = open_again(&location).await;
+        for _ in 0..further {
+            commit(&other, to(&[&read])).await;
+        }
+        let written = read_all(&other).await.len();
+        let expected = vec![Expected { stream: read.clone(), revision, read_at: Some(read_at) }];
+        history(&log, Append { expected, ..to(&[&read]) }).await;
+        ends(&log).await;
+        assert_eq!(read_all(&other).await.len(), written);
+        other.close().await;
+    }
+}
+
+async fn nothing_is_decided_over_what_a_snapshot_held_in_a_log_that_was_rolled_back(
+    location: Location,
+    database: Database,
+) {
+    let read = order(2);
+    let log = open_alone(&database).await;
+    let last = commit(&log, to(&[&order(1)])).await.position;
+    let other = open_again(&location).await;
+    let events = (0..20).map(|_| event(&read)).collect();
+    commit(&other, Append { events, ..nothing() }).await;
+    loaded(&other).await;
+    snapshot_kept(&database).await;
+    // All of it is in the snapshot.
+    let (revision, read_at) = loaded(&log).await;
+    assert_eq!(revision.get(), 20);
+    other.close().await;
+    roll_back(&database, last.get() + 1).await;
+    let other = open_again(&location).await;
+    for _ in 0..19 {
+        commit(&other, to(&[&read])).await;
+    }
+    let expected = vec![Expected { stream: read.clone(), revision, read_at: Some(read_at) }];
+    history(&log, Append { expected, ..to(&[&read]) }).await;
+    other.close().await;
+}
+
+async fn the_first_append_is_not_built_on_a_log_that_was_rolled_back_since_it_was_opened(
+    location: Location,
+    database: Database,
+) {
+    let other = open_alone(&database).await;
+    commit(&other, to(&[&order(1), &order(2), &order(3)])).await;
+    let log = open_alone(&database).await;
+    roll_back(&database, 2).await;
+    let other = open_again(&location).await;
+    commit(&other, to(&[&order(3), &order(3)])).await;
+    assert_eq!(history(&log, to(&[&order(3)])).await, HistoryError::OtherEvent(Position::new(3)));
     ends(&log).await;
     other.close().await;
 }

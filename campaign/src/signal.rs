@@ -9,7 +9,7 @@ use anyhow::bail;
 /// # Errors
 ///
 /// When there is none, or it is not ours.
-pub(super) fn send(name: &str, process: u32) -> anyhow::Result<()> {
+pub fn send(name: &str, process: u32) -> anyhow::Result<()> {
     // The shell's own `kill`: there is no other in a slim container.
     let id = process.to_string();
     let status = Command::new("sh")

@@ -1,5 +1,7 @@
 //! What becomes of the account of somebody who was forgotten, on both stores.
 
+use std::time::Duration;
+
 use daybook_core::{
     AccountOpened, Actor, AnyCommand, Context, Decision, Event, Judgement, Outcome, Personal, Position, States,
     StreamId, SubjectForgotten, account_subject,
@@ -11,6 +13,8 @@ use daybook_keys::{Keys, MasterKeys};
 use daybook_log::{EventFilter, Log};
 use serde_json::value::RawValue;
 use uuid::Uuid;
+
+mod rollback;
 
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "difference engine";
@@ -33,16 +37,27 @@ struct Process {
 }
 
 async fn try_start(database: &Database) -> Result<Process, IdentityError> {
-    let settings = Settings { hash_cost: HashCost { memory_kib: 64, passes: 1, lanes: 1 }, ..Settings::default() };
-    let log = Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens");
-    let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
-    let keys = Keys::open(database, masters).await.expect("the keys open");
-    let dispatcher = Dispatcher::new(log.clone(), keys.clone(), daybook_dispatch::Settings::default());
+    let settings = Settings {
+        hash_cost: HashCost { memory_kib: 64, passes: 1, lanes: 1 },
+        follow_interval: Duration::from_millis(20),
+        follow_lag_max: Duration::from_secs(1),
+        ..Settings::default()
+    };
+    let (log, keys, dispatcher) = without_identity(database).await;
     let nothing = |_: &AccountOpened| Decision::new();
     let identity =
         Identity::start(database.clone(), log.clone(), dispatcher.clone(), keys.clone(), nothing, settings)
             .await?;
     Ok(Process { identity, dispatcher, keys, log })
+}
+
+/// A process that does not look after accounts.
+async fn without_identity(database: &Database) -> (Log, Keys, Dispatcher) {
+    let log = Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens");
+    let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
+    let keys = Keys::open(database, masters).await.expect("the keys open");
+    let dispatcher = Dispatcher::new(log.clone(), keys.clone(), daybook_dispatch::Settings::default());
+    (log, keys, dispatcher)
 }
 
 async fn start(database: &Database) -> Process {
@@ -84,10 +99,7 @@ impl Process {
     }
 
     async fn forget(&self, account_id: Uuid) -> Position {
-        let forget = Forget(account_subject(account_id));
-        let access = daybook_core::Access::anyone();
-        let receipt = self.dispatcher.run("test.forget", access, &forget, &Request::system("test")).await;
-        receipt.expect("a receipt").position
+        forget(&self.dispatcher, account_subject(account_id)).await
     }
 
     /// What the registration says the address is.
@@ -107,6 +119,13 @@ impl Process {
         self.identity.stop().await;
         self.log.close().await;
     }
+}
+
+async fn forget(dispatcher: &Dispatcher, subject: String) -> Position {
+    let forget = Forget(subject);
+    let access = daybook_core::Access::anyone();
+    let receipt = dispatcher.run("test.forget", access, &forget, &Request::system("test")).await;
+    receipt.expect("a receipt").position
 }
 
 const ERASED: &str = r#"{"erased":true}"#;
