@@ -274,6 +274,17 @@ impl Keys {
         Ok(())
     }
 
+    /// Takes back the key of a subject of whom nothing was stored: somebody who was to come and never did. One who was
+    /// forgotten stays so.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn discard(&self, subject: &str) -> Result<(), KeyError> {
+        self.inner.subjects.discard(subject);
+        self.inner.store.discard_subject(subject).await
+    }
+
     /// Deletes the keys of days that are over for more than [`DAYS_KEPT`](Self::DAYS_KEPT) days.
     ///
     /// # Errors

@@ -207,6 +207,15 @@ impl Store {
         .await
     }
 
+    /// Removes the key of a subject, and leaves nothing.
+    pub(crate) async fn discard_subject(&self, subject: &str) -> Result<(), KeyError> {
+        let sql = "DELETE FROM subject_keys WHERE subject = $1 AND wrapped IS NOT NULL";
+        on!(self, write, pool => {
+            sqlx::query(sql).bind(subject).execute(pool).await?;
+            Ok(())
+        })
+    }
+
     /// Removes the keys of all days before this one (`day-2026-11-24`), and leaves tombstones; says whether there were
     /// any.
     pub(crate) async fn forget_days(&self, before: &str, now_ms: i64) -> Result<bool, KeyError> {
