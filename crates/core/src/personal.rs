@@ -12,6 +12,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::sealing::{Origin, SealField, SealedField, fresh_json};
@@ -116,6 +117,28 @@ impl<T> fmt::Debug for Personal<T> {
     }
 }
 
+/// A form of a personal field that is no value, in JSON Schema.
+fn closed_form(fields: &[(&str, Value)]) -> Value {
+    let properties: Map<_, _> = fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let required: Vec<_> = fields.iter().map(|(name, _)| name).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// What a reader sees in place of a value that stays closed.
+fn unopened_forms() -> [Value; 2] {
+    ["sealed", "erased"].map(|name| closed_form(&[(name, json!({"const": true}))]))
+}
+
+/// Adds to the schema of a personal field the form in which it is stored. Only an event's contract has it: what is
+/// answered over HTTP never does.
+pub(crate) fn add_stored_form(schema: &mut schemars::Schema) {
+    if let Some(Value::Array(forms)) = schema.get_mut("oneOf")
+        && forms.ends_with(&unopened_forms())
+    {
+        forms.push(closed_form(&["subject", "of", "sealed"].map(|name| (name, json!({"type": "string"})))));
+    }
+}
+
 /// In answers a personal field is the plain value, `{"sealed": true}` for those who may not open it, or
 /// `{"erased": true}` once its subject was forgotten.
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
@@ -124,27 +147,18 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let [sealed, erased] = unopened_forms();
         let value = generator.subschema_for::<T>();
-        let only = |name: &str| {
-            schemars::json_schema!({
-                "type": "object",
-                "properties": {name: {"const": true}},
-                "required": [name],
-                "additionalProperties": false,
-            })
-        };
         schemars::json_schema!({
             "description": "Personal data: the value; `{\"sealed\": true}` for a reader who may not open it; \
                             `{\"erased\": true}` once the person was forgotten.",
-            "oneOf": [value, only("sealed"), only("erased")],
+            "oneOf": [value, sealed, erased],
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
