@@ -13,8 +13,12 @@ use std::{env, fs};
 
 use crate::EventType;
 
-/// When this variable is set, [`check_contracts`] writes the schemas of the newest versions before it checks.
+/// When this variable is set, [`check_contracts`] writes the schemas of the newest versions before it checks: those
+/// that are missing. One that is there may have been shipped, and is written anew only when the variable says so.
 const WRITE: &str = "DAYBOOK_WRITE_SCHEMAS";
+
+/// The variable's value for that.
+const OVERWRITE: &str = "overwrite";
 
 /// The texts of a folder's files, by name.
 type Files = BTreeMap<String, String>;
@@ -33,22 +37,25 @@ type Files = BTreeMap<String, String>;
 pub fn check_contracts(crate_folder: &str, sets: &[&[EventType]]) {
     let contracts = sets.concat();
     let [schemas, golden] = ["schemas", "golden"].map(|folder| Path::new(crate_folder).join(folder));
-    if env::var_os(WRITE).is_some() {
-        write_schemas(&schemas, &contracts);
+    if let Some(how) = env::var_os(WRITE) {
+        write_schemas(&schemas, &contracts, how == OVERWRITE);
     }
     let problems = problems::find(&contracts, &files(&schemas), &files(&golden));
     assert!(
         problems.is_empty(),
-        "\n\n- {}\n\nThe schemas of the newest versions are written by `{WRITE}=1 cargo test contracts_are_kept` \
-         in {crate_folder}.\n",
+        "\n\n- {}\n\nMissing schemas of newest versions are written by `{WRITE}=1 cargo test contracts_are_kept` in \
+         {crate_folder}, and all of them, those that were never shipped, by `{WRITE}={OVERWRITE}`.\n",
         problems.join("\n- ")
     );
 }
 
-fn write_schemas(folder: &Path, contracts: &[EventType]) {
+fn write_schemas(folder: &Path, contracts: &[EventType], overwrite: bool) {
     fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for contract in contracts {
         let path = folder.join(problems::schema_file(contract, contract.version));
+        if path.exists() && !overwrite {
+            continue;
+        }
         let text = contract.schema(contract.version).and_then(|schema| serde_json::to_string_pretty(&schema));
         let text = text.unwrap_or_else(|error| panic!("{contract:?}: {error}"));
         fs::write(&path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -64,4 +71,28 @@ fn files(folder: &Path) -> Files {
     };
     let files: std::io::Result<_> = entries.map(read).collect();
     files.unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{EventSet, SubjectEvent};
+
+    #[test]
+    fn a_schema_that_is_there_is_written_anew_only_when_that_is_asked_for() {
+        let folder = env::temp_dir().join(format!("daybook-schemas-{}", std::process::id()));
+        let file = folder.join("daybook.subject.forgotten.v1.json");
+        let written = |overwrite| {
+            write_schemas(&folder, SubjectEvent::TYPES, overwrite);
+            serde_json::from_str::<Value>(&fs::read_to_string(&file).expect("it is there")).expect("JSON")
+        };
+        let schema = written(false);
+        assert_eq!(schema["$id"], "urn:daybook:event:daybook.subject.forgotten:1");
+        fs::write(&file, "7").expect("the folder is ours");
+        assert_eq!(written(false), 7);
+        assert_eq!(written(true), schema);
+        fs::remove_dir_all(&folder).expect("the folder is ours");
+    }
 }
