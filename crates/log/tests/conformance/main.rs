@@ -6,6 +6,7 @@ mod claims;
 mod fixture;
 mod idempotency;
 mod immutable;
+mod line;
 mod loading;
 mod order;
 mod queue;
