@@ -154,11 +154,11 @@ impl Forgettings {
 
 /// Where to begin: behind what was carried out. In a log that was restored, at its beginning.
 async fn first_position(log: &Log, store: &Store) -> Result<Position, IdentityError> {
-    // In this order: whoever opens the first account has written a checkpoint before.
-    let accounts = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
-    let has_accounts = !log.find(&accounts, 1).await?.events.is_empty();
+    // Whoever opens an account has written a checkpoint before: an account that was there earlier than the look for a
+    // checkpoint has one.
+    let head = log.head().await?.position;
     let Some(checkpoint) = store.forgettings_checkpoint().await? else {
-        return match has_accounts {
+        return match has_accounts(log, head).await? {
             true => Err(IdentityError::Internal(
                 "the log knows accounts, and the database of the keys has never seen it: it is another one, or was \
                  lost. Restore it, or name the right one with `keys_database_url`"
@@ -177,5 +177,21 @@ async fn first_position(log: &Log, store: &Store) -> Result<Position, IdentityEr
             Ok(Position::START)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an account was opened up to a position.
+async fn has_accounts(log: &Log, through: Position) -> Result<bool, IdentityError> {
+    let mut filter = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
+    loop {
+        let page = log.find(&filter, 1).await?;
+        if let Some(first) = page.events.first() {
+            return Ok(first.position <= through);
+        }
+        // A search looks at some of the log at a time.
+        match page.next {
+            Some(next) if next < through => filter.after = next,
+            _ => return Ok(false),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What becomes of the account of somebody who was forgotten, on both stores.
 
+use chrono::Utc;
 use daybook_core::{
     AccountOpened, Actor, AnyCommand, Context, Decision, Event, Judgement, Outcome, Personal, Position, States,
     StreamId, SubjectForgotten, account_subject,
@@ -8,7 +9,7 @@ use daybook_database::{Database, Location, Options, on_both};
 use daybook_dispatch::{Dispatcher, Request};
 use daybook_identity::{HashCost, Identity, IdentityError, Login, Refresh, Registration, Settings, Tokens};
 use daybook_keys::{Keys, MasterKeys};
-use daybook_log::{EventFilter, Log};
+use daybook_log::{Append, EventFilter, Log, NewRecord, Verdict};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ on_both!(
     what_was_not_carried_out_is_at_the_next_start,
     keys_that_come_back_from_a_backup_are_deleted_again,
     keys_that_are_not_the_logs_own_are_refused,
+    they_are_refused_though_the_first_account_came_late,
     where_somebody_registered_from_is_forgotten_with_them,
     a_refused_registration_makes_no_key_of_its_own,
 );
@@ -240,6 +242,38 @@ async fn keys_that_are_not_the_logs_own_are_refused(_: Location, database: Datab
     assert!(error.to_string().contains("was lost"), "{error}");
     set_checkpoint(&database, own).await;
     start(&database).await.stop().await;
+}
+
+async fn they_are_refused_though_the_first_account_came_late(_: Location, database: Database) {
+    let process = start(&database).await;
+    // More than one search looks at.
+    for page in 0..11 {
+        let events = (0..1_000).map(|_| NewRecord {
+            stream: StreamId::new("note", Uuid::now_v7()),
+            id: Uuid::now_v7(),
+            event_type: "note.taken".into(),
+            schema_version: 1,
+            payload: "{}".into(),
+        });
+        let command_id = Uuid::from_u128(page);
+        let append = Append {
+            id: "1".into(),
+            command_id,
+            events: events.collect(),
+            metadata: Request::system("test").metadata("note.take", command_id, Utc::now()),
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+            after: Vec::new(),
+        };
+        let verdict = process.log.append(append).await.expect("a verdict");
+        assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    }
+    process.register().await.expect("registers");
+    process.stop().await;
+    execute(&database, "DELETE FROM forgettings_checkpoint").await;
+    let error = try_start(&database).await.err().expect("the keys were lost");
+    assert!(error.to_string().contains("was lost"), "{error}");
 }
 
 macro_rules! on_writer {
