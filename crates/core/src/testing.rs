@@ -6,12 +6,13 @@
 //! it is told so by [`check_contracts`].
 
 mod problems;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
 
-use crate::EventType;
+use crate::{Aggregate, EventType};
 
 /// When this variable is set, [`check_contracts`] writes the schemas of the newest versions before it checks: those
 /// that are missing. One that is there may have been shipped, and is written anew only when the variable says so.
@@ -47,6 +48,30 @@ pub fn check_contracts(crate_folder: &str, sets: &[&[EventType]]) {
          {crate_folder}, and all of them, those that were never shipped, by `{WRITE}={OVERWRITE}`.\n",
         problems.join("\n- ")
     );
+}
+
+/// Checks the form in which an aggregate's state is kept beside the log against the committed sample of its version
+/// (`snapshots/stock.v1.json`). `events` are folded to the state of the sample: each of its fields should hold something.
+/// A state of another form under the same version would be read, by this program or the one before, as what it is not.
+///
+/// # Panics
+///
+/// When the state is not written and read like that, or a field that it does not know would be dropped. The message says
+/// what to do.
+#[track_caller]
+pub fn check_snapshots<A: Aggregate>(crate_folder: &str, events: &[A::Event]) {
+    let mut state = A::default();
+    events.iter().for_each(|event| state.apply(event));
+    let folder = Path::new(crate_folder).join("snapshots");
+    if let Some(how) = env::var_os(WRITE) {
+        snapshots::write(&state, &folder, how == OVERWRITE);
+    }
+    if let Err(problem) = snapshots::check(&state, &files(&folder)) {
+        panic!(
+            "\n\n{problem}\n\nA sample that is missing is written by `{WRITE}=1 cargo test` in {crate_folder}, one of a \
+             version that was never shipped by `{WRITE}={OVERWRITE}`.\n"
+        );
+    }
 }
 
 fn write_schemas(folder: &Path, contracts: &[EventType], overwrite: bool) {
