@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daybook_core::{Missing, Revision, Snapshot, StreamId};
+use daybook_core::{Missing, Revision, Snapshot, StreamId, holds_fresh};
 use tokio::sync::{mpsc, watch};
 
 use crate::store::{KeptSnapshot, Store};
@@ -63,6 +63,10 @@ async fn keep_all(
                 continue;
             }
         };
+        if holds_fresh(&state) {
+            tracing::error!(%stream, "a state holds a personal value that is not sealed: it is not kept as a snapshot");
+            continue;
+        }
         let kept = KeptSnapshot {
             stream: stream.to_string(),
             revision: snapshot.revision.to_i64(),
