@@ -82,24 +82,28 @@ async fn keep_all(
 
 /// Lets streams that are to be loaded go on from their snapshots.
 pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result<(), LogError> {
-    let mut wanted: HashMap<String, &mut Missing> = streams
+    let mut asking: HashMap<(String, i64), &mut Missing> = streams
         .iter_mut()
         .filter(|missing| missing.revision() == Revision::NONE)
         .filter_map(|missing| {
-            missing.state().snapshot_version()?;
-            Some((missing.stream().to_string(), missing))
+            let version = missing.state().snapshot_version()?;
+            Some(((missing.stream().to_string(), version.into()), missing))
         })
         .collect();
-    if wanted.is_empty() {
+    if asking.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
-    for kept in store.snapshots(&names).await? {
-        let Some(missing) = wanted.get_mut(&kept.stream) else { continue };
-        if missing.state().snapshot_version().map(i64::from) != Some(kept.version) {
-            tracing::debug!(stream = kept.stream, version = kept.version, "a snapshot is of another version");
-            continue;
+    let wanted: Vec<_> = asking.keys().cloned().collect();
+    let found = match store.snapshots(&wanted).await {
+        Ok(found) => found,
+        Err(error @ LogError::Unavailable(_)) => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "snapshots cannot be read: folding all events");
+            return Ok(());
         }
+    };
+    for kept in found {
+        let Some(missing) = asking.get_mut(&(kept.stream.clone(), kept.version)) else { continue };
         if let Err(error) = missing.state().resume(Revision::from_i64(kept.revision), &kept.state) {
             tracing::warn!(%error, stream = kept.stream, "a snapshot cannot be read: folding all events");
         }

@@ -91,9 +91,10 @@ impl Store for SqliteStore {
         Ok(loading.finish())
     }
 
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<KeptSnapshot>, LogError> {
-        let streams = serde_json::to_string(streams).map_err(|error| misfit("stream", error))?;
-        let rows = sqlx::query_as(sql::snapshots!("SELECT value FROM json_each($1)")).bind(streams);
+    async fn snapshots(&self, wanted: &[(String, i64)]) -> Result<Vec<KeptSnapshot>, LogError> {
+        let wanted = serde_json::to_string(wanted).map_err(|error| misfit("stream", error))?;
+        let query = sql::snapshots!("SELECT value->>0, value->>1 FROM json_each($1)");
+        let rows = sqlx::query_as(query).bind(wanted);
         Ok(rows.fetch_all(self.file.readers()).await?.into_iter().map(stored::snapshot).collect())
     }
 

@@ -12,5 +12,6 @@ mod order;
 mod queue;
 mod rollback;
 mod searching;
+mod snapshots;
 mod unnoticed;
 mod upcasting;
