@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use chrono::NaiveDate;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ use crate::sealing::{Origin, SealField, SealedField, fresh_json};
 /// can carry it, but not look inside: there is no `Deref` and no `Eq`, and `Debug` prints neither form.
 ///
 /// A fresh value serialises in a form that [`seal_fields`](crate::seal_fields) finds and the log refuses, so that none
-/// is stored by mistake. A sealed one serialises as it was read: a copy keeps its origin.
+/// is stored by mistake; as part of a [`serde_json::Value`], where neither would find it, it has no form at all. A sealed one serialises as it was read: a copy keeps its origin.
 #[derive(Clone)]
 pub struct Personal<T> {
     subject: String,
@@ -98,13 +98,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
         struct Form<T> {
             subject: String,
             personal: Option<T>,
+            fresh: Option<IgnoredAny>,
             of: Option<String>,
             sealed: Option<String>,
         }
-        let Form { subject, personal, of, sealed } = Form::deserialize(deserializer)?;
-        let state = match (personal, of, sealed) {
-            (None, Some(of), Some(sealed)) => State::Sealed { of, sealed, value: PhantomData },
-            (Some(value), None, None) => State::Fresh(value),
+        let Form { subject, personal, fresh, of, sealed } = Form::deserialize(deserializer)?;
+        let state = match (personal, fresh, of, sealed) {
+            (None, None, Some(of), Some(sealed)) => State::Sealed { of, sealed, value: PhantomData },
+            (Some(value), Some(_), None, None) => State::Fresh(value),
             _ => return Err(D::Error::custom("a personal value has a `subject`, and `of` and `sealed`")),
         };
         Ok(Self { subject, state })
@@ -179,6 +180,35 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<Personal<String>>(form.clone()).is_err(), "{form}");
         }
+    }
+
+    #[test]
+    fn a_fresh_value_cannot_become_part_of_json_where_it_would_not_be_found() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        enum Tagged {
+            Named(Fields),
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Fields {
+            name: Personal<String>,
+        }
+        let fields = || Fields { name: Personal::new("account-1", "Ada".to_owned()) };
+        let tagged = || Tagged::Named(fields());
+        assert!(serde_json::to_value(fields()).is_err() && serde_json::to_value(tagged()).is_err());
+        assert!(serde_json::to_value(vec![Some(fields())]).is_err());
+        // Nor does it get there by way of its own text.
+        for text in [serde_json::to_string(&fields()), serde_json::to_string(&tagged())] {
+            let text = text.expect("JSON");
+            assert!(crate::holds_fresh(&text), "{text}");
+            assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
+        }
+        let text = serde_json::to_string(&fields()).expect("JSON");
+        assert!(serde_json::from_str::<Fields>(&text).is_ok(), "tests fold it");
+        // What is sealed goes anywhere.
+        let sealed = json!({"name": {"subject": "account-1", "of": "x/y", "sealed": "AQID"}});
+        let read: Fields = serde_json::from_value(sealed.clone()).expect("the stored form");
+        assert_eq!(serde_json::to_value(read).expect("JSON"), sealed);
     }
 
     #[test]
