@@ -211,6 +211,22 @@ mod tests {
         assert_eq!(serde_json::to_value(read).expect("JSON"), sealed);
     }
 
+    /// Documents and bodies never hold it, so the API does not speak of it.
+    #[test]
+    fn the_stored_form_is_part_of_an_events_contract_only() {
+        let forms = |schema: &schemars::Schema| schema.get("oneOf").and_then(Value::as_array).cloned();
+        let mut schema = schemars::schema_for!(Personal<String>);
+        let read = forms(&schema).expect("forms");
+        assert_eq!(read, [json!({"type": "string"}), unopened_forms()[0].clone(), unopened_forms()[1].clone()]);
+        add_stored_form(&mut schema);
+        let both = forms(&schema).expect("forms");
+        assert_eq!((&both[..3], &both[3]["required"]), (&read[..], &json!(["subject", "of", "sealed"])));
+        // Any other choice stays as it is.
+        let mut other = schemars::json_schema!({"oneOf": [{"type": "string"}, {"type": "null"}]});
+        add_stored_form(&mut other);
+        assert_eq!(forms(&other).map(|forms| forms.len()), Some(2));
+    }
+
     #[test]
     fn debug_prints_neither_form() {
         let fresh = Personal::new("account-1", "Ada".to_owned());
