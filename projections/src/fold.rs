@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use chrono::DateTime;
 use daybook_core::{
-    AnyProjection, Changed, Event, Personal, Position, Projection, RecordedEvent, Revision, StreamId, projection,
+    AnyProjection, Changed, Event, Opened, Personal, Position, Projection, RecordedEvent, Revision, Sealing,
+    StreamId, open_fields, projection, seal_fields,
 };
 use daybook_events::{
     CustomerRegistered, Money, OrderCancelled, OrderConfirmed, OrderLine, OrderPlaced, ProductCreated,
@@ -78,17 +79,18 @@ impl History {
     pub(crate) fn add<E: Event>(mut self, category: &str, id: Uuid, event: E) -> Self {
         let stream = StreamId::new(category, id);
         let position = self.0.len() as u64 + 1;
+        let event_id = Uuid::from_u128(position.into());
         let revision = self.0.iter().filter(|record| record.stream == stream).count() as u64 + 1;
         self.0.push(RecordedEvent {
             position: Position::new(position),
             stream,
             revision: Revision::new(revision),
-            id: Uuid::from_u128(position.into()),
+            id: event_id,
             event_type: E::TYPE.to_owned(),
             schema_version: E::VERSION,
             recorded_at: DateTime::from_timestamp(1_769_850_900 + position as i64, 0).expect("a time"),
             metadata: RawValue::NULL.to_owned(),
-            payload: serde_json::value::to_raw_value(&event).expect("JSON"),
+            payload: sealed(&event, event_id),
         });
         self
     }
@@ -96,6 +98,15 @@ impl History {
     /// The documents that are left in the end, when all is folded in one batch.
     pub(crate) fn fold<P: Projection>(&self) -> Vec<Changed> {
         fold(&*projection::<P>(), [&self.0[..]])
+    }
+}
+
+/// An event's payload as it is recorded: sealed, with a cipher that hides nothing.
+fn sealed(event: &impl Event, id: Uuid) -> Box<RawValue> {
+    let payload = serde_json::to_string(event).expect("JSON");
+    match seal_fields(payload, id, &mut |_, plain| Some(plain.to_owned())) {
+        Sealing::Sealed(payload) => RawValue::from_string(payload).expect("JSON"),
+        Sealing::Missing(_, subjects) => panic!("no keys of {subjects:?}"),
     }
 }
 
@@ -124,11 +135,13 @@ fn fold<'a>(
     documents
 }
 
-/// The document with this key.
+/// The document with this key, as somebody sees it who may open all of it.
 pub(crate) fn document(documents: &[Changed], key: Uuid) -> Value {
     let body =
         documents.iter().find(|document| document.key == key.to_string()).and_then(|found| found.body.as_deref());
-    serde_json::from_str(body.expect("a document")).expect("JSON")
+    let body = body.expect("a document");
+    let opened = open_fields(body, &mut |_, sealed| Opened::Value(sealed.to_owned()));
+    serde_json::from_str(opened.as_deref().unwrap_or(body)).expect("JSON")
 }
 
 /// Any history at all, even one that the shop would not allow: a fold takes what has happened.

@@ -74,12 +74,26 @@ async fn personal_data_is_opened_for_those_who_may_only(daybook: &Daybook) {
     let receipt = customer.order(&product.order(1)).send().await.expect(200);
     let path = format!("/v1/events/{}", receipt["events"][0]["position"]);
 
-    let metadata = async |role| daybook.login(role).await.get(&path).await.expect(200)["metadata"].clone();
+    // What was opened is kept by nobody on its way.
+    let metadata = async |role, kept: &str| {
+        let answer = daybook.login(role).await.get(&path).await;
+        assert_eq!(answer.header("cache-control"), kept, "{answer}");
+        answer.expect(200)["metadata"].clone()
+    };
     let sealed = json!({"sealed": true});
-    let analyst = metadata(Role::Analyst).await;
+    let analyst = metadata(Role::Analyst, "").await;
     assert_eq!((&analyst["client_ip"], &analyst["user_agent"]), (&sealed, &sealed));
-    let admin = metadata(Role::Admin).await;
+    let admin = metadata(Role::Admin, "no-store").await;
     assert_eq!((&admin["client_ip"], &admin["user_agent"]), (&json!("127.0.0.1"), &json!("daybook-tests")));
+
+    let own = format!("/v1/views/customers/{}?min_position={}", customer.account_id, receipt["position"]);
+    let stream = format!("/v1/streams/customer-{}", customer.account_id);
+    for path in [&own, &stream, "/v1/views/customers"] {
+        let answer = customer.client.get(path).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"), "{answer}");
+    }
+    let products = customer.client.get("/v1/views/products").await;
+    assert_eq!(products.header("cache-control"), "", "{products}");
 
     let history = ndjson(&daybook.login(Role::Analyst).await).await;
     assert!(!history.contains(&customer.email), "the analyst's export holds an e-mail address");
@@ -119,5 +133,6 @@ async fn ndjson(client: &Client) -> String {
     let answer = request.send().await;
     assert_eq!(answer.status, 200, "{answer}");
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    assert_eq!(answer.header("cache-control"), "no-store");
     answer.body
 }

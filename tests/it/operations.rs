@@ -123,7 +123,10 @@ async fn the_command_line_works_beside_a_running_server(daybook: &Daybook) {
     let tail = succeeded(&daybook.cli(&["events", "tail", "--json"]));
     let lines: Vec<Value> =
         tail.lines().map(|line| serde_json::from_str(line).expect("one event a line")).collect();
-    assert!(lines.last().is_some_and(|event| event["position"].is_u64()), "{tail}");
+    let line = tail.lines().last().expect("there are events");
+    let position = lines.last().expect("there are events")["position"].to_string();
+    let shown = succeeded(&daybook.cli(&["events", "show", &position, "--json"]));
+    assert_eq!(shown.trim_end_matches('\n'), line, "the event's line, to the byte");
     let schemas = json_of(&daybook.cli(&["events", "schema"]));
     for event in &lines {
         let name = format!("{}.v{}", event["type"].as_str().expect("a type"), event["schema_version"]);

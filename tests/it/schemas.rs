@@ -1,5 +1,9 @@
 //! `daybook events schema`: what is in the log, for whoever reads it with other programs.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
 use daybook_tests::{Backend, Daybook, Output, Store};
 use serde_json::Value;
 
@@ -49,4 +53,38 @@ async fn a_schema_that_there_is_not_is_an_error() {
         assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {output:?}");
         assert!(output.stderr.contains(expected), "{args:?}: {output:?}");
     }
+}
+
+/// Whoever keeps a copy of the printed schemas has what every program after this one is held to.
+#[tokio::test]
+async fn the_schemas_that_are_printed_are_those_that_are_committed() {
+    let store = Store::new(Backend::Sqlite).await;
+    let printed = json_of(&Daybook::verb(&store, &["events", "schema"]));
+    let printed: BTreeMap<String, Value> = serde_json::from_value(printed).expect("an object");
+    let committed = committed();
+    let names = |schemas: &BTreeMap<String, Value>| schemas.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&printed), names(&committed));
+    for (name, schema) in printed {
+        assert_eq!(schema, committed[&name], "{name}");
+    }
+}
+
+/// What is in the folders of schemas beside the code, by the names of the files.
+fn committed() -> BTreeMap<String, Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates =
+        fs::read_dir(root.join("crates")).expect("the crates").map(|entry| entry.expect("a crate").path());
+    let mut committed = BTreeMap::new();
+    for folder in crates.chain([root.join("events")]) {
+        let Ok(files) = fs::read_dir(folder.join("schemas")) else { continue };
+        for file in files {
+            let path = file.expect("a file").path();
+            let text = fs::read_to_string(&path).expect("it can be read");
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            let schema = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let twice = committed.insert(name.expect("a JSON file").to_owned(), schema);
+            assert!(twice.is_none(), "two crates have {}", path.display());
+        }
+    }
+    committed
 }

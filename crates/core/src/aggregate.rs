@@ -31,6 +31,7 @@ pub trait Aggregate: Default + Clone + fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy)]
 pub struct Snapshots<A> {
     /// The state's version. To be raised whenever the state's fields change, or what `apply` makes of an event.
+    /// (`testing::check_snapshots` notices the former.)
     pub version: u32,
     /// After how many events another one is made.
     pub every: u64,

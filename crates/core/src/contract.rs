@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde_json::{Map, Value};
 
+use crate::personal::add_stored_form;
 use crate::{DecodeError, Event, EventSet, RecordedEvent};
 
 /// Lifts payloads of one schema version to the next.
@@ -51,7 +53,8 @@ impl EventType {
             // Inlined, so that what the types are called in Rust is no part of the contract.
             schema: || {
                 let inlined = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-                inlined.into_generator().into_root_schema_for::<E>()
+                let stored = inlined.with_transform(RecursiveTransform(add_stored_form));
+                stored.into_generator().into_root_schema_for::<E>()
             },
             rewrite: |record| {
                 let event = record.read::<E>()?;
@@ -60,8 +63,9 @@ impl EventType {
         }
     }
 
-    /// The JSON Schema of the payload in one version, as it is read: a personal field is its value,
-    /// `{"sealed": true}` or `{"erased": true}`. `None` when there is no such version.
+    /// The JSON Schema of the payload in one version, as it is stored and as it is read: a personal field is
+    /// `{"subject": …, "of": …, "sealed": …}` in the log, and its value, `{"sealed": true}` or `{"erased": true}` to a
+    /// reader. `None` when there is no such version.
     ///
     /// # Errors
     ///

@@ -135,8 +135,9 @@ impl<E: EventSet> AnyEvent for E {
 
 /// An event as the log holds it. Payload and metadata are the exact bytes stored.
 ///
-/// Its JSON form, with the keys in this order and no white space, is *the event's line*: what
-/// `/v1/events` answers and what later exports and audit proofs are made of.
+/// Its JSON form, with the keys in this order and no white space between them, is *the event's line*: what `daybook
+/// events tail --json` prints, what later exports and audit proofs are made of, and what `/v1/events` answers once its
+/// personal fields are opened, or closed, for whoever asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedEvent {
@@ -294,3 +295,6 @@ macro_rules! event_set {
         }
     };
 }
+
+#[cfg(test)]
+mod tests;

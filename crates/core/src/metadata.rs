@@ -42,3 +42,22 @@ impl Metadata {
         if missing.is_empty() { Sealing::Sealed(self) } else { Sealing::Missing(self, missing) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Metadata is stored for ever: each of these was, or will be, in the log.
+    #[test]
+    fn metadata_is_written_as_it_was_read() {
+        for stored in [
+            include_str!("../stored/metadata.json"),
+            include_str!("../stored/metadata.bare.json"),
+            include_str!("../stored/metadata.caused.json"),
+        ] {
+            let stored = stored.trim_end();
+            let read: Metadata = serde_json::from_str(stored).expect("metadata");
+            assert_eq!(serde_json::to_string(&read).expect("JSON"), stored);
+        }
+    }
+}

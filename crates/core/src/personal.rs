@@ -8,10 +8,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use chrono::NaiveDate;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::sealing::{Origin, SealField, SealedField, fresh_json};
@@ -20,7 +21,7 @@ use crate::sealing::{Origin, SealField, SealedField, fresh_json};
 /// can carry it, but not look inside: there is no `Deref` and no `Eq`, and `Debug` prints neither form.
 ///
 /// A fresh value serialises in a form that [`seal_fields`](crate::seal_fields) finds and the log refuses, so that none
-/// is stored by mistake. A sealed one serialises as it was read: a copy keeps its origin.
+/// is stored by mistake; as part of a [`serde_json::Value`], where neither would find it, it has no form at all. A sealed one serialises as it was read: a copy keeps its origin.
 #[derive(Clone)]
 pub struct Personal<T> {
     subject: String,
@@ -97,13 +98,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
         struct Form<T> {
             subject: String,
             personal: Option<T>,
+            fresh: Option<IgnoredAny>,
             of: Option<String>,
             sealed: Option<String>,
         }
-        let Form { subject, personal, of, sealed } = Form::deserialize(deserializer)?;
-        let state = match (personal, of, sealed) {
-            (None, Some(of), Some(sealed)) => State::Sealed { of, sealed, value: PhantomData },
-            (Some(value), None, None) => State::Fresh(value),
+        let Form { subject, personal, fresh, of, sealed } = Form::deserialize(deserializer)?;
+        let state = match (personal, fresh, of, sealed) {
+            (None, None, Some(of), Some(sealed)) => State::Sealed { of, sealed, value: PhantomData },
+            (Some(value), Some(_), None, None) => State::Fresh(value),
             _ => return Err(D::Error::custom("a personal value has a `subject`, and `of` and `sealed`")),
         };
         Ok(Self { subject, state })
@@ -116,6 +118,28 @@ impl<T> fmt::Debug for Personal<T> {
     }
 }
 
+/// A form of a personal field that is no value, in JSON Schema.
+fn closed_form(fields: &[(&str, Value)]) -> Value {
+    let properties: Map<_, _> = fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let required: Vec<_> = fields.iter().map(|(name, _)| name).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// What a reader sees in place of a value that stays closed.
+fn unopened_forms() -> [Value; 2] {
+    ["sealed", "erased"].map(|name| closed_form(&[(name, json!({"const": true}))]))
+}
+
+/// Adds to the schema of a personal field the form in which it is stored. Only an event's contract has it: what is
+/// answered over HTTP never does.
+pub(crate) fn add_stored_form(schema: &mut schemars::Schema) {
+    if let Some(Value::Array(forms)) = schema.get_mut("oneOf")
+        && forms.ends_with(&unopened_forms())
+    {
+        forms.push(closed_form(&["subject", "of", "sealed"].map(|name| (name, json!({"type": "string"})))));
+    }
+}
+
 /// In answers a personal field is the plain value, `{"sealed": true}` for those who may not open it, or
 /// `{"erased": true}` once its subject was forgotten.
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
@@ -124,27 +148,18 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Personal<T> {
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let [sealed, erased] = unopened_forms();
         let value = generator.subschema_for::<T>();
-        let only = |name: &str| {
-            schemars::json_schema!({
-                "type": "object",
-                "properties": {name: {"const": true}},
-                "required": [name],
-                "additionalProperties": false,
-            })
-        };
         schemars::json_schema!({
             "description": "Personal data: the value; `{\"sealed\": true}` for a reader who may not open it; \
                             `{\"erased\": true}` once the person was forgotten.",
-            "oneOf": [value, only("sealed"), only("erased")],
+            "oneOf": [value, sealed, erased],
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -165,6 +180,51 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<Personal<String>>(form.clone()).is_err(), "{form}");
         }
+    }
+
+    #[test]
+    fn a_fresh_value_cannot_become_part_of_json_where_it_would_not_be_found() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        enum Tagged {
+            Named(Fields),
+        }
+        #[derive(Serialize, Deserialize)]
+        struct Fields {
+            name: Personal<String>,
+        }
+        let fields = || Fields { name: Personal::new("account-1", "Ada".to_owned()) };
+        let tagged = || Tagged::Named(fields());
+        assert!(serde_json::to_value(fields()).is_err() && serde_json::to_value(tagged()).is_err());
+        assert!(serde_json::to_value(vec![Some(fields())]).is_err());
+        // Nor does it get there by way of its own text.
+        for text in [serde_json::to_string(&fields()), serde_json::to_string(&tagged())] {
+            let text = text.expect("JSON");
+            assert!(crate::holds_fresh(&text), "{text}");
+            assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
+        }
+        let text = serde_json::to_string(&fields()).expect("JSON");
+        assert!(serde_json::from_str::<Fields>(&text).is_ok(), "tests fold it");
+        // What is sealed goes anywhere.
+        let sealed = json!({"name": {"subject": "account-1", "of": "x/y", "sealed": "AQID"}});
+        let read: Fields = serde_json::from_value(sealed.clone()).expect("the stored form");
+        assert_eq!(serde_json::to_value(read).expect("JSON"), sealed);
+    }
+
+    /// Documents and bodies never hold it, so the API does not speak of it.
+    #[test]
+    fn the_stored_form_is_part_of_an_events_contract_only() {
+        let forms = |schema: &schemars::Schema| schema.get("oneOf").and_then(Value::as_array).cloned();
+        let mut schema = schemars::schema_for!(Personal<String>);
+        let read = forms(&schema).expect("forms");
+        assert_eq!(read, [json!({"type": "string"}), unopened_forms()[0].clone(), unopened_forms()[1].clone()]);
+        add_stored_form(&mut schema);
+        let both = forms(&schema).expect("forms");
+        assert_eq!((&both[..3], &both[3]["required"]), (&read[..], &json!(["subject", "of", "sealed"])));
+        // Any other choice stays as it is.
+        let mut other = schemars::json_schema!({"oneOf": [{"type": "string"}, {"type": "null"}]});
+        add_stored_form(&mut other);
+        assert_eq!(forms(&other).map(|forms| forms.len()), Some(2));
     }
 
     #[test]

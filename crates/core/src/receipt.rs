@@ -37,3 +37,18 @@ pub struct ReceiptEvent {
     #[schemars(with = "u64")]
     pub position: Position,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A receipt is stored with its idempotency key, and read by whatever program runs then.
+    #[test]
+    fn a_receipt_is_written_as_it_was_read() {
+        for stored in [include_str!("../stored/receipt.json"), include_str!("../stored/receipt.empty.json")] {
+            let stored = stored.trim_end();
+            let read: Receipt = serde_json::from_str(stored).expect("a receipt");
+            assert_eq!(serde_json::to_string(&read).expect("JSON"), stored);
+        }
+    }
+}

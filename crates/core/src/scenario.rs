@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -174,13 +173,12 @@ impl Then {
     }
 }
 
-fn plain(events: impl IntoIterator<Item = NewEvent>) -> Vec<(StreamId, &'static str, Value)> {
+fn plain(events: impl IntoIterator<Item = NewEvent>) -> Vec<(StreamId, &'static str, String)> {
     events
         .into_iter()
         .map(|new| {
             let encoded = new.event.encode().unwrap_or_else(|error| panic!("{:?}: {error}", new.event));
-            let payload = serde_json::from_str(&encoded.payload).unwrap_or_else(|error| panic!("{error}"));
-            (new.stream, encoded.event_type, payload)
+            (new.stream, encoded.event_type, encoded.payload)
         })
         .collect()
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -15,6 +16,10 @@ use uuid::Uuid;
 /// space outside of its texts, and within a text there is no quote without a backslash. So no value that came from
 /// outside is ever taken for one.
 const FRESH: &str = r#"{ "subject":"#;
+
+/// What a fresh field ends with: half of a character. JSON can say it, and nobody can make a text of it; so whoever takes
+/// a field apart to write it anew in another form, as a `serde_json::Value` does, fails rather than losing how it begins.
+const FRESH_END: &str = r#","fresh":"\ud800"}"#;
 
 /// Whose value it is, and where it comes from. A ciphertext is bound to both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +83,14 @@ struct FreshField<'a> {
     subject: Cow<'a, str>,
     #[serde(borrow)]
     personal: &'a RawValue,
+    #[serde(rename = "fresh")]
+    _fresh: IgnoredAny,
 }
 
 /// The form of a fresh field.
 pub(crate) fn fresh_json(subject: &str, value: &impl Serialize) -> Result<String, serde_json::Error> {
     let (subject, value) = (serde_json::to_string(subject)?, serde_json::to_string(value)?);
-    Ok([FRESH, &subject, r#","personal":"#, &value, "}"].concat())
+    Ok([FRESH, &subject, r#","personal":"#, &value, FRESH_END].concat())
 }
 
 /// Whether a text holds a fresh field. Such a text must not be stored.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use daybook_core::{Access, AnyCommand, CommandSpec, Context, Receipt, Ruling};
+use daybook_core::{Access, AnyCommand, CommandSpec, Context, Metadata, Receipt, Ruling};
 use daybook_keys::Keys;
 use daybook_log::{IdempotencyKey, Log, LogError, Verdict};
 use uuid::Uuid;
@@ -195,8 +195,20 @@ impl Dispatcher {
             Err(DispatchError::Denied | DispatchError::NotTheirs) => Refusal::Denied,
             _ => return result,
         };
-        self.refusals.record(way.name, &way.command.target(way.context), refusal, way.metadata.clone()).await?;
+        let metadata = self.refusal_metadata(way).await?;
+        self.refusals.record(way.name, &way.command.target(way.context), refusal, metadata).await?;
         result
+    }
+
+    /// A refused command made nothing that it could be about. An account that was never opened has no holder who could
+    /// be forgotten, and a key of its own would never go.
+    async fn refusal_metadata(&self, way: &Way<'_>) -> Result<Metadata, DispatchError> {
+        if way.request.about.is_none() {
+            return Ok(way.metadata.clone());
+        }
+        let request = Request { about: None, ..way.request.clone() };
+        let metadata = request.metadata(way.name, way.context.command_id, way.context.now);
+        Ok(self.keys.sealed_metadata(metadata).await?)
     }
 }
 

@@ -9,6 +9,8 @@ use uuid::Uuid;
 pub struct Request {
     /// Who.
     pub actor: Actor,
+    /// The account that it is about, when somebody without one asks for it: where they came from is its holder's.
+    pub about: Option<Uuid>,
     /// The address that it came from.
     pub client_ip: Option<String>,
     /// The program that sent it.
@@ -30,6 +32,7 @@ impl Request {
     pub fn system(part: &'static str) -> Self {
         Self {
             actor: Actor::System(part),
+            about: None,
             client_ip: None,
             user_agent: None,
             correlation_id: Uuid::now_v7().to_string(),
@@ -40,10 +43,10 @@ impl Request {
         }
     }
 
-    /// The metadata of the events that `command` makes. Where it came from is about the actor; without one, about
-    /// nobody in particular, under a subject of the day.
+    /// The metadata of the events that `command` makes. Where it came from is about the actor; without one, about the
+    /// holder of the account that is opened; otherwise about nobody in particular, under a subject of the day.
     pub fn metadata(&self, command: &str, command_id: Uuid, now: DateTime<Utc>) -> Metadata {
-        let subject = match self.actor.account() {
+        let subject = match self.actor.account().or(self.about) {
             Some(account) => account_subject(account),
             None => day_subject(now.date_naive()),
         };

@@ -1,11 +1,12 @@
 //! `/v1/auth/…` and `/.well-known/jwks.json`: accounts and sessions.
 
-use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
 use daybook_core::{Actor, decode_json};
 use daybook_identity::{Login, Logout, Refresh, Registration, Tokens};
 use serde_json::json;
 
+use crate::personal::NO_STORE;
 use crate::{Backend, Problem, request};
 
 /// Opens an account.
@@ -64,7 +65,7 @@ pub(crate) async fn jwks(backend: web::Data<Backend>) -> HttpResponse {
 }
 
 fn tokens(tokens: &Tokens) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(json!({
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(json!({
         "access_token": tokens.access_token,
         "token_type": "Bearer",
         "expires_in": tokens.expires_in,

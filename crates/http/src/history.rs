@@ -3,7 +3,7 @@
 //! Analysts, operators and administrators read all of it. Everybody else reads the streams of what they may see in
 //! a view: a stream has the permission of the document that it stands behind.
 
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Datelike, Utc};
@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::personal::Reader;
+use crate::personal::{NO_STORE, Reader};
 use crate::{Backend, Problem, request, views};
 
 /// Who may read the whole history.
@@ -70,7 +70,10 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
         // The first page is read before the status is sent: a log that is away is no answer of 200.
         let first = ndjson_page(&backend.log, &mut reader, filter, left).await?;
         let body = ndjson(backend.log.clone(), reader, first);
-        return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(body));
+        // What later pages hold is not known yet.
+        let mut answer = HttpResponse::Ok();
+        answer.insert_header((CACHE_CONTROL, NO_STORE)).content_type("application/x-ndjson");
+        return Ok(answer.streaming(body));
     }
     let found = backend.log.find(&filter, limit).await?;
     answer(found, &mut reader).await
@@ -87,7 +90,7 @@ pub(crate) async fn event(
     let at: Position = position.parse().map_err(|_| missing())?;
     let event = backend.log.event(at).await?.ok_or_else(missing)?;
     let line = lines(vec![event], &mut reader).await?.pop().ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(String::from(Box::<str>::from(line))))
+    Ok(reader.answer().content_type("application/json").body(String::from(Box::<str>::from(line))))
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,7 +158,7 @@ fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 
 async fn answer(found: EventPage, reader: &mut Reader) -> Result<HttpResponse, Problem> {
     let data = lines(found.events, reader).await?;
-    Ok(HttpResponse::Ok().json(Page { data, next: found.next }))
+    Ok(reader.answer().json(Page { data, next: found.next }))
 }
 
 /// Events' lines as this reader may see them: with their own personal fields open, and everybody's for an administrator.

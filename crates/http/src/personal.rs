@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use actix_web::{HttpRequest, web};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use daybook_core::{Actor, account_subject};
 use daybook_dispatch::Request;
 use serde_json::value::RawValue;
 
 use crate::{Backend, Problem, request};
+
+/// What [`CACHE_CONTROL`] says of an answer that nobody but its reader may keep.
+pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Somebody who reads, and what they asked for.
 pub(crate) struct Reader {
@@ -17,13 +21,15 @@ pub(crate) struct Reader {
     asked: String,
     /// Whose data was opened for this request, as it is recorded.
     recorded: BTreeSet<String>,
+    /// Whether anybody's was, their own included.
+    has_opened: bool,
 }
 
 impl Reader {
     pub(crate) fn new(http: &HttpRequest, backend: &web::Data<Backend>, actor: Actor) -> Result<Self, Problem> {
         let request = request::plain_request(http, actor)?;
         let asked = http.path().to_owned();
-        Ok(Self { backend: backend.clone(), request, asked, recorded: BTreeSet::new() })
+        Ok(Self { backend: backend.clone(), request, asked, recorded: BTreeSet::new(), has_opened: false })
     }
 
     pub(crate) fn actor(&self) -> &Actor {
@@ -40,6 +46,7 @@ impl Reader {
         let own = self.actor().account().map(account_subject);
         let may_open = |subject: &str| all || own.as_deref() == Some(subject);
         let opened = self.backend.keys.open_documents(documents, &may_open).await?;
+        self.has_opened |= !opened.subjects.is_empty();
         let others: Vec<_> = opened
             .subjects
             .into_iter()
@@ -50,5 +57,15 @@ impl Reader {
             self.recorded.extend(others);
         }
         Ok(opened.documents)
+    }
+
+    /// The beginning of an answer with what was opened. Nothing on its way may keep a copy of personal data: who was
+    /// forgotten would be found there.
+    pub(crate) fn answer(&self) -> HttpResponseBuilder {
+        let mut answer = HttpResponse::Ok();
+        if self.has_opened {
+            answer.insert_header((CACHE_CONTROL, NO_STORE));
+        }
+        answer
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn plain_request(request: &HttpRequest, actor: Actor) -> Result<Reque
     let info = RequestInfo::of(request);
     Ok(Request {
         actor,
+        about: None,
         client_ip: info.client_ip.clone(),
         user_agent: request
             .headers()

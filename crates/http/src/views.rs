@@ -72,7 +72,7 @@ pub(crate) async fn page(
     // Whoever may read a restricted view does so as its documents' owner or by a role.
     let mut reader = Reader::new(&http, &backend, actor)?;
     let data = reader.opened(documents, spec.access.is_restricted()).await?;
-    Ok(HttpResponse::Ok().json(List { data, next, position: answer.position }))
+    Ok(reader.answer().json(List { data, next, position: answer.position }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +116,7 @@ pub(crate) async fn document(
     let revision = document.revision;
     let mut reader = Reader::new(&http, &backend, actor)?;
     let data = reader.opened(vec![document.body], spec.access.is_restricted()).await?.pop().ok_or_else(missing)?;
-    Ok(HttpResponse::Ok().json(One { data, position: answer.position, revision }))
+    Ok(reader.answer().json(One { data, position: answer.position, revision }))
 }
 
 /// How long a view may take to catch up with what decides whether somebody may read.

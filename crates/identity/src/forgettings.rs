@@ -146,11 +146,11 @@ impl Forgettings {
 
 /// What was carried out. Nothing, in a log that was restored.
 async fn carried_out(log: &Log, store: &Store) -> Result<Option<Checkpoint>, IdentityError> {
-    // In this order: whoever opens the first account has written a checkpoint before.
-    let accounts = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
-    let has_accounts = !log.find(&accounts, 1).await?.events.is_empty();
+    // Whoever opens an account has written a checkpoint before: an account that was there earlier than the look for a
+    // checkpoint has one.
+    let head = log.head().await?.position;
     let Some(checkpoint) = store.forgettings_checkpoint().await? else {
-        return match has_accounts {
+        return match has_accounts(log, head).await? {
             true => Err(IdentityError::Internal(
                 "the log knows accounts, and the database of the keys has never seen it: it is another one, or was \
                  lost. Restore it, or name the right one with `keys_database_url`"
@@ -169,5 +169,21 @@ async fn carried_out(log: &Log, store: &Store) -> Result<Option<Checkpoint>, Ide
             Ok(None)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an account was opened up to a position.
+async fn has_accounts(log: &Log, through: Position) -> Result<bool, IdentityError> {
+    let mut filter = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
+    loop {
+        let page = log.find(&filter, 1).await?;
+        if let Some(first) = page.events.first() {
+            return Ok(first.position <= through);
+        }
+        // A search looks at some of the log at a time.
+        match page.next {
+            Some(next) if next < through => filter.after = next,
+            _ => return Ok(false),
+        }
     }
 }

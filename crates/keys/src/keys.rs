@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use daybook_core::{Metadata, Opened, Origin, Sealing, day_subject, open_fields, seal_fields, sealed_subjects};
 use daybook_database::{Database, Schema};
 use serde_json::value::RawValue;
@@ -23,6 +23,10 @@ const DIGEST_KEY: &str = "digest";
 /// How many times what a deleted key left behind is removed. PostgreSQL keeps it, and does not say so, as long as a
 /// transaction lives that is older than the deletion.
 const SCRUBS: u8 = 3;
+
+/// How long after a deletion something may be left of it. Whoever deleted the key may have gone away before it was
+/// removed, so whoever comes later removes it again.
+const SCRUBBED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// How often something is stored again when the master key is rotated meanwhile.
 const TRIES: usize = 5;
@@ -96,13 +100,14 @@ impl Keys {
         let mut masters = Masters { current: masters.current().clone(), known: masters };
         masters.update(&store).await?;
         let key = secret_or_new(&store, &mut masters, DIGEST_KEY).await?;
+        let left = if is_young(store.last_forgotten_ms().await?) { SCRUBS } else { 0 };
         Ok(Self {
             inner: Arc::new(Inner {
                 store,
                 masters: RwLock::new(masters),
                 digests: Digests::new(&key),
                 subjects: Subjects::default(),
-                unscrubbed: AtomicU8::new(0),
+                unscrubbed: AtomicU8::new(left),
             }),
         })
     }
@@ -268,10 +273,22 @@ impl Keys {
     /// When the database is away. In this process the subject is forgotten all the same.
     pub async fn forget(&self, subject: &str) -> Result<(), KeyError> {
         self.inner.subjects.forget(subject);
-        if self.inner.store.forget_subject(subject, Utc::now().timestamp_millis()).await? {
+        self.inner.store.forget_subject(subject, Utc::now().timestamp_millis()).await?;
+        if is_young(self.inner.store.forgotten_ms(subject).await?) {
             self.inner.unscrubbed.store(SCRUBS, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Takes back the key of a subject of whom nothing was stored: somebody who was to come and never did. One who was
+    /// forgotten stays so.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn discard(&self, subject: &str) -> Result<(), KeyError> {
+        self.inner.subjects.discard(subject);
+        self.inner.store.discard_subject(subject).await
     }
 
     /// Deletes the keys of days that are over for more than [`DAYS_KEPT`](Self::DAYS_KEPT) days.
@@ -436,6 +453,11 @@ async fn insert(store: &Store, masters: &Masters, place: Place<'_>, secret: &[u8
     let bytes = masters.current.wrap(&place.name(), secret)?;
     let now_ms = Utc::now().timestamp_millis();
     store.insert(&Wrapped { place, under: masters.current.id(), bytes: &bytes, now_ms }).await
+}
+
+/// Whether a key was deleted so lately that something may be left of it.
+fn is_young(forgotten_ms: Option<i64>) -> bool {
+    forgotten_ms.is_some_and(|forgotten_ms| forgotten_ms > (Utc::now() - SCRUBBED_FOR).timestamp_millis())
 }
 
 /// The secret of this name; a new one, when there was none yet.

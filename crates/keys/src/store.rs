@@ -195,8 +195,8 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    /// Removes the key of a subject and leaves a tombstone; says whether there was none yet.
-    pub(crate) async fn forget_subject(&self, subject: &str, now_ms: i64) -> Result<bool, KeyError> {
+    /// Removes the key of a subject and leaves a tombstone, unless there is one.
+    pub(crate) async fn forget_subject(&self, subject: &str, now_ms: i64) -> Result<(), KeyError> {
         self.remove(
             "INSERT INTO subject_keys (subject, created_at_ms, forgotten_at_ms) VALUES ($1, $2, $2) \
              ON CONFLICT (subject) DO UPDATE SET wrapped = NULL, forgotten_at_ms = $2 \
@@ -205,6 +205,30 @@ impl Store {
             now_ms,
         )
         .await
+        .map(drop)
+    }
+
+    /// When the key of a subject was removed, in Unix milliseconds; `None` when it was not.
+    pub(crate) async fn forgotten_ms(&self, subject: &str) -> Result<Option<i64>, KeyError> {
+        let sql = "SELECT forgotten_at_ms FROM subject_keys WHERE subject = $1";
+        let found: Option<Option<i64>> =
+            on!(self, write, pool => sqlx::query_scalar(sql).bind(subject).fetch_optional(pool).await?);
+        Ok(found.flatten())
+    }
+
+    /// When a key was removed the last time.
+    pub(crate) async fn last_forgotten_ms(&self) -> Result<Option<i64>, KeyError> {
+        let sql = "SELECT max(forgotten_at_ms) FROM subject_keys";
+        on!(self, read, pool => Ok(sqlx::query_scalar(sql).fetch_one(pool).await?))
+    }
+
+    /// Removes the key of a subject, and leaves nothing.
+    pub(crate) async fn discard_subject(&self, subject: &str) -> Result<(), KeyError> {
+        let sql = "DELETE FROM subject_keys WHERE subject = $1 AND wrapped IS NOT NULL";
+        on!(self, write, pool => {
+            sqlx::query(sql).bind(subject).execute(pool).await?;
+            Ok(())
+        })
     }
 
     /// Removes the keys of all days before this one (`day-2026-11-24`), and leaves tombstones; says whether there were

@@ -87,6 +87,14 @@ impl Subjects {
         cache.cache_set(subject.to_owned(), SubjectKey::Forgotten);
     }
 
+    /// Drops a key. Whoever was forgotten stays so.
+    pub(crate) fn discard(&self, subject: &str) {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(SubjectKey::Kept(_)) = cache.cache_get(subject) {
+            drop(cache.cache_remove(subject));
+        }
+    }
+
     /// Drops the keys of all days before this one.
     pub(crate) fn forget_days(&self, before: &str) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,6 +22,7 @@ on_both!(
     somebody_who_was_forgotten_reads_as_erased_everywhere,
     what_is_sealed_after_a_forgetting_reads_as_erased,
     a_forgotten_key_leaves_no_bytes,
+    whoever_comes_after_a_deletion_removes_what_it_left,
     the_keys_of_past_days_go,
     a_wrong_master_key_is_a_clear_error,
     a_key_that_is_gone_does_not_read_as_erased,
@@ -150,6 +151,35 @@ async fn a_forgotten_key_leaves_no_bytes(location: Location, database: Database)
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the wrapped key goes away");
+}
+
+async fn whoever_comes_after_a_deletion_removes_what_it_left(location: Location, database: Database) {
+    let (keys, beside) = (open(&database).await, open(&database).await);
+    for (account, comes_later) in [(ADA, true), (BOB, false)] {
+        sealed(&keys, account, "x").await;
+        let subject = account_subject(account);
+        let wrapped =
+            text(&database, &format!("SELECT hex FROM ({HEX}) AS all_keys WHERE subject = '{subject}'")).await;
+        let wrapped = hex::decode(wrapped).expect("hex");
+        // And goes away without having removed anything.
+        keys.forget(&subject).await.expect("forgotten");
+        assert!(holds(&database, &location, &wrapped).await, "there is something to remove");
+        let gone = async {
+            loop {
+                let other = if comes_later { open(&database).await } else { beside.clone() };
+                if !comes_later {
+                    // It is told by the log.
+                    other.forget(&subject).await.expect("the database answers");
+                }
+                other.scrub().await.expect("the database answers");
+                if !holds(&database, &location, &wrapped).await {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the wrapped key goes away");
+    }
 }
 
 /// The wrapped keys, readable on the store's own terms.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use daybook_core::{Missing, Revision, Snapshot, StreamId};
+use daybook_core::{Missing, Revision, Snapshot, StreamId, holds_fresh};
 use tokio::sync::{mpsc, watch};
 
 use crate::seen::Mark;
@@ -64,6 +64,10 @@ async fn keep_all(
                 continue;
             }
         };
+        if holds_fresh(&state) {
+            tracing::error!(%stream, "a state holds a personal value that is not sealed: it is not kept as a snapshot");
+            continue;
+        }
         let kept = KeptSnapshot {
             stream: stream.to_string(),
             revision: snapshot.revision.to_i64(),
@@ -79,25 +83,29 @@ async fn keep_all(
 
 /// Lets streams that are to be loaded go on from their snapshots. Answers the last event that is in each.
 pub(crate) async fn resume(store: &dyn Store, streams: &mut [Missing]) -> Result<Vec<Mark>, LogError> {
-    let mut wanted: HashMap<String, &mut Missing> = streams
+    let mut asking: HashMap<(String, i64), &mut Missing> = streams
         .iter_mut()
         .filter(|missing| missing.revision() == Revision::NONE)
         .filter_map(|missing| {
-            missing.state().snapshot_version()?;
-            Some((missing.stream().to_string(), missing))
+            let version = missing.state().snapshot_version()?;
+            Some(((missing.stream().to_string(), version.into()), missing))
         })
         .collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut marks = Vec::new();
-    let names: Vec<&str> = wanted.keys().map(String::as_str).collect();
-    for (kept, mark) in store.snapshots(&names).await? {
-        let Some(missing) = wanted.get_mut(&kept.stream) else { continue };
-        if missing.state().snapshot_version().map(i64::from) != Some(kept.version) {
-            tracing::debug!(stream = kept.stream, version = kept.version, "a snapshot is of another version");
-            continue;
+    if asking.is_empty() {
+        return Ok(marks);
+    }
+    let wanted: Vec<_> = asking.keys().cloned().collect();
+    let found = match store.snapshots(&wanted).await {
+        Ok(found) => found,
+        Err(error @ LogError::Unavailable(_)) => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "snapshots cannot be read: folding all events");
+            return Ok(marks);
         }
+    };
+    for (kept, mark) in found {
+        let Some(missing) = asking.get_mut(&(kept.stream.clone(), kept.version)) else { continue };
         match missing.state().resume(Revision::from_i64(kept.revision), &kept.state) {
             Ok(()) => marks.push(mark),
             Err(error) => {

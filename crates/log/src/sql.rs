@@ -24,31 +24,44 @@ pub(crate) const EVENT_ID: &str = "SELECT id FROM events WHERE position = $1";
 /// The stream that holds a claim.
 pub(crate) const CLAIM_HOLDER: &str = "SELECT holder FROM claims WHERE name = $1 AND key = $2";
 
-/// The snapshots of streams that were made in this history, with the last event that is in each. Its place is a look-up
-/// of its own, since a join could become a scan.
-macro_rules! snapshots {
-    ($streams:literal) => {
+/// The event that a snapshot was made at, as this history has it. A look-up of its own: a join could become a scan.
+macro_rules! snapshot_event {
+    ($column:literal) => {
         concat!(
-            "SELECT stream, revision, state_version, CAST(state AS text), event_id, (SELECT position FROM events \
-                WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision) \
-             FROM snapshots WHERE stream IN (",
-            $streams,
-            ") AND event_id = (SELECT id FROM events \
-             WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision)"
+            "(SELECT ",
+            $column,
+            " FROM events WHERE events.stream = snapshots.stream AND events.revision = snapshots.revision)"
+        )
+    };
+}
+pub(crate) use snapshot_event;
+
+/// The snapshots of streams, each of one version, that were made in this history, with the last event that is in each.
+macro_rules! snapshots {
+    ($streams_and_versions:literal) => {
+        concat!(
+            "SELECT stream, revision, state_version, CAST(state AS text), event_id, ",
+            $crate::sql::snapshot_event!("position"),
+            " FROM snapshots WHERE (stream, state_version) IN (",
+            $streams_and_versions,
+            ") AND event_id = ",
+            $crate::sql::snapshot_event!("id")
         )
     };
 }
 pub(crate) use snapshots;
 
-/// Keeps a snapshot in place of another. Which of two is later does not matter much: each is true.
+/// Keeps a snapshot in place of another of its version, unless that one is newer and of this history.
 macro_rules! keep_snapshot {
     ($state:literal) => {
         concat!(
             "INSERT INTO snapshots (stream, revision, state_version, event_id, state) SELECT stream, revision, $3, id, ",
             $state,
             " FROM events WHERE stream = $1 AND revision = $2 \
-             ON CONFLICT (stream) DO UPDATE SET revision = excluded.revision, \
-                state_version = excluded.state_version, event_id = excluded.event_id, state = excluded.state"
+             ON CONFLICT (stream, state_version) DO UPDATE SET revision = excluded.revision, \
+                event_id = excluded.event_id, state = excluded.state \
+             WHERE excluded.revision >= snapshots.revision OR snapshots.event_id IS DISTINCT FROM ",
+            $crate::sql::snapshot_event!("id")
         )
     };
 }

@@ -33,11 +33,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Feeds each of the streams its events behind the revision that it has reached, all from one state of the log.
     async fn load(&self, streams: Vec<Missing>) -> Result<Vec<Fed>, LogError>;
 
-    /// The snapshots that there are of these streams, in any order, each with its state's version and the last event
-    /// that is in it. One that was made in another history does not count.
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
+    /// The snapshots that there are of these streams, each with the version that its state has to be of, in any order,
+    /// with the last event that is in each. One that was made in another history does not count.
+    async fn snapshots(&self, wanted: &[(String, i64)]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
 
-    /// Keeps a snapshot in place of another. The events up to its revision are committed.
+    /// Keeps a snapshot in place of another of its version, unless that one is newer. The events up to its revision are
+    /// committed.
     async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
 
     /// The stream that holds a claim.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 /// What a customer has going on. It has the customer's id.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Activity {
     /// The orders that were placed and not cancelled. (Once orders are completed, those are not open either.)
     pub open_orders: BTreeSet<Uuid>,

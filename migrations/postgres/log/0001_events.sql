@@ -47,15 +47,16 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_expires_at ON idempotency (expires_at) WHERE expires_at IS NOT NULL;
 
--- States of aggregates, so that long streams need not be folded from their first event on. All of them may be thrown
--- away at any time.
+-- States of aggregates, so that long streams need not be folded from their first event on: the newest of each version,
+-- since two programs that run at once may have two. All of them may be thrown away at any time.
 CREATE TABLE snapshots (
-    stream        text    COLLATE "C" PRIMARY KEY,
-    revision      bigint  NOT NULL,
+    stream        text    COLLATE "C" NOT NULL,
     state_version bigint  NOT NULL,
+    revision      bigint  NOT NULL,
     -- The event at that revision: in another history it is another one.
     event_id      uuid    NOT NULL,
-    state         json    NOT NULL
+    state         json    NOT NULL,
+    PRIMARY KEY (stream, state_version)
 );
 
 -- What is in the log stays as it is.

@@ -48,15 +48,16 @@ CREATE TABLE idempotency (
 ) STRICT;
 CREATE INDEX idempotency_expires_at ON idempotency (expires_at) WHERE expires_at IS NOT NULL;
 
--- States of aggregates, so that long streams need not be folded from their first event on. All of them may be thrown
--- away at any time.
+-- States of aggregates, so that long streams need not be folded from their first event on: the newest of each version,
+-- since two programs that run at once may have two. All of them may be thrown away at any time.
 CREATE TABLE snapshots (
-    stream        TEXT    PRIMARY KEY NOT NULL,
-    revision      INTEGER NOT NULL,
+    stream        TEXT    NOT NULL,
     state_version INTEGER NOT NULL,
+    revision      INTEGER NOT NULL,
     -- The event at that revision: in another history it is another one.
     event_id      TEXT    NOT NULL,
-    state         TEXT    NOT NULL
+    state         TEXT    NOT NULL,
+    PRIMARY KEY (stream, state_version)
 ) STRICT;
 
 -- What is in the log stays as it is. (SQLite has no TRUNCATE; a DELETE without WHERE fires this trigger too.)

@@ -88,17 +88,29 @@ impl Place {
     }
 }
 
-/// The files of a folder.
+/// The files of a folder and of those in it.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("the folder is there") {
         let path = entry.expect("an entry").path();
-        // SQLite removes a write-ahead log when nobody has the file open.
-        if let Ok(bytes) = std::fs::read(&path) {
-            files.push((path.display().to_string(), bytes));
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            // SQLite removes a write-ahead log when nobody has the file open.
+            found.push((path.display().to_string(), bytes));
         }
     }
-    files
+    found
+}
+
+#[test]
+fn a_file_is_looked_for_in_folders_within_folders_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let within = folder.path().join("a").join("b");
+    std::fs::create_dir_all(&within).expect("made");
+    std::fs::write(within.join("c"), "deep").expect("written");
+    let held: Vec<_> = files(folder.path()).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(held, [b"deep"]);
 }
 
 /// A backup made at this moment.

@@ -1,7 +1,7 @@
 //! Opening accounts, and changing what they are trusted with.
 
 use chrono::Utc;
-use daybook_core::{Rejection, Role};
+use daybook_core::{Rejection, Role, account_subject};
 use daybook_dispatch::{DispatchError, Request};
 use daybook_log::LogError;
 use uuid::Uuid;
@@ -87,19 +87,26 @@ impl Identity {
             email_key: &email_key,
             on_opened: self.inner.on_opened,
         };
+        let request = Request { about: Some(account_id), ..request.clone() };
         let dispatcher = &self.inner.dispatcher;
-        let result = dispatcher.run(RegisterAccount::NAME, RegisterAccount::ACCESS, &command, request).await;
+        let result = dispatcher.run(RegisterAccount::NAME, RegisterAccount::ACCESS, &command, &request).await;
         // A repeated request gets the receipt of the first one, whose password is stored under the first one's id.
         let opened = match &result {
             Ok(receipt) => receipt.id == account_id.to_string(),
             Err(DispatchError::Log(LogError::Unknown)) => true,
             Err(_) => false,
         };
-        if !opened && let Err(error) = self.inner.store.delete_credential(account_id).await {
-            tracing::warn!(%error, "a password without an account was left behind");
+        if !opened && let Err(error) = self.take_back(account_id).await {
+            tracing::warn!(%error, "a password or a key without an account was left behind");
         }
         let receipt = result?;
         receipt.id.parse().map_err(|_| IdentityError::Internal(format!("`{}` is no account's id", receipt.id)))
+    }
+
+    /// Leaves nothing of an account that was never opened: nobody would ever ask to forget it.
+    async fn take_back(&self, account_id: Uuid) -> Result<(), IdentityError> {
+        self.inner.store.delete_credential(account_id).await?;
+        Ok(self.inner.keys.discard(&account_subject(account_id)).await?)
     }
 
     /// The account with this e-mail address.

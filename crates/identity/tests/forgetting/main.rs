@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use daybook_core::{
     AccountOpened, Actor, AnyCommand, Context, Decision, Event, Judgement, Outcome, Personal, Position, States,
     StreamId, SubjectForgotten, account_subject,
@@ -10,7 +11,7 @@ use daybook_database::{Database, Location, Options, on_both};
 use daybook_dispatch::{Dispatcher, Request};
 use daybook_identity::{HashCost, Identity, IdentityError, Login, Refresh, Registration, Settings, Tokens};
 use daybook_keys::{Keys, MasterKeys};
-use daybook_log::{EventFilter, Log};
+use daybook_log::{Append, EventFilter, Log, NewRecord, Verdict};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -26,6 +27,9 @@ on_both!(
     what_was_not_carried_out_is_at_the_next_start,
     keys_that_come_back_from_a_backup_are_deleted_again,
     keys_that_are_not_the_logs_own_are_refused,
+    they_are_refused_though_the_first_account_came_late,
+    where_somebody_registered_from_is_forgotten_with_them,
+    a_refused_registration_makes_no_key_of_its_own,
 );
 
 /// One process.
@@ -88,9 +92,23 @@ impl AnyCommand for Forget {
 
 impl Process {
     async fn register(&self) -> Result<Uuid, IdentityError> {
+        self.register_as(&Request::system("test")).await
+    }
+
+    async fn register_as(&self, request: &Request) -> Result<Uuid, IdentityError> {
         let registration =
             Registration { email: EMAIL.into(), password: PASSWORD.to_owned().into(), name: "Ada".into() };
-        self.identity.register(registration, &Request::system("test")).await
+        self.identity.register(registration, request).await
+    }
+
+    /// Where the first event of a type came from: whose data that is, and what it reads as.
+    async fn client_ip(&self, event_type: &str) -> (String, String) {
+        let metadata = self.events(event_type).await.swap_remove(0).metadata;
+        let stored: daybook_core::Metadata = serde_json::from_str(metadata.get()).expect("metadata");
+        let subject = stored.client_ip.expect("an address").subject().to_owned();
+        let opened = self.keys.open_documents(vec![metadata], &|_| true).await.expect("the keys answer");
+        let opened: serde_json::Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
+        (subject, opened["client_ip"].to_string())
     }
 
     async fn login(&self) -> Result<Tokens, IdentityError> {
@@ -245,6 +263,38 @@ async fn keys_that_are_not_the_logs_own_are_refused(_: Location, database: Datab
     start(&database).await.stop().await;
 }
 
+async fn they_are_refused_though_the_first_account_came_late(_: Location, database: Database) {
+    let process = start(&database).await;
+    // More than one search looks at.
+    for page in 0..11 {
+        let events = (0..1_000).map(|_| NewRecord {
+            stream: StreamId::new("note", Uuid::now_v7()),
+            id: Uuid::now_v7(),
+            event_type: "note.taken".into(),
+            schema_version: 1,
+            payload: "{}".into(),
+        });
+        let command_id = Uuid::from_u128(page);
+        let append = Append {
+            id: "1".into(),
+            command_id,
+            events: events.collect(),
+            metadata: Request::system("test").metadata("note.take", command_id, Utc::now()),
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+            after: Vec::new(),
+        };
+        let verdict = process.log.append(append).await.expect("a verdict");
+        assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    }
+    process.register().await.expect("registers");
+    process.stop().await;
+    execute(&database, "DELETE FROM forgettings_checkpoint").await;
+    let error = try_start(&database).await.err().expect("the keys were lost");
+    assert!(error.to_string().contains("was lost"), "{error}");
+}
+
 macro_rules! on_writer {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {
@@ -255,6 +305,38 @@ macro_rules! on_writer {
             }
         }
     };
+}
+
+/// Somebody without an account, behind an address.
+fn somebody() -> Request {
+    Request { actor: Actor::Anonymous, client_ip: Some("192.0.2.1".into()), ..Request::system("test") }
+}
+
+async fn where_somebody_registered_from_is_forgotten_with_them(_: Location, database: Database) {
+    let process = start(&database).await;
+    let account_id = process.register_as(&somebody()).await.expect("registers");
+    let subject = account_subject(account_id);
+    let seen = process.client_ip("account.registered").await;
+    assert_eq!(seen, (subject.clone(), r#""192.0.2.1""#.into()));
+    process.forget(account_id).await;
+    assert_eq!(process.client_ip("account.registered").await, (subject, ERASED.into()));
+    process.stop().await;
+}
+
+async fn a_refused_registration_makes_no_key_of_its_own(_: Location, database: Database) {
+    let process = start(&database).await;
+    let account_id = process.register_as(&somebody()).await.expect("registers");
+    process.register_as(&somebody()).await.expect_err("the address is taken");
+    let (subject, address) = process.client_ip("daybook.command.rejected").await;
+    assert!(subject.starts_with("day-"), "{subject}");
+    assert_eq!(address, r#""192.0.2.1""#);
+    assert_eq!(accounts_with_keys(&database).await, [account_subject(account_id)]);
+    process.stop().await;
+}
+
+async fn accounts_with_keys(database: &Database) -> Vec<String> {
+    let sql = "SELECT subject FROM subject_keys WHERE subject LIKE 'account-%'";
+    on_writer!(database, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the table answers"))
 }
 
 async fn execute(database: &Database, sql: &'static str) {

@@ -92,8 +92,10 @@ impl Store for PostgresStore {
         Ok(loading.finish())
     }
 
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
-        let rows = sqlx::query_as(sql::snapshots!("SELECT unnest($1::text[])")).bind(streams);
+    async fn snapshots(&self, wanted: &[(String, i64)]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
+        let (streams, versions): (Vec<_>, Vec<_>) = wanted.iter().cloned().unzip();
+        let query = sql::snapshots!("SELECT * FROM unnest($1::text[], $2::bigint[])");
+        let rows = sqlx::query_as(query).bind(streams).bind(versions);
         Ok(rows.fetch_all(&self.pool).await?.into_iter().map(stored::snapshot).collect())
     }
 

@@ -92,9 +92,10 @@ impl Store for SqliteStore {
         Ok(loading.finish())
     }
 
-    async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
-        let streams = serde_json::to_string(streams).map_err(|error| misfit("stream", error))?;
-        let rows = sqlx::query_as(sql::snapshots!("SELECT value FROM json_each($1)")).bind(streams);
+    async fn snapshots(&self, wanted: &[(String, i64)]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError> {
+        let wanted = serde_json::to_string(wanted).map_err(|error| misfit("stream", error))?;
+        let query = sql::snapshots!("SELECT value->>0, value->>1 FROM json_each($1)");
+        let rows = sqlx::query_as(query).bind(wanted);
         let rows: Vec<(String, i64, i64, String, String, i64)> = rows.fetch_all(self.file.readers()).await?;
         let row = |(stream, revision, version, state, id, position): (_, _, _, _, String, _)| {
             Ok(stored::snapshot((stream, revision, version, state, uuid(&id)?, position)))

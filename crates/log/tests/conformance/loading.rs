@@ -1,30 +1,28 @@
 //! Loading what a decision reads.
 
-use std::time::Duration;
-
 use daybook_core::{
     Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, Judgement, Loaded, Missing,
-    NotLoaded, Outcome, Reads, Rejection, Snapshots, States, StreamId, event_set,
+    NotLoaded, Outcome, Personal, Reads, Rejection, Snapshots, States, StreamId, event_set,
 };
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, Log, LogError, NewRecord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::fixture::{commit, event, execute, nothing, open, order, to};
+use crate::fixture::{commit, event, nothing, open, order, to};
 
 on_both!(
     &[Schema::Log],
     streams_are_loaded_in_the_order_of_their_events,
     several_streams_are_loaded_from_one_state_of_the_log,
     an_event_that_cannot_be_read_stops_the_load,
-    a_long_stream_is_loaded_from_its_snapshot,
-    a_snapshot_that_does_not_fit_means_a_full_replay,
 );
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-struct OrderPlaced {
-    total: i64,
+pub(crate) struct OrderPlaced {
+    pub(crate) total: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<Personal<String>>,
 }
 
 impl Event for OrderPlaced {
@@ -33,12 +31,14 @@ impl Event for OrderPlaced {
 }
 
 event_set! {
-    enum OrderEvent { OrderPlaced }
+    pub(crate) enum OrderEvent { OrderPlaced }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Order {
     totals: Vec<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Personal<String>>,
 }
 
 impl Aggregate for Order {
@@ -49,6 +49,7 @@ impl Aggregate for Order {
     fn apply(&mut self, event: &OrderEvent) {
         let OrderEvent::OrderPlaced(placed) = event;
         self.totals.push(placed.total);
+        self.note = placed.note.clone().or(self.note.take());
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn missing(ids: &[&str]) -> Vec<Missing> {
     }
 }
 
-fn placed(stream: &StreamId, total: i64) -> NewRecord {
+pub(crate) fn placed(stream: &StreamId, total: i64) -> NewRecord {
     NewRecord { payload: format!(r#"{{"total":{total}}}"#), ..event(stream) }
 }
 
@@ -149,67 +150,14 @@ async fn an_event_that_cannot_be_read_stops_the_load(_: Location, database: Data
     }
 }
 
-/// What a load of the first order makes of it.
-async fn totals(log: &Log) -> String {
+/// What a load of an order makes of it.
+pub(crate) async fn totals(log: &Log, id: &str) -> String {
     let mut loaded = Loaded::default();
-    for stream in log.load(missing(&["1"])).await.expect("it loads").0 {
+    for stream in log.load(missing(&[id])).await.expect("it loads").0 {
         loaded.insert(stream);
     }
-    match decide(&["1"], &loaded) {
+    match decide(&[id], &loaded) {
         Outcome::Decided(Judgement::Rejected(seen), _) => seen.message,
         other => panic!("all is loaded: {other:?}"),
-    }
-}
-
-/// Places an order of 25 events and waits until its load has left a snapshot behind.
-async fn with_snapshot(database: &Database) -> Log {
-    let log = open(database).await;
-    let events = (0..25).map(|total| placed(&order(1), total)).collect();
-    commit(&log, Append { events, ..nothing() }).await;
-    assert_eq!(totals(&log).await, format!("{:?}", [(0..25).collect::<Vec<_>>()]));
-    snapshot_kept(database).await;
-    log
-}
-
-/// Waits until there is a snapshot.
-pub(crate) async fn snapshot_kept(database: &Database) {
-    let kept = async {
-        while count(database).await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), kept).await.expect("a snapshot");
-}
-
-async fn count(database: &Database) -> i64 {
-    let sql = "SELECT count(*) FROM snapshots";
-    match database {
-        Database::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await,
-        Database::Sqlite(file) => sqlx::query_scalar(sql).fetch_one(file.readers()).await,
-    }
-    .expect("a number")
-}
-
-async fn a_long_stream_is_loaded_from_its_snapshot(_: Location, database: Database) {
-    let log = with_snapshot(&database).await;
-    commit(&log, Append { events: vec![placed(&order(1), 25)], ..nothing() }).await;
-    assert_eq!(totals(&log).await, format!("{:?}", [(0..26).collect::<Vec<_>>()]));
-    // Whoever forges a snapshot shows that it is read.
-    execute(&database, r#"UPDATE snapshots SET state = '{"totals":[7]}'"#).await.expect("it is no event");
-    assert_eq!(totals(&log).await, "[[7, 25]]");
-}
-
-async fn a_snapshot_that_does_not_fit_means_a_full_replay(_: Location, database: Database) {
-    let log = with_snapshot(&database).await;
-    let forged = r#"UPDATE snapshots SET state = '{"totals":[7]}'"#;
-    for misfit in [
-        r#"UPDATE snapshots SET state = '{"total":[7]}'"#.to_owned(),
-        "UPDATE snapshots SET state = '[]'".to_owned(),
-        format!("{forged}, state_version = 2"),
-        format!("{forged}, state_version = 4"),
-        format!("{forged}, state_version = 3, event_id = '00000000-0000-4000-8000-000000000000'"),
-    ] {
-        execute(&database, &misfit).await.expect("it is no event");
-        assert_eq!(totals(&log).await, format!("{:?}", [(0..25).collect::<Vec<_>>()]), "{misfit}");
     }
 }

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use crate::fixture::{
     at, commit, event, nothing, open, open_again, open_with, order, read_all, restored, roll_back, to, to_at,
 };
-use crate::loading::{missing, snapshot_kept};
+use crate::loading::missing;
+use crate::snapshots::revisions;
 
 on_both!(
     &[Schema::Log],
@@ -153,7 +154,7 @@ async fn nothing_is_decided_over_what_a_snapshot_held_in_a_log_that_was_rolled_b
     let events = (0..20).map(|_| event(&read)).collect();
     commit(&other, Append { events, ..nothing() }).await;
     loaded(&other).await;
-    snapshot_kept(&database).await;
+    revisions(&database, "2", &[20]).await;
     // All of it is in the snapshot.
     let (revision, read_at) = loaded(&log).await;
     assert_eq!(revision.get(), 20);

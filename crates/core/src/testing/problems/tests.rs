@@ -20,7 +20,11 @@ struct Dimmed {
 const V1: &str = r#"{
     "$id": "urn:daybook:event:lamp.dimmed:1", "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object", "additionalProperties": false,
-    "properties": {"percent": {"type": "integer", "minimum": 0, "maximum": 100}}, "required": ["percent"]
+    "properties": {
+        "percent": {"type": "integer", "minimum": 0, "maximum": 100},
+        "by": {"oneOf": [{"type": "string"}, {"const": {"sealed": true}}, {"const": {"erased": true}}]}
+    },
+    "required": ["percent"]
 }"#;
 
 impl Event for Dimmed {
@@ -172,6 +176,11 @@ fn a_sample_that_was_never_so_is_found() {
     for (file, text, expected) in [
         ("lamp.dimmed.v1.json", r#"{"percent": 400}"#, "must be <=100, but got 400"),
         ("lamp.dimmed.v1.json", r#"{"percent": 4, "of": 8}"#, "additionalProperties 'of' not allowed"),
+        (
+            "lamp.dimmed.v1.json",
+            r#"{"percent": 4, "by": {"subject": "a-1", "of": "7/by", "sealed": "A"}}"#,
+            "oneOf",
+        ),
         ("lamp.dimmed.v1.json", r#"{"level": 4, "of": 8}"#, "cannot be lifted from version 1 to 2: no percentage"),
         ("lamp.dimmed.v1.json", r#"{"percent": "most"}"#, "invalid type: string"),
         ("lamp.dimmed.v2.json", r#"{"level": 4, "of": 8, "by": null}"#, r#"it is written as {"level":4,"of":8}"#),
@@ -189,4 +198,25 @@ fn a_contract_that_would_drop_a_field_is_found() {
     let golden = files(&[("lamp.moved.v1.json", r#"{"to": {"room": "attic"}}"#.into())]);
     let schemas = files(&[("lamp.moved.v1.json", current::<Moved>().to_string())]);
     assert_found::<Moved>(&schemas, &golden, &["deny_unknown_fields"]);
+}
+
+#[test]
+fn a_personal_field_fits_as_it_is_stored_and_as_it_is_read() {
+    let stored = json!({"subject": "account-1", "of": "7/by", "sealed": "AQID"});
+    let fits = |by: &Value| validate(&current::<Dimmed>(), &json!({"level": 4, "of": 8, "by": by})).is_ok();
+    for by in [&stored, &json!("Ada"), &json!({"sealed": true}), &json!({"erased": true}), &Value::Null] {
+        assert!(fits(by), "{by}");
+    }
+    for field in ["subject", "of", "sealed"] {
+        let (mut without, mut other) = (stored.clone(), stored.clone());
+        without.as_object_mut().expect("an object").remove(field);
+        other[field] = json!(1);
+        assert!(!fits(&without) && !fits(&other), "{field}");
+    }
+    for by in [json!({"subject": "account-1", "personal": "Ada"}), json!({"sealed": false}), json!(1)] {
+        assert!(!fits(&by), "{by}");
+    }
+    let mut more = stored;
+    more["more"] = json!(1);
+    assert!(!fits(&more));
 }
