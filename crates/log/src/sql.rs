@@ -40,13 +40,14 @@ macro_rules! snapshots {
 }
 pub(crate) use snapshots;
 
-/// Keeps a snapshot in place of another. Which of two is later does not matter much: each is true.
+/// Keeps a snapshot in place of another, if the last event that is in it still stands where it stood: else it was made in
+/// another history. Which of two is later does not matter much: each is true.
 macro_rules! keep_snapshot {
     ($state:literal) => {
         concat!(
             "INSERT INTO snapshots (stream, revision, state_version, event_id, state) SELECT stream, revision, $3, id, ",
             $state,
-            " FROM events WHERE stream = $1 AND revision = $2 \
+            " FROM events WHERE stream = $1 AND revision = $2 AND id = $5 \
              ON CONFLICT (stream) DO UPDATE SET revision = excluded.revision, \
                 state_version = excluded.state_version, event_id = excluded.event_id, state = excluded.state"
         )

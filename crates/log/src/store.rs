@@ -37,8 +37,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// that is in it. One that was made in another history does not count.
     async fn snapshots(&self, streams: &[&str]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
 
-    /// Keeps a snapshot in place of another. The events up to its revision are committed.
-    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
+    /// Keeps a snapshot in place of another. The events up to its revision are committed, and the last of them is this one;
+    /// where the log holds another, nothing is kept.
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot, event_id: Uuid) -> Result<(), LogError>;
 
     /// The stream that holds a claim.
     async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError>;

@@ -20,6 +20,7 @@ on_both!(
     an_event_that_cannot_be_read_stops_the_load,
     a_long_stream_is_loaded_from_its_snapshot,
     a_snapshot_that_does_not_fit_means_a_full_replay,
+    a_state_of_another_history_is_not_kept,
 );
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -212,4 +213,29 @@ async fn a_snapshot_that_does_not_fit_means_a_full_replay(_: Location, database:
         execute(&database, &misfit).await.expect("it is no event");
         assert_eq!(totals(&log).await, format!("{:?}", [(0..25).collect::<Vec<_>>()]), "{misfit}");
     }
+}
+
+async fn a_state_of_another_history_is_not_kept(_: Location, database: Database) {
+    let log = open(&database).await;
+    let events = |id| (0..20).map(|total| placed(&order(id), total)).collect();
+    for id in [1, 2] {
+        commit(&log, Append { events: events(id), ..nothing() }).await;
+    }
+    let mut states = missing(&["1", "2"]);
+    let mut last = Uuid::nil();
+    for event in crate::fixture::read_all(&log).await {
+        let own = states.iter_mut().find(|missing| *missing.stream() == event.stream).expect("one of the two");
+        own.apply(&event).expect("an order's");
+        last = event.id;
+    }
+    let committed = log.submit(nothing()).expect("there is room");
+    // The first was folded when another event stood at its revision. They are kept one after the other.
+    for (state, event_id) in states.iter_mut().zip([Uuid::from_u128(1), last]) {
+        let snapshot = state.state().due_snapshot().expect("it is time for one");
+        log.keep(state.stream(), snapshot, event_id, committed.ticket());
+    }
+    snapshot_kept(&database).await;
+    assert_eq!(count(&database).await, 1);
+    execute(&database, "DELETE FROM snapshots WHERE stream = 'order-2'").await.expect("it is no event");
+    assert_eq!(count(&database).await, 0, "that of the second order was kept");
 }
