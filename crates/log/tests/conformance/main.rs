@@ -8,6 +8,7 @@ mod fixture;
 mod idempotency;
 mod immutable;
 mod loading;
+mod long_streams;
 mod order;
 mod queue;
 mod rollback;
