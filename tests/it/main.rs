@@ -10,6 +10,7 @@ mod forgetting;
 mod idempotency;
 mod operations;
 mod outage;
+mod overload;
 mod roles;
 mod rollback;
 mod scarcity;

@@ -113,6 +113,18 @@ impl Daybook {
         Worker(process)
     }
 
+    /// Starts a verb that goes on until it is ended (`["events", "tail", "--follow"]`) on the same store, and waits until it
+    /// has printed a line that begins with `before`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn begin_verb(&self, args: &[&str], before: &str) -> Worker {
+        let mut process = Process::start(&self.store, args);
+        process.printed(before).await;
+        Worker(process)
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -251,6 +263,16 @@ impl Worker {
     /// When it does not end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.0.terminate().await
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn ended(&mut self) -> Output {
+        let status = self.0.ended().await;
+        Output { status, stdout: self.0.stdout(), stderr: self.0.stderr() }
     }
 }
 

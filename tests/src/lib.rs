@@ -19,7 +19,7 @@ pub use client::{Client, Request};
 pub use daybook::{Daybook, DemoUser, Role, Worker};
 pub use process::Output;
 pub use shop::{Customer, Product, assert_counted_once};
-pub use store::{Backend, Store};
+pub use store::{Backend, Held, Store};
 pub use wait::wait_for;
 
 /// Makes one test for each backend out of an `async fn(Backend)`, as a module with the function's name.

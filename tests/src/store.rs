@@ -39,6 +39,10 @@ struct Database {
     name: String,
 }
 
+/// Keeps everybody from appending until it is dropped.
+#[must_use]
+pub struct Held(#[expect(dead_code, reason = "dropping it is what it is for")] Box<dyn Send>);
+
 impl Store {
     /// Makes an empty one.
     ///
@@ -147,6 +151,30 @@ impl Store {
             }
         };
         rolled_back.expect("whoever owns the database can do anything");
+    }
+
+    /// Keeps everybody from appending, as a process does that is frozen while it commits, until what is answered is
+    /// dropped.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub async fn hold_head(&self) -> Held {
+        match &self.database {
+            None => {
+                let options = SqliteConnectOptions::new().filename(self.data().join("log.db"));
+                let mut connection = options.connect().await.expect("the file opens");
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.expect("the lock");
+                Held(Box::new(connection))
+            }
+            Some(Database { server, name }) => {
+                let options = server.clone().database(name);
+                let mut connection = PgConnection::connect_with(&options).await.expect("a connection");
+                let lock = "BEGIN; SELECT FROM log_identity FOR UPDATE";
+                sqlx::raw_sql(lock).execute(&mut connection).await.expect("the lock");
+                Held(Box::new(connection))
+            }
+        }
     }
 
     fn database(&self) -> &Database {

@@ -16,6 +16,7 @@ use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, Submitted, Ticke
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+use uuid::Uuid;
 
 use crate::memory::Memory;
 use crate::sealing::sealed_records;
@@ -157,9 +158,10 @@ impl Executor {
         }
         let mut left: Vec<_> =
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
+        let ids: Vec<Uuid> = append.events.iter().map(|record| record.id).collect();
         let submitted = self.log.submit(append)?;
         if let Ok(decision) = &decided {
-            self.apply(decision, &mut left, &mut memory, submitted.ticket());
+            self.apply(decision, &ids, &mut left, &mut memory, submitted.ticket());
         }
         let decided = decided.map(|decision| decision.claims.into_iter().map(when_taken).collect());
         Ok(Attempt::Queued(Queued { submitted, target, left, decided }))
@@ -197,15 +199,22 @@ impl Executor {
         }
     }
 
-    /// Applies what was decided to the memory. `left` are the streams that the append names, and comes to hold the
-    /// revisions that it leaves behind.
-    fn apply(&self, decision: &Decision, left: &mut [(StreamId, Revision)], memory: &mut Memory, ticket: &Ticket) {
-        for new in &decision.events {
+    /// Applies what was decided to the memory; `ids` are those of its events. `left` are the streams that the append
+    /// names, and comes to hold the revisions that it leaves behind.
+    fn apply(
+        &self,
+        decision: &Decision,
+        ids: &[Uuid],
+        left: &mut [(StreamId, Revision)],
+        memory: &mut Memory,
+        ticket: &Ticket,
+    ) {
+        for (new, id) in decision.events.iter().zip(ids) {
             match left.iter_mut().find(|(stream, _)| *stream == new.stream) {
                 Some((stream, revision)) => {
                     let due = memory.change(stream, *revision, ticket, |state| state.apply(&*new.event));
                     if let Some(snapshot) = due {
-                        self.log.keep(stream, snapshot, ticket);
+                        self.log.keep(stream, snapshot, *id, ticket);
                     }
                     *revision = revision.plus(1);
                 }

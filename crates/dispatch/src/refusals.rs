@@ -2,17 +2,18 @@
 //!
 //! The first refusal of its kind (same actor, command and code) is written at once; those that follow within a
 //! minute are counted, and the count is written when the minute is over. So whoever is refused a million times
-//! buys at most two events a minute, and the audit trail still says how often it was.
+//! buys at most two events a minute, and the audit trail still says how often it was. None is answered before the first
+//! of its kind is written.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daybook_core::{Event, Metadata, Rejection, StreamId, event_set};
 use daybook_log::{Append, Log, LogError, NewRecord, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::DispatchError;
 
@@ -90,11 +91,22 @@ struct Waiting {
     metadata: Metadata,
 }
 
+/// Whether the first of a kind was written; `None` as long as nobody knows.
+type Written = watch::Receiver<Option<Result<(), Arc<LogError>>>>;
+
+/// How far a kind is.
+enum State {
+    /// Its first is being written.
+    First(Written),
+    /// That is done, and these are counted.
+    Counted(Option<Box<Waiting>>),
+}
+
 #[derive(Clone)]
 pub(crate) struct Refusals {
     log: Log,
     window: Duration,
-    kinds: Arc<Mutex<HashMap<Kind, Option<Waiting>>>>,
+    kinds: Arc<Mutex<HashMap<Kind, State>>>,
 }
 
 impl Refusals {
@@ -111,39 +123,53 @@ impl Refusals {
     ) -> Result<(), DispatchError> {
         let mut kind = Kind { actor: metadata.actor.clone(), command, code: refusal.code() };
         let mut one = Waiting { count: 1, stream: target.clone(), refusal, metadata };
-        {
-            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
-                kind.actor = None;
-                one.metadata =
-                    Metadata { actor: None, client_ip: None, user_agent: None, traceparent: None, ..one.metadata };
-            }
-            match kinds.get_mut(&kind) {
-                Some(Some(waiting)) => {
-                    waiting.count += 1;
-                    return Ok(());
+        loop {
+            let (written, is_first) = {
+                let mut kinds = self.kinds();
+                if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
+                    kind.actor = None;
+                    let metadata = one.metadata;
+                    one.metadata =
+                        Metadata { actor: None, client_ip: None, user_agent: None, traceparent: None, ..metadata };
                 }
-                Some(nothing) => {
-                    *nothing = Some(one);
-                    return Ok(());
+                match kinds.get_mut(&kind) {
+                    Some(State::Counted(counted)) => {
+                        count(counted, one);
+                        return Ok(());
+                    }
+                    Some(State::First(written)) => (written.clone(), false),
+                    None => {
+                        let (tell, written) = watch::channel(None);
+                        kinds.insert(kind.clone(), State::First(written.clone()));
+                        // In a task of its own, which goes on when the client goes away.
+                        tokio::spawn(self.clone().keep(kind.clone(), one.clone(), tell));
+                        (written, true)
+                    }
                 }
-                None => kinds.insert(kind.clone(), None),
             };
+            outcome(written).await?;
+            if is_first {
+                return Ok(());
+            }
         }
-        // In a task of its own, which goes on when the client goes away.
-        let (answer, written) = oneshot::channel();
-        tokio::spawn(self.clone().keep(kind, one, answer));
-        Ok(written.await.unwrap_or(Err(LogError::Closed))?)
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, State>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the first of a kind, then how many followed whenever a window is over, and forgets the kind after a quiet
     /// one.
-    async fn keep(self, kind: Kind, first: Waiting, answer: oneshot::Sender<Result<(), LogError>>) {
-        let written = self.write(first).await;
+    async fn keep(self, kind: Kind, first: Waiting, tell: watch::Sender<Option<Result<(), Arc<LogError>>>>) {
+        let written = self.write(first).await.map_err(Arc::new);
         let failed = written.is_err();
-        // Whoever asked may have gone away.
-        let _ = answer.send(written);
-        if failed && self.is_quiet(&kind) {
+        if failed {
+            self.kinds().remove(&kind);
+        } else {
+            self.kinds().insert(kind.clone(), State::Counted(None));
+        }
+        tell.send_replace(Some(written));
+        if failed {
             return;
         }
         loop {
@@ -158,13 +184,13 @@ impl Refusals {
 
     /// What is counted and not written.
     fn take(&self, kind: &Kind) -> Option<Waiting> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kind).and_then(Option::take)
+        self.kinds().get_mut(kind).and_then(State::take)
     }
 
     /// Whether nothing is counted; then the kind is forgotten.
     fn is_quiet(&self, kind: &Kind) -> bool {
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = matches!(kinds.get(kind), None | Some(None));
+        let mut kinds = self.kinds();
+        let quiet = matches!(kinds.get(kind), None | Some(State::Counted(None)));
         if quiet {
             kinds.remove(kind);
         }
@@ -174,7 +200,7 @@ impl Refusals {
     /// Writes all that is counted and not written.
     pub(crate) async fn flush(&self) {
         let waiting: Vec<_> = {
-            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kinds = self.kinds();
             kinds.iter_mut().filter_map(|(kind, waiting)| Some((kind.clone(), waiting.take()?))).collect()
         };
         for (kind, waiting) in waiting {
@@ -185,12 +211,8 @@ impl Refusals {
     async fn write_or_keep(&self, kind: Kind, waiting: Waiting) {
         if let Err(error) = self.write(waiting.clone()).await {
             tracing::warn!(%error, command = kind.command, count = waiting.count, "refusals are not written yet");
-            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(newer) = kinds.get_mut(&kind) {
-                match newer {
-                    Some(newer) => newer.count += waiting.count,
-                    None => *newer = Some(waiting),
-                }
+            if let Some(State::Counted(counted)) = self.kinds().get_mut(&kind) {
+                count(counted, waiting);
             }
         }
     }
@@ -216,6 +238,37 @@ impl Refusals {
     }
 }
 
+impl State {
+    /// What is counted.
+    fn take(&mut self) -> Option<Waiting> {
+        match self {
+            Self::First(_) => None,
+            Self::Counted(counted) => counted.take().map(|counted| *counted),
+        }
+    }
+}
+
+fn count(counted: &mut Option<Box<Waiting>>, more: Waiting) {
+    match counted {
+        Some(counted) => counted.count += more.count,
+        None => *counted = Some(Box::new(more)),
+    }
+}
+
+/// Waits until the first of a kind was written. Everybody who waits for it gets its error.
+async fn outcome(mut written: Written) -> Result<(), LogError> {
+    let outcome = written.wait_for(Option::is_some).await.map_err(|_| LogError::Closed)?.clone();
+    let Some(Err(error)) = outcome else { return Ok(()) };
+    Err(match &*error {
+        LogError::Busy => LogError::Busy,
+        LogError::Unknown => LogError::Unknown,
+        LogError::Closed => LogError::Closed,
+        LogError::History(error) => LogError::History(error.clone()),
+        LogError::Unavailable(reason) => LogError::Unavailable(reason.clone()),
+        error => LogError::Unavailable(error.to_string()),
+    })
+}
+
 impl Refusal {
     fn code(&self) -> Option<String> {
         match self {
@@ -237,3 +290,6 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,9 +143,12 @@ impl<'a> Group<'a> {
     }
 
     /// Whether the verdicts of a plan that was made on assumptions hold once the database has taken it at the tip that
-    /// they were made for. What is written
-    /// proves them; an append that failed proves nothing.
+    /// they were made for. What is written proves them; an append that failed proves nothing, nor do claims and keys
+    /// alone: they take no position that somebody else may have taken meanwhile.
     pub(crate) fn is_proven_by(&self, plan: &Plan<'_>) -> bool {
+        if plan.events.is_empty() && !plan.is_empty() {
+            return false;
+        }
         let committed = |verdict: &Verdict| matches!(verdict, Verdict::Committed(_));
         let assumes_nothing = || {
             let keys = self

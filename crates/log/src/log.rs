@@ -192,9 +192,11 @@ impl Log {
             self.seen.loaded(newest);
         }
         let mut loaded = Vec::with_capacity(fed.len());
-        for (mut missing, _) in fed {
-            if let Some(snapshot) = missing.state().due_snapshot() {
-                self.keeper.keep(missing.stream(), snapshot, None);
+        for (mut missing, last) in fed {
+            if let Some(event_id) = last.and_then(|mark| mark.id)
+                && let Some(snapshot) = missing.state().due_snapshot()
+            {
+                self.keeper.keep(missing.stream(), snapshot, event_id, None);
             }
             loaded.push(missing);
         }
@@ -202,9 +204,9 @@ impl Log {
     }
 
     /// Has a state kept beside the log, once `after` is committed, so that its stream need not be folded from the first
-    /// event on. It may also not come to that.
-    pub fn keep(&self, stream: &StreamId, snapshot: Snapshot, after: &Ticket) {
-        self.keeper.keep(stream, snapshot, Some(after.clone()));
+    /// event on. `event_id` is the last event that is in it. It may also not come to that.
+    pub fn keep(&self, stream: &StreamId, snapshot: Snapshot, event_id: Uuid, after: &Ticket) {
+        self.keeper.keep(stream, snapshot, event_id, Some(after.clone()));
     }
 
     /// The stream that holds a claim.

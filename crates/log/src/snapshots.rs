@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use daybook_core::{Missing, Revision, Snapshot, StreamId, holds_fresh};
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use crate::seen::Mark;
 use crate::store::{KeptSnapshot, Store};
@@ -20,6 +21,8 @@ const WAITING_MAX: usize = 64;
 struct Waiting {
     stream: StreamId,
     snapshot: Snapshot,
+    /// The last event that is in it.
+    event_id: Uuid,
     after: Option<Ticket>,
 }
 
@@ -36,8 +39,8 @@ impl Keeper {
     }
 
     /// Has a snapshot kept, once `after` is committed. With too many waiting it is not: there will be others.
-    pub(crate) fn keep(&self, stream: &StreamId, snapshot: Snapshot, after: Option<Ticket>) {
-        let _ = self.0.try_send(Waiting { stream: stream.clone(), snapshot, after });
+    pub(crate) fn keep(&self, stream: &StreamId, snapshot: Snapshot, event_id: Uuid, after: Option<Ticket>) {
+        let _ = self.0.try_send(Waiting { stream: stream.clone(), snapshot, event_id, after });
     }
 }
 
@@ -51,7 +54,7 @@ async fn keep_all(
             _ = closing.wait_for(|closing| *closing) => return,
             next = waiting.recv() => next,
         };
-        let Some(Waiting { stream, snapshot, after }) = next else { return };
+        let Some(Waiting { stream, snapshot, event_id, after }) = next else { return };
         if let Some(after) = after
             && !after.settled().await
         {
@@ -74,7 +77,7 @@ async fn keep_all(
             version: snapshot.version.into(),
             state,
         };
-        match store.keep_snapshot(&kept).await {
+        match store.keep_snapshot(&kept, event_id).await {
             Ok(()) => metrics::counter!("daybook_snapshots_kept_total").increment(1),
             Err(error) => tracing::warn!(%error, %stream, "a snapshot was not kept"),
         }

@@ -51,13 +51,14 @@ macro_rules! snapshots {
 }
 pub(crate) use snapshots;
 
-/// Keeps a snapshot in place of another of its version, unless that one is newer and of this history.
+/// Keeps a snapshot in place of another of its version, unless that one is newer and of this history. Nothing is kept
+/// where the last event that is in it does not stand any more: it was made in another history.
 macro_rules! keep_snapshot {
     ($state:literal) => {
         concat!(
             "INSERT INTO snapshots (stream, revision, state_version, event_id, state) SELECT stream, revision, $3, id, ",
             $state,
-            " FROM events WHERE stream = $1 AND revision = $2 \
+            " FROM events WHERE stream = $1 AND revision = $2 AND id = $5 \
              ON CONFLICT (stream, state_version) DO UPDATE SET revision = excluded.revision, \
                 event_id = excluded.event_id, state = excluded.state \
              WHERE excluded.revision >= snapshots.revision OR snapshots.event_id IS DISTINCT FROM ",

@@ -38,8 +38,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     async fn snapshots(&self, wanted: &[(String, i64)]) -> Result<Vec<(KeptSnapshot, Mark)>, LogError>;
 
     /// Keeps a snapshot in place of another of its version, unless that one is newer. The events up to its revision are
-    /// committed.
-    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError>;
+    /// committed, and the last of them is this one; where the log holds another, nothing is kept.
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot, event_id: Uuid) -> Result<(), LogError>;
 
     /// The stream that holds a claim.
     async fn claim_holder(&self, name: &str, key: &str) -> Result<Option<StreamId>, LogError>;

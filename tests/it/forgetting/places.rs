@@ -6,6 +6,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use daybook_tests::{Daybook, Role, Store};
+use memchr::memmem;
 use reqwest::Method;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row, SqliteConnection};
@@ -272,15 +273,7 @@ impl Needle {
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    let Some((first, rest)) = wanted.split_first() else { return false };
-    let mut bytes = bytes;
-    while let Some(at) = bytes.iter().position(|byte| byte == first) {
-        bytes = &bytes[at + 1..];
-        if bytes.starts_with(rest) {
-            return true;
-        }
-    }
-    false
+    !wanted.is_empty() && memmem::find(bytes, wanted).is_some()
 }
 
 #[test]

@@ -29,13 +29,14 @@ pub(crate) async fn events(config: &Config, arguments: &ArgMatches, as_json: boo
 async fn tail(log: &Log, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
     let lines: u64 = arguments.get_one::<String>("lines").context("how many?")?.parse().context("`--lines`")?;
     let mut signal = log.watch();
-    let head = log.head().await?.position;
-    let mut after = Position::new(head.get().saturating_sub(lines));
+    let head = log.head().await?;
+    let before = log.event(Position::new(head.position.get().saturating_sub(lines))).await?;
+    let mut reached = log.checkpoint(&head, before.as_ref());
     loop {
-        let events = log.read(after, PAGE).await?;
+        let events = log.read_on(&reached, PAGE).await?;
         for event in &events {
             print(event, as_json)?;
-            after = event.position;
+            reached = log.checkpoint(&head, Some(event));
         }
         if events.len() == PAGE {
             continue;
@@ -45,6 +46,11 @@ async fn tail(log: &Log, arguments: &ArgMatches, as_json: bool) -> anyhow::Resul
         }
         tokio::select! {
             changed = signal.changed() => changed?,
+            // It ends by itself where it is not the log that it was.
+            () = log.ended() => {
+                log.check(&reached).await?;
+                bail!("the log was rolled back behind what was printed, or cannot be followed any more");
+            }
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }

@@ -99,12 +99,13 @@ impl Store for PostgresStore {
         Ok(rows.fetch_all(&self.pool).await?.into_iter().map(stored::snapshot).collect())
     }
 
-    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError> {
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot, event_id: Uuid) -> Result<(), LogError> {
         sqlx::query(sql::keep_snapshot!("$4::json"))
             .bind(&snapshot.stream)
             .bind(snapshot.revision)
             .bind(snapshot.version)
             .bind(&snapshot.state)
+            .bind(event_id)
             .execute(&self.pool)
             .await?;
         Ok(())

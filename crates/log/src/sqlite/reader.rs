@@ -103,12 +103,13 @@ impl Store for SqliteStore {
         rows.into_iter().map(row).collect()
     }
 
-    async fn keep_snapshot(&self, snapshot: &KeptSnapshot) -> Result<(), LogError> {
+    async fn keep_snapshot(&self, snapshot: &KeptSnapshot, event_id: Uuid) -> Result<(), LogError> {
         sqlx::query(sql::keep_snapshot!("$4"))
             .bind(&snapshot.stream)
             .bind(snapshot.revision)
             .bind(snapshot.version)
             .bind(&snapshot.state)
+            .bind(event_id.to_string())
             .execute(self.file.writer())
             .await?;
         Ok(())

@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use daybook_database::{Database, Location, on_both};
-use daybook_log::{LogError, Settings};
+use daybook_log::{Append, Claim, LogError, Settings, Verdict};
 
-use crate::fixture::{commit, connect_again, open_with, order, read_all, to};
+use crate::fixture::{at, commit, connect_again, nothing, open_alone, open_with, order, read_all, to};
 use crate::queue::hold_head;
 
-on_both!(&[Schema::Log], a_head_that_is_held_for_too_long_is_a_definite_no);
+on_both!(
+    &[Schema::Log],
+    a_head_that_is_held_for_too_long_is_a_definite_no,
+    a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited,
+);
 
 /// Nothing was written, and nobody has to look for it.
 async fn a_head_that_is_held_for_too_long_is_a_definite_no(location: Location, database: Database) {
@@ -31,4 +35,35 @@ async fn a_head_that_is_held_for_too_long_is_a_definite_no(location: Location, d
     drop(held);
     commit(&log, to(&[&stream])).await;
     assert_eq!(read_all(&log).await.len(), 3);
+}
+
+async fn a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited(_: Location, database: Database) {
+    // On SQLite nothing is read before the lock is held.
+    let Database::Postgres(pool) = &database else { return };
+    let log = open_alone(&database).await;
+    let stream = order(1);
+    commit(&log, to(&[&stream])).await;
+    let mut other = pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM log_identity FOR UPDATE").execute(&mut *other).await.expect("the lock");
+    sqlx::query(
+        "INSERT INTO events (position, stream, revision, id, type, schema_version, recorded_at, metadata, payload) \
+         VALUES (2, 'order-1', 2, gen_random_uuid(), 'order.placed', 1, now(), '{}', '{}')",
+    )
+    .execute(&mut *other)
+    .await
+    .expect("the next event");
+    let claim = Claim::Take { name: "sku".into(), key: "a".into(), holder: stream.clone() };
+    let append = Append { claims: vec![claim], expected: vec![at(&stream, 1)], ..nothing() };
+    let submitted = log.submit(append).expect("there is room");
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'daybook appender' \
+                 AND datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = async {
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(pool).await.expect("a number") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it waits for the lock");
+    other.commit().await.expect("committed");
+    let verdict = submitted.verdict().await.expect("a verdict");
+    assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");
 }

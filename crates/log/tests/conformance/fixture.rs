@@ -17,6 +17,11 @@ pub(crate) async fn open_with(database: &Database, settings: Settings) -> Log {
     Log::open(database.clone(), settings).await.expect("the log opens")
 }
 
+/// A log that finds out about other processes only as it appends.
+pub(crate) async fn open_alone(database: &Database) -> Log {
+    open_with(database, Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() }).await
+}
+
 /// Opens the log as another process does: with connections of its own.
 pub(crate) async fn open_again(location: &Location) -> Log {
     open(&connect_again(location).await).await

@@ -9,6 +9,7 @@ mod idempotency;
 mod immutable;
 mod line;
 mod loading;
+mod long_streams;
 mod order;
 mod queue;
 mod rollback;

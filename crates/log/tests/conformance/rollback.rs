@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use daybook_core::{Position, Revision};
 use daybook_database::{Database, Location, on_both};
-use daybook_log::{Append, Expected, HistoryError, Log, LogError, Settings, Verdict};
+use daybook_log::{Append, Expected, HistoryError, Log, LogError, Verdict};
 use tokio::time::timeout;
 
 use crate::fixture::{
-    at, commit, event, nothing, open, open_again, open_with, order, read_all, restored, roll_back, to, to_at,
+    at, commit, event, nothing, open, open_again, open_alone, order, read_all, restored, roll_back, to, to_at,
 };
 use crate::loading::missing;
 use crate::snapshots::revisions;
@@ -28,11 +28,6 @@ on_both!(
 
 /// How long a process may take to notice what it follows.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// A log that finds out about other processes only as it appends.
-async fn open_alone(database: &Database) -> Log {
-    open_with(database, Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() }).await
-}
 
 /// Loads the second order, as a command does that is decided over it.
 async fn loaded(log: &Log) -> (Revision, Position) {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use daybook_core::{Personal, Snapshot, StreamId};
+use daybook_core::{Personal, Revision, Snapshot, StreamId};
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, EventFilter, Log};
+use uuid::Uuid;
 
-use crate::fixture::{commit, execute, nothing, open, order};
+use crate::fixture::{commit, execute, nothing, open, order, read_all};
 use crate::loading::{OrderEvent, OrderPlaced, missing, placed, totals};
 
 on_both!(
@@ -16,6 +17,7 @@ on_both!(
     snapshots_that_cannot_be_read_mean_a_full_replay,
     a_snapshot_gives_way_to_a_newer_one_of_its_version_only,
     a_state_that_holds_what_is_not_sealed_is_not_kept,
+    a_state_of_another_history_is_not_kept,
 );
 
 /// Places an order of 25 events.
@@ -104,14 +106,23 @@ async fn snapshot_at(log: &Log, id: &str, revision: usize) -> Snapshot {
     order.state().due_snapshot().expect("it is time for one")
 }
 
+/// The id of the event at a revision.
+async fn event_at(log: &Log, stream: &StreamId, revision: Revision) -> Uuid {
+    let filter = EventFilter { stream: Some(stream.clone()), ..EventFilter::default() };
+    let events = log.find(&filter, 100).await.expect("the log answers").events;
+    events.iter().find(|event| event.revision == revision).expect("it is there").id
+}
+
 /// Has a snapshot kept, and those that were to be kept before it.
 async fn keep(log: &Log, database: &Database, stream: &StreamId, snapshot: Snapshot) {
     let submitted = log.submit(nothing()).expect("it is queued");
-    log.keep(stream, snapshot, submitted.ticket());
+    let event_id = event_at(log, stream, snapshot.revision).await;
+    log.keep(stream, snapshot, event_id, submitted.ticket());
     // They are kept in their order.
-    let last = format!("last-{}", uuid::Uuid::now_v7());
+    let last = format!("last-{}", Uuid::now_v7());
     place(log, &last).await;
-    log.keep(&order(&last), snapshot_at(log, &last, 25).await, submitted.ticket());
+    let event_id = event_at(log, &order(&last), Revision::new(25)).await;
+    log.keep(&order(&last), snapshot_at(log, &last, 25).await, event_id, submitted.ticket());
     submitted.verdict().await.expect("a verdict");
     revisions(database, &last, &[25]).await;
 }
@@ -155,4 +166,26 @@ async fn a_state_that_holds_what_is_not_sealed_is_not_kept(_: Location, database
         keep(&log, &database, &order(id), snapshot).await;
         assert_eq!(rows(&database, id).await, expected, "{id}");
     }
+}
+
+async fn a_state_of_another_history_is_not_kept(_: Location, database: Database) {
+    let log = open(&database).await;
+    for id in ["1", "2"] {
+        place(&log, id).await;
+    }
+    let mut states = missing(&["1", "2"]);
+    let mut last = Uuid::nil();
+    for event in read_all(&log).await {
+        let own = states.iter_mut().find(|missing| *missing.stream() == event.stream).expect("one of the two");
+        own.apply(&event).expect("an order's");
+        last = event.id;
+    }
+    let committed = log.submit(nothing()).expect("there is room");
+    // The first was folded when another event stood at its revision. They are kept one after the other.
+    for (state, event_id) in states.iter_mut().zip([Uuid::from_u128(1), last]) {
+        let snapshot = state.state().due_snapshot().expect("it is time for one");
+        log.keep(state.stream(), snapshot, event_id, committed.ticket());
+    }
+    revisions(&database, "2", &[25]).await;
+    assert!(rows(&database, "1").await.is_empty());
 }

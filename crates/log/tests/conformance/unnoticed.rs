@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use daybook_database::{Database, Location, on_both};
-use daybook_log::{LogError, Settings};
+use daybook_log::LogError;
 use tokio::time::timeout;
 
-use crate::fixture::{change, commit, open, open_again, open_with, order, restored, to};
+use crate::fixture::{change, commit, open, open_again, open_alone, order, restored, to};
 
 on_both!(
     &[Schema::Log],
@@ -32,8 +32,7 @@ async fn a_process_that_only_reads_notices_that_a_rolled_back_log_went_on(locati
 }
 
 async fn a_log_that_was_restored_is_not_appended_to_in_one_statement_either(_: Location, database: Database) {
-    let alone = Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() };
-    let log = open_with(&database, alone).await;
+    let log = open_alone(&database).await;
     // Twice: from then on it knows the stream, and writes to it in one statement.
     for _ in 0..2 {
         commit(&log, to(&[&order(1)])).await;
