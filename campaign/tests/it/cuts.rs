@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use daybook_campaign::proxy::{Cut, Moment};
-use daybook_core::StreamId;
-use daybook_log::{Append, EventFilter, IdempotencyKey, Log, LogError, Settings, Verdict};
+use daybook_core::{Revision, StreamId};
+use daybook_log::{Append, EventFilter, Expected, IdempotencyKey, Log, LogError, Settings, Verdict};
 
 use crate::store::{behind_a_proxy, behind_a_proxy_with, commit, made, one, one_in_a_transaction};
 
@@ -117,6 +117,38 @@ async fn what_cannot_be_found_out_is_resolved_by_asking_again_with_the_same_key(
             assert_eq!(there, if repeated { [1, 0] } else { [0, 1] }, "{cut:?}: {receipt:?}");
             assert_eq!(receipt.events[0].stream, if repeated { first } else { again }, "{cut:?}");
         }
+    })
+    .await;
+}
+
+/// Nobody knows what became of a write, others are told something else over the log as it is without it, and then it
+/// arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_still_arrive_is_shut_out_before_anything_is_said_without_it() {
+    let settings = Settings { look_up_timeout: LOOK_UP_TIMEOUT, ..Settings::default() };
+    behind_a_proxy_with(settings, async |behind| {
+        commit(&behind.log, one()).await;
+        let late = behind.proxy.arm_at(Moment::Statement, Cut::Late(LATER));
+        let append = one();
+        let stream = append.events[0].stream.clone();
+        let log = behind.log.clone();
+        let answer = tokio::spawn(async move { log.append(append).await });
+        made(late).await;
+        behind.proxy.close();
+        let answer = answer.await.expect("no panic");
+        assert!(matches!(answer, Err(LogError::Unknown)), "{answer:?}");
+        behind.proxy.open();
+
+        // A question that writes nothing: whether the stream is still not there.
+        let expected = vec![Expected { stream: stream.clone(), revision: Revision::NONE, read_at: None }];
+        let said = behind.log.append(Append { events: Vec::new(), expected, ..one() }).await;
+        let there = match said.expect("the server is there") {
+            Verdict::Committed(_) => 0,
+            Verdict::Conflict(_) => 1,
+            other => panic!("{other:?}"),
+        };
+        behind.proxy.delivered().await;
+        assert_eq!(count(&behind.other, &stream).await, there);
     })
     .await;
 }

@@ -75,8 +75,7 @@ pub(crate) fn one() -> Append {
         }],
         metadata: Metadata {
             actor: None,
-            client_ip: None,
-            user_agent: None,
+            client: None,
             command: "test".into(),
             command_id,
             causation_id: None,

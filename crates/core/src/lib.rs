@@ -42,7 +42,7 @@ pub use forgetting::{SubjectEvent, SubjectForgotten};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
-pub use metadata::Metadata;
+pub use metadata::{Client, Metadata};
 pub use personal::{Personal, account_of_subject, account_subject, day_subject};
 pub use projection::{
     AnyProjection, Batch, Changed, Field, FieldKind, Keys, Projection, ProjectionSpec, projection,

@@ -10,16 +10,17 @@ use crate::{Personal, SealField, Sealing};
 pub struct Metadata {
     /// Who did it: an account's id, or `system:` and a part of Daybook (`system:seed`, `system:cli`);
     /// `None` for somebody who was not signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// The address that the command came from.
-    pub client_ip: Option<Personal<String>>,
-    /// The program that sent it.
-    pub user_agent: Option<Personal<String>>,
+    /// Where the command came from. One field, since it is sealed with each command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Personal<Client>>,
     /// The command's name (`order.place`).
     pub command: String,
     /// The command's id.
     pub command_id: Uuid,
     /// The id of the event that made somebody send the command; `None` when that was a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation_id: Option<Uuid>,
     /// What ties together everything that one request set off.
     pub correlation_id: String,
@@ -28,18 +29,25 @@ pub struct Metadata {
     pub traceparent: Option<String>,
 }
 
+/// Where a command came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// The program that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+}
+
 impl Metadata {
     /// Seals where the command came from.
     pub fn seal(mut self, seal: SealField<'_>) -> Sealing<Self> {
-        let of = |field: &str| format!("{}/{field}", self.command_id);
-        let fields = [(&mut self.client_ip, of("client_ip")), (&mut self.user_agent, of("user_agent"))];
-        let mut missing = Vec::new();
-        for (field, of) in fields {
-            if let Some(Err(subject)) = field.as_mut().map(|field| field.seal(of, seal)) {
-                missing.push(subject);
-            }
+        let of = format!("{}/client", self.command_id);
+        match self.client.as_mut().map(|client| client.seal(of, seal)) {
+            Some(Err(subject)) => Sealing::Missing(self, vec![subject]),
+            Some(Ok(())) | None => Sealing::Sealed(self),
         }
-        if missing.is_empty() { Sealing::Sealed(self) } else { Sealing::Missing(self, missing) }
     }
 }
 

@@ -129,8 +129,7 @@ impl Refusals {
                 if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
                     kind.actor = None;
                     let metadata = one.metadata;
-                    one.metadata =
-                        Metadata { actor: None, client_ip: None, user_agent: None, traceparent: None, ..metadata };
+                    one.metadata = Metadata { actor: None, client: None, traceparent: None, ..metadata };
                 }
                 match kinds.get_mut(&kind) {
                     Some(State::Counted(counted)) => {

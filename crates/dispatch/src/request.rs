@@ -1,7 +1,7 @@
 //! Who sends a command, from where, and under which conditions.
 
 use chrono::{DateTime, Utc};
-use daybook_core::{Actor, Metadata, Personal, Revision, account_subject, day_subject};
+use daybook_core::{Actor, Client, Metadata, Personal, Revision, account_subject, day_subject};
 use uuid::Uuid;
 
 /// Who sends a command, from where, and under which conditions.
@@ -50,11 +50,11 @@ impl Request {
             Some(account) => account_subject(account),
             None => day_subject(now.date_naive()),
         };
-        let personal = |value: &Option<String>| value.clone().map(|value| Personal::new(subject.clone(), value));
+        let client = Client { ip: self.client_ip.clone(), user_agent: self.user_agent.clone() };
+        let client = Some(client).filter(|client| client.ip.is_some() || client.user_agent.is_some());
         Metadata {
             actor: self.actor.name(),
-            client_ip: personal(&self.client_ip),
-            user_agent: personal(&self.user_agent),
+            client: client.map(|client| Personal::new(subject, client)),
             command: command.to_owned(),
             command_id,
             causation_id: self.causation_id,

@@ -133,8 +133,7 @@ impl Process {
         };
         let metadata = Metadata {
             actor: None,
-            client_ip: None,
-            user_agent: None,
+            client: None,
             command: "test".into(),
             command_id,
             causation_id: None,

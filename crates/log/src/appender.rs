@@ -2,14 +2,17 @@
 //!
 //! It is a thread with a runtime and a connection of its own: on the way from one group to the next nothing is
 //! handed over to another thread, which makes groups a third faster. While one group commits the next one gathers;
-//! nothing ever lingers for more.
+//! nothing ever lingers for more. When some wait already, they are on their way before those before them are answered.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daybook_core::Position;
+use futures_util::future::join;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 use crate::group::{Group, Plan};
 use crate::known::{Known, Tip};
@@ -91,6 +94,8 @@ impl Appender {
             seen,
             writer,
             known: None,
+            unresolved: None,
+            decided: None,
             group_appends_max: settings.group_appends_max.max(1),
             look_up_timeout: settings.look_up_timeout,
         };
@@ -143,6 +148,10 @@ struct Worker {
     writer: Box<dyn Writer>,
     /// What is known of the log; nothing before the first group.
     known: Option<Known>,
+    /// The first event of a write of which nobody knows what became of it. It may still arrive.
+    unresolved: Option<(Position, Uuid)>,
+    /// A group whose callers are still to be told.
+    decided: Option<(Vec<Waiting>, Vec<Verdict>)>,
     group_appends_max: usize,
     look_up_timeout: Duration,
 }
@@ -152,6 +161,9 @@ impl Worker {
         let mut closing = false;
         let mut taken = Vec::new();
         loop {
+            if self.waiting.is_empty() {
+                tell(self.decided.take());
+            }
             let count = tokio::select! {
                 biased;
                 _ = self.closed.wait_for(|closed| *closed), if !closing => None,
@@ -163,7 +175,7 @@ impl Worker {
                     closing = true;
                     self.waiting.close();
                 }
-                Some(0) => return,
+                Some(0) => return tell(self.decided.take()),
                 Some(_) => {
                     self.gather(&mut taken).await;
                     self.commit_all(std::mem::take(&mut taken)).await;
@@ -194,8 +206,13 @@ impl Worker {
         if let Some(error) = self.seen.lost() {
             return answer_all(group, || error.clone().into());
         }
-        match self.try_commit(&group).await {
-            Ok(verdicts) => self.answer(group, verdicts),
+        let before = self.decided.take();
+        // The database is given its work first.
+        match join(self.try_commit(&group), async { tell(before) }).await.0 {
+            Ok(verdicts) => {
+                settle(&group, &verdicts);
+                self.decided = Some((group, verdicts));
+            }
             Err(Failure::Unavailable(reason)) => {
                 tracing::warn!(reason, appends = group.len(), "the database is not available for appending");
                 answer_all(group, || LogError::Unavailable(reason.clone()));
@@ -227,6 +244,11 @@ impl Worker {
     async fn try_commit(&mut self, group: &[Waiting]) -> Result<Vec<Verdict>, Failure> {
         let appends: Vec<&Prepared> = group.iter().map(|waiting| &waiting.prepared).collect();
         let group = Group::new(&appends);
+        if let Some(first) = self.unresolved {
+            // What is said from here on must stay true: a look-up shuts out what is still on its way.
+            self.writer.look_up(first).await?;
+            self.unresolved = None;
+        }
         let mut marks = self.seen.marks();
         let known = match self.known.take() {
             Some(known) => known,
@@ -237,12 +259,16 @@ impl Worker {
             && let Some(answers) = known.answers(&group)
         {
             let plan = group.decide(known.tip.position, &answers);
-            if group.is_proven_by(&plan)
-                && let Some(tip) = write_at(&mut *self.writer, &known.tip, &plan, self.look_up_timeout).await?
-            {
-                known.advance(tip, plan.changes());
-                self.seen.confirm(&[], tip.mark());
-                return Ok(plan.verdicts);
+            if group.is_proven_by(&plan) {
+                let written = write_at(&mut *self.writer, &known.tip, &plan, self.look_up_timeout).await;
+                if matches!(written, Err(Failure::Unknown)) {
+                    self.unresolved = plan.first();
+                }
+                if let Some(tip) = written? {
+                    known.advance(tip, plan.changes());
+                    self.seen.confirm(&[], tip.mark());
+                    return Ok(plan.verdicts);
+                }
             }
             metrics::counter!("daybook_append_groups_locked_total").increment(1);
         }
@@ -251,20 +277,29 @@ impl Worker {
         self.seen.confirm(&marks, known.tip.mark());
         Ok(verdicts)
     }
+}
 
-    fn answer(&self, group: Vec<Waiting>, verdicts: Vec<Verdict>) {
-        metrics::histogram!("daybook_append_group_size").record(group.len() as f64);
-        let duration = metrics::histogram!("daybook_append_duration_seconds");
-        let mut events = 0;
-        for (waiting, verdict) in group.into_iter().zip(verdicts) {
-            if let Verdict::Committed(receipt) = &verdict {
-                events += receipt.events.len() as u64;
-            }
-            duration.record(waiting.since.elapsed());
-            waiting.answer(Ok(verdict));
-        }
-        metrics::counter!("daybook_events_appended_total").increment(events);
+/// Lets those who are decided next know what became of what they were built on.
+fn settle(group: &[Waiting], verdicts: &[Verdict]) {
+    for (waiting, verdict) in group.iter().zip(verdicts) {
+        waiting.prepared.ticket.settle(matches!(verdict, Verdict::Committed(_)));
     }
+}
+
+/// Tells the callers of a group.
+fn tell(decided: Option<(Vec<Waiting>, Vec<Verdict>)>) {
+    let Some((group, verdicts)) = decided else { return };
+    metrics::histogram!("daybook_append_group_size").record(group.len() as f64);
+    let duration = metrics::histogram!("daybook_append_duration_seconds");
+    let mut events = 0;
+    for (waiting, verdict) in group.into_iter().zip(verdicts) {
+        if let Verdict::Committed(receipt) = &verdict {
+            events += receipt.events.len() as u64;
+        }
+        duration.record(waiting.since.elapsed());
+        waiting.answer(Ok(verdict));
+    }
+    metrics::counter!("daybook_events_appended_total").increment(events);
 }
 
 /// Writes a plan if the log still ends at `tip`, and answers where it ends then.

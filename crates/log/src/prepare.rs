@@ -120,8 +120,7 @@ mod tests {
     fn append(events: Vec<NewRecord>) -> Append {
         let metadata = Metadata {
             actor: None,
-            client_ip: None,
-            user_agent: None,
+            client: None,
             command: "order.place".into(),
             command_id: Uuid::nil(),
             causation_id: None,

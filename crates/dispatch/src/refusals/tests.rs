@@ -18,8 +18,7 @@ async fn refusals(database: Database) -> (Refusals, Log) {
 async fn record(refusals: &Refusals) -> Result<(), DispatchError> {
     let metadata = Metadata {
         actor: Some("ada".into()),
-        client_ip: None,
-        user_agent: None,
+        client: None,
         command: "purse.pay".into(),
         command_id: Uuid::now_v7(),
         causation_id: None,

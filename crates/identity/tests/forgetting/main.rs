@@ -102,13 +102,13 @@ impl Process {
     }
 
     /// Where the first event of a type came from: whose data that is, and what it reads as.
-    async fn client_ip(&self, event_type: &str) -> (String, String) {
+    async fn came_from(&self, event_type: &str) -> (String, String) {
         let metadata = self.events(event_type).await.swap_remove(0).metadata;
         let stored: daybook_core::Metadata = serde_json::from_str(metadata.get()).expect("metadata");
-        let subject = stored.client_ip.expect("an address").subject().to_owned();
+        let subject = stored.client.expect("an address").subject().to_owned();
         let opened = self.keys.open_documents(vec![metadata], &|_| true).await.expect("the keys answer");
         let opened: serde_json::Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
-        (subject, opened["client_ip"].to_string())
+        (subject, opened["client"].to_string())
     }
 
     async fn login(&self) -> Result<Tokens, IdentityError> {
@@ -316,10 +316,10 @@ async fn where_somebody_registered_from_is_forgotten_with_them(_: Location, data
     let process = start(&database).await;
     let account_id = process.register_as(&somebody()).await.expect("registers");
     let subject = account_subject(account_id);
-    let seen = process.client_ip("account.registered").await;
+    let seen = process.came_from("account.registered").await;
     assert_eq!(seen, (subject.clone(), r#""192.0.2.1""#.into()));
     process.forget(account_id).await;
-    assert_eq!(process.client_ip("account.registered").await, (subject, ERASED.into()));
+    assert_eq!(process.came_from("account.registered").await, (subject, ERASED.into()));
     process.stop().await;
 }
 
@@ -327,7 +327,7 @@ async fn a_refused_registration_makes_no_key_of_its_own(_: Location, database: D
     let process = start(&database).await;
     let account_id = process.register_as(&somebody()).await.expect("registers");
     process.register_as(&somebody()).await.expect_err("the address is taken");
-    let (subject, address) = process.client_ip("daybook.command.rejected").await;
+    let (subject, address) = process.came_from("daybook.command.rejected").await;
     assert!(subject.starts_with("day-"), "{subject}");
     assert_eq!(address, r#""192.0.2.1""#);
     assert_eq!(accounts_with_keys(&database).await, [account_subject(account_id)]);

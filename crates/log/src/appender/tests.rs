@@ -48,8 +48,7 @@ fn append() -> Prepared {
     };
     let metadata = Metadata {
         actor: None,
-        client_ip: None,
-        user_agent: None,
+        client: None,
         command: "order.place".into(),
         command_id,
         causation_id: None,

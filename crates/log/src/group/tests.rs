@@ -14,8 +14,7 @@ fn stream(number: u8) -> StreamId {
 fn nothing() -> Append {
     let metadata = Metadata {
         actor: None,
-        client_ip: None,
-        user_agent: None,
+        client: None,
         command: "order.place".into(),
         command_id: Uuid::nil(),
         causation_id: None,

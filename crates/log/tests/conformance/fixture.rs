@@ -46,8 +46,7 @@ pub(crate) fn nothing() -> Append {
         events: Vec::new(),
         metadata: Metadata {
             actor: Some("ada".into()),
-            client_ip: None,
-            user_agent: None,
+            client: None,
             command: "order.place".into(),
             command_id,
             causation_id: None,

@@ -12,7 +12,7 @@ on_both!(&[Schema::Log], an_events_line_is_what_was_appended_to_the_byte);
 /// In no spacing, order or escape that this program would choose.
 const PAYLOAD: &str = r#"{ "z" : 1.0e2,"a":["\u00e4", "ø","\ud83d\ude00"],  "note":{"subject":"account-1","of":"7/note","sealed":"AQID"}, "a":-0 }"#;
 
-const METADATA: &str = r#"{"actor":"ødä\"","client_ip":{"subject":"account-1","of":"00000000-0000-0000-0000-0000000000c1/client_ip","sealed":"AQID"},"user_agent":null,"command":"order.place","command_id":"00000000-0000-0000-0000-0000000000c1","causation_id":null,"correlation_id":"one","traceparent":"00-1"}"#;
+const METADATA: &str = r#"{"actor":"ødä\"","client":{"subject":"account-1","of":"00000000-0000-0000-0000-0000000000c1/client","sealed":"AQID"},"command":"order.place","command_id":"00000000-0000-0000-0000-0000000000c1","correlation_id":"one","traceparent":"00-1"}"#;
 
 async fn an_events_line_is_what_was_appended_to_the_byte(_: Location, database: Database) {
     let log = open(&database).await;

@@ -44,8 +44,7 @@ impl World {
     pub(crate) async fn append(&self, events: Vec<NewRecord>) -> Position {
         let metadata = Metadata {
             actor: None,
-            client_ip: None,
-            user_agent: None,
+            client: None,
             command: "test".into(),
             command_id: Uuid::now_v7(),
             causation_id: None,
