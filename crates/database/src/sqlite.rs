@@ -26,6 +26,8 @@ impl SqliteFile {
             .foreign_keys(true)
             // From the beginning: what is moved to another page leaves no copy behind either.
             .pragma("secure_delete", "ON")
+            // What a statement needs to take itself back fits in memory; a file for it would be made for each one.
+            .pragma("temp_store", "MEMORY")
             .busy_timeout(options.busy_timeout);
         let pool = |connections_max| {
             SqlitePoolOptions::new()
@@ -36,7 +38,8 @@ impl SqliteFile {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let writer = pool(1).connect_with(connect.clone()).await?;
+        // In KiB: the upper pages of all indexes, and what one transaction changes.
+        let writer = pool(1).connect_with(connect.clone().pragma("cache_size", "-16384")).await?;
         let readers = pool(options.connections_max.max(2))
             .min_connections(1)
             .connect_with(connect.pragma("query_only", "1"))

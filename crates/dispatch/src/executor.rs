@@ -58,6 +58,8 @@ struct Queued {
     target: StreamId,
     /// What the append names, at the revisions that it leaves behind.
     left: Vec<(StreamId, Revision)>,
+    /// The states that it changed, with the load that each goes back to.
+    changed: Vec<(StreamId, u64)>,
     /// What to answer when a claim is taken, for each claim; or why the command is refused.
     decided: Result<Vec<Option<Rejection>>, DispatchError>,
 }
@@ -160,16 +162,23 @@ impl Executor {
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
         let ids: Vec<Uuid> = append.events.iter().map(|record| record.id).collect();
         let submitted = self.log.submit(append)?;
+        let mut changed = Vec::new();
         if let Ok(decision) = &decided {
             self.apply(decision, &ids, &mut left, &mut memory, submitted.ticket());
+            let streams = decision.events.iter().map(|new| &new.stream);
+            changed.extend(streams.filter_map(|stream| Some((stream.clone(), memory.load(stream)?))));
         }
         let decided = decided.map(|decision| decision.claims.into_iter().map(when_taken).collect());
-        Ok(Attempt::Queued(Queued { submitted, target, left, decided }))
+        Ok(Attempt::Queued(Queued { submitted, target, left, changed, decided }))
     }
 
     /// Waits for the verdict; `None` when it has to be decided again.
     async fn finish(&self, queued: Queued, way: &Way<'_>) -> Result<Option<Receipt>, DispatchError> {
-        match queued.submitted.verdict().await? {
+        let verdict = queued.submitted.verdict().await;
+        if !matches!(verdict, Ok(Verdict::Committed(_))) {
+            self.memory().undo(&queued.changed);
+        }
+        match verdict? {
             Verdict::Committed(receipt) => {
                 self.memory().seen(&queued.left, receipt.position);
                 queued.decided.map(|_| Some(receipt))

@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     newer: HashMap<StreamId, Slot>,
     older: HashMap<StreamId, Slot>,
     half_max: usize,
+    /// How many times something was loaded.
+    loads: u64,
     /// The streams that are being loaded, and who is to be told when they are.
     loading: HashMap<StreamId, Arc<Notify>>,
 }
@@ -35,6 +37,8 @@ struct Slot {
     read_at: Position,
     /// The last append that made it what it is, since it was loaded.
     last: Option<Ticket>,
+    /// Which load it goes back to.
+    load: u64,
 }
 
 impl Slot {
@@ -64,7 +68,7 @@ impl Memory {
     /// Holds at most `streams_max` states, and no fewer than one command may read.
     pub(crate) fn new(streams_max: usize) -> Self {
         let half_max = (streams_max / 2).max(READ_MAX);
-        Self { newer: HashMap::new(), older: HashMap::new(), half_max, loading: HashMap::new() }
+        Self { newer: HashMap::new(), older: HashMap::new(), half_max, loads: 0, loading: HashMap::new() }
     }
 
     fn slot(&self, stream: &StreamId) -> Option<&Slot> {
@@ -78,11 +82,12 @@ impl Memory {
 
     /// Keeps what was loaded when the log was at `read_at`, unless something newer is there.
     pub(crate) fn insert(&mut self, loaded: Vec<Missing>, read_at: Position) {
+        self.loads += 1;
         for loaded in loaded {
             let (stream, state) = loaded.into_state();
             match self.slot(&stream) {
                 Some(slot) if slot.state.revision() >= state.revision() => {}
-                _ => self.put(stream, Slot { state, read_at, last: None }),
+                _ => self.put(stream, Slot { state, read_at, last: None, load: self.loads }),
             }
         }
     }
@@ -124,6 +129,22 @@ impl Memory {
         let due = slot.state.due_snapshot();
         self.put(stream.clone(), slot);
         due
+    }
+
+    /// The load that the state of a stream goes back to.
+    pub(crate) fn load(&self, stream: &StreamId) -> Option<u64> {
+        self.slot(stream).map(|slot| slot.load)
+    }
+
+    /// Drops the states that an append which was not committed had changed, unless they were loaded again since. What
+    /// was built on them meanwhile will fail too. But it waits for its turn until then, and would be built on again,
+    /// and so on without an end.
+    pub(crate) fn undo(&mut self, changed: &[(StreamId, u64)]) {
+        for (stream, load) in changed {
+            if self.load(stream) == Some(*load) {
+                self.forget(stream);
+            }
+        }
     }
 
     /// Takes note that streams were at these revisions when the log was at `position`.

@@ -129,6 +129,14 @@ impl Plan<'_> {
 }
 
 impl<'a> Group<'a> {
+    /// Whether something was to be written, and others had changed what it was decided over.
+    pub(crate) fn lost(&self, plan: &Plan<'_>) -> bool {
+        let lost = |(prepared, verdict): (&&Prepared, &Verdict)| {
+            matches!(verdict, Verdict::Conflict(_)) && !prepared.append.events.is_empty()
+        };
+        self.appends.iter().zip(&plan.verdicts).any(lost)
+    }
+
     /// Asks what has to be known to decide over `appends`.
     pub(crate) fn new(appends: &'a [&'a Prepared]) -> Self {
         let appended = || appends.iter().map(|prepared| &prepared.append);

@@ -20,12 +20,13 @@ use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
 use crate::seen::{self, Mark, to_look_up};
 use crate::store::{Failure, MISSED_MAX, Writer, Written};
-use crate::{Head, LogError, Verdict, append, stored};
+use crate::{Head, LogError, append, stored};
 
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long others wait for a writer whose turn it is.
+/// How long others wait for a writer whose turn it is; once it has begun to write, a quarter of that and 256 events
+/// ([`TIP`]), so that changing over does not cost more than what is written.
 const TURN: Duration = Duration::from_millis(50);
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
@@ -41,16 +42,30 @@ const PLANS: &str = "\
 macro_rules! tip {
     () => {
         "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
-            CASE WHEN turn_at = coalesce(position, 0) AND turn_until > clock_timestamp() THEN turn_of END \
+            CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
+                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '38 ms') THEN turn_of END \
          FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
     };
 }
 const TIP: &str = tip!();
 
+/// The advisory lock that makes writers queue. A row's lock alone does not: whoever takes it in share again and again
+/// leaves nobody else a chance. The row's lock tells the truth, though, since the fence is read again once it is given.
+macro_rules! queue {
+    () => {
+        "7234308650000"
+    };
+}
+
 /// Begins to write alone: those who write in one statement hold the row of the log's identity in share. Then reads which
-/// log it is and where it ends. All three go out at once, as simple queries do; the last sees what was committed before
-/// the lock was given.
-const LOCK: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM log_identity FOR UPDATE; ", tip!());
+/// log it is and where it ends. All of it goes out at once, as simple queries do; the last sees what was committed before
+/// the locks were given.
+const LOCK: &str = concat!(
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(",
+    queue!(),
+    "); SELECT FROM log_identity FOR UPDATE; ",
+    tip!()
+);
 
 /// Answers a group's questions, in their order. A statement of its own, since one that waited for the lock still sees
 /// the log as it was when it began to wait.
@@ -82,7 +97,9 @@ macro_rules! write {
         concat!(
             "WITH fits AS MATERIALIZED (
                 SELECT greatest(clock_timestamp(), $3) AS now FROM log_identity
-                WHERE fence = $1 AND (SELECT id FROM events ORDER BY position DESC LIMIT 1) IS NOT DISTINCT FROM $2
+                WHERE (SELECT pg_advisory_xact_lock_shared(",
+            queue!(),
+            ")) IS NOT NULL AND fence = $1 AND (SELECT id FROM events ORDER BY position DESC LIMIT 1) IS NOT DISTINCT FROM $2
                 FOR SHARE
             ), written AS (
                 INSERT INTO events (position, stream, revision, id, type, schema_version, recorded_at, metadata, payload)
@@ -115,6 +132,8 @@ pub(super) struct PostgresWriter {
     log: (Uuid, u64),
     /// Which writer it is.
     id: Uuid,
+    /// Where its last own event stands.
+    own: Position,
     /// Taken out while in use, and put back only when all went well: another one is made after whatever failed.
     connection: Option<Writing>,
 }
@@ -128,7 +147,14 @@ struct Writing {
 impl PostgresWriter {
     pub(super) fn new(pool: &PgPool, log: &Head, lock_timeout: Duration) -> Self {
         let options = pool.connect_options().as_ref().clone().application_name("daybook appender");
-        Self { options, lock_timeout, log: (log.log_id, log.epoch), id: Uuid::new_v4(), connection: None }
+        Self {
+            options,
+            lock_timeout,
+            log: (log.log_id, log.epoch),
+            id: Uuid::new_v4(),
+            own: Position::START,
+            connection: None,
+        }
     }
 
     /// A process that freezes while it writes alone is cut off before the others stop waiting.
@@ -193,6 +219,9 @@ impl Writer for PostgresWriter {
         match timeout(self.lock_timeout + ANSWER_TIMEOUT, write(&mut writing, tip, plan)).await {
             Ok(Ok(recorded_at)) => {
                 self.connection = Some(writing);
+                if recorded_at.is_some() {
+                    self.own = tip.position.plus(plan.events.len() as u64);
+                }
                 Ok(recorded_at)
             }
             Ok(Err(error)) if matches!(fault(&error), Fault::Duplicate | Fault::Data) => {
@@ -275,7 +304,7 @@ impl PostgresWriter {
 
     /// Does all but the COMMIT.
     async fn decide_and_write(
-        &self,
+        &mut self,
         writing: &mut Writing,
         known: &Tip,
         seen: &[Mark],
@@ -297,8 +326,9 @@ impl PostgresWriter {
                 .ok_or_else(|| Failure::Unavailable("somebody wrote to the log while it was locked".into()))?;
             tip = plan.tip(&found.tip, recorded_at);
         }
-        let lost = |verdict: &Verdict| matches!(verdict, Verdict::Conflict(_));
-        if tip.position > known.position && plan.events.is_empty() && plan.verdicts.iter().any(lost) {
+        if !plan.events.is_empty() {
+            self.own = tip.position;
+        } else if tip.position > self.own && found.turn_of.is_none() && group.lost(&plan) {
             writing.fence = self.take_turn(&mut writing.connection, &tip).await?;
         }
         let (commit, changes) = (plan.uncommitted(), plan.changes());
@@ -323,7 +353,7 @@ struct Found {
 impl Found {
     /// Begins to write alone.
     async fn lock(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        // A row of the lock, and one of the log's end.
+        // A row for each lock, and one of the log's end.
         let rows = sqlx::raw_sql(LOCK).fetch_all(connection).await?;
         rows.into_iter().last().map_or(Err(sqlx::Error::RowNotFound), Self::read)
     }
