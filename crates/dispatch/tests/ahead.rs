@@ -1,7 +1,7 @@
 //! What is decided ahead of the log, over an append that fails at that very moment.
 
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daybook_core::{
     Access, Aggregate, Command, Context, Decision, Entity, Event, NotLoaded, Position, Reads, Rejection, StreamId,
@@ -161,6 +161,42 @@ async fn what_was_decided_over_an_append_that_failed_meanwhile_is_decided_again(
             sum += added.amount;
         }
         assert_eq!(sum, 1_111);
+    })
+    .await;
+}
+
+/// Adds ones until a time; how many.
+async fn add_until(dispatcher: Dispatcher, until: Instant) -> i64 {
+    let mut added = 0;
+    while Instant::now() < until {
+        // Within its deadline, or it fails.
+        add(dispatcher.clone(), Add { amount: 1, gate: None }).await;
+        added += 1;
+    }
+    added
+}
+
+/// Each always has more waiting when it has written, and what it builds ahead falls whenever the other was first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_processes_that_never_rest_both_come_through_on_one_stream() {
+    run(Backend::Postgres, &[Schema::Log, Schema::Keys], async |location: Location, _: Database| {
+        let processes = [open(&location).await, open(&location).await];
+        let until = Instant::now() + Duration::from_secs(2);
+        let adding: Vec<Vec<_>> = processes
+            .iter()
+            .map(|(dispatcher, _)| (0..16).map(|_| tokio::spawn(add_until(dispatcher.clone(), until))).collect())
+            .collect();
+        let mut added = Vec::new();
+        for process in adding {
+            let mut sum = 0;
+            for caller in process {
+                sum += caller.await.expect("no panic");
+            }
+            added.push(sum);
+        }
+        let total: i64 = added.iter().sum();
+        assert!(added.iter().all(|own| own * 10 >= total), "{added:?}");
+        assert_eq!(processes[0].1.head().await.expect("a head").position.to_i64(), total);
     })
     .await;
 }
