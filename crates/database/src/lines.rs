@@ -55,6 +55,13 @@ pub enum Loading {
     Sqlite(Transaction<'static, Sqlite>),
 }
 
+/// Whatever the server or the role says: a backup takes as long as it takes.
+macro_rules! unhurried {
+    () => {
+        "SET jit = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
+    };
+}
+
 impl Database {
     /// Begins to read one state of it.
     ///
@@ -65,7 +72,7 @@ impl Database {
         match self {
             Self::Postgres(pool) => {
                 let mut connection = PgConnection::connect_with(pool.connect_options().as_ref()).await?;
-                let begin = "SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                let begin = concat!(unhurried!(), "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
                 sqlx::raw_sql(begin).execute(&mut connection).await?;
                 Ok(Snapshot::Postgres(connection))
             }
@@ -87,7 +94,7 @@ impl Database {
         match self {
             Self::Postgres(pool) => {
                 let mut connection = PgConnection::connect_with(pool.connect_options().as_ref()).await?;
-                let begin = "SET jit = off; BEGIN ISOLATION LEVEL READ COMMITTED";
+                let begin = concat!(unhurried!(), "BEGIN ISOLATION LEVEL READ COMMITTED");
                 sqlx::raw_sql(begin).execute(&mut connection).await?;
                 Ok(Loading::Postgres(connection))
             }

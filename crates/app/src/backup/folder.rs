@@ -15,10 +15,25 @@ use super::{FORMAT, Manifest};
 
 /// Its manifest.
 const MANIFEST: &str = "manifest.json";
+/// What is to be its manifest.
+const NEW_MANIFEST: &str = "manifest.json.new";
 /// Held by whoever uses the folder.
 const LOCK: &str = "lock";
 /// How its files of rows end.
 const ROWS: &str = ".ndjson";
+/// How they begin, before a dash. No other file is ever taken for one of ours.
+const KINDS: [&str; 10] = [
+    "events",
+    "claims",
+    "receipts",
+    "view",
+    "master_key",
+    "secrets",
+    "signing_keys",
+    "subject_keys",
+    "credentials",
+    "forgettings_checkpoint",
+];
 
 /// The folder of a backup, held as long as this lives.
 #[derive(Debug)]
@@ -56,11 +71,22 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make {shown}"))?;
-        let is_ours = [MANIFEST, LOCK].into_iter().any(|name| path.join(name).exists());
-        if !is_ours && path.read_dir().with_context(|| format!("cannot read {shown}"))?.next().is_some() {
-            bail!("{shown} has other things in it: name an empty folder, or one with a backup");
+        // What a first run that was broken off has left.
+        let is_left_over = |name: &str| name == LOCK || name == NEW_MANIFEST || is_rows(name);
+        if !path.join(MANIFEST).exists() {
+            for entry in path.read_dir().with_context(|| format!("cannot read {shown}"))? {
+                if !entry?.file_name().to_str().is_some_and(is_left_over) {
+                    bail!("{shown} has other things in it: name an empty folder, or one with a backup");
+                }
+            }
         }
-        Self::lock(path)
+        let folder = Self::lock(path)?;
+        // The folder itself has to be there after a power cut, too.
+        let parent = std::path::absolute(path)?.parent().map(Path::to_owned);
+        parent
+            .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+            .with_context(|| format!("cannot make {shown}"))?;
+        Ok(folder)
     }
 
     /// Opens one that has a backup in it.
@@ -109,7 +135,7 @@ impl Folder {
 
     /// Makes what `manifest` says the backup, and removes rows that it does not name in `kept`.
     pub(crate) fn finish<T: Serialize>(&self, manifest: &Manifest<T>, kept: &[&Entry]) -> anyhow::Result<()> {
-        let (path, new) = (self.path.join(MANIFEST), self.path.join(format!("{MANIFEST}.new")));
+        let (path, new) = (self.path.join(MANIFEST), self.path.join(NEW_MANIFEST));
         let text = serde_json::to_string_pretty(manifest)? + "\n";
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -119,7 +145,7 @@ impl Folder {
             File::open(&self.path)?.sync_all()?;
             for entry in self.path.read_dir()? {
                 let name = entry?.file_name();
-                let Some(name) = name.to_str().filter(|name| name.ends_with(ROWS)) else { continue };
+                let Some(name) = name.to_str().filter(|name| is_rows(name)) else { continue };
                 if !kept.iter().any(|entry| entry.name == name) {
                     std::fs::remove_file(self.path.join(name))?;
                 }
@@ -144,6 +170,12 @@ impl Folder {
             bytes: 0,
         })
     }
+}
+
+/// Whether this is the name of a file of rows.
+fn is_rows(name: &str) -> bool {
+    let kind = name.strip_suffix(ROWS).and_then(|name| name.split_once('-')).map(|(kind, _)| kind);
+    kind.is_some_and(|kind| KINDS.contains(&kind))
 }
 
 /// A file of rows that is being written.
@@ -230,12 +262,12 @@ mod tests {
     fn what_was_written_is_read_and_what_was_touched_is_noticed() {
         let place = tempfile::tempdir().expect("a folder");
         let folder = Folder::create(&place.path().join("backup")).expect("made");
-        let mut rows = folder.file("rows-1").expect("begun");
+        let mut rows = folder.file("claims-1").expect("begun");
         for line in ["1", "{\"two\":2}"] {
             rows.line(line).expect("written");
         }
         let entry = rows.finish().expect("finished");
-        folder.file("left-over").expect("begun").finish().expect("finished");
+        folder.file("claims-0").expect("begun").finish().expect("finished");
         folder.finish(&Manifest::next(None, Utc::now(), "x".to_owned()), &[&entry]).expect("finished");
         let names: Vec<_> =
             folder.path.read_dir().expect("a folder").map(|entry| entry.expect("one").file_name()).collect();
@@ -261,8 +293,15 @@ mod tests {
     #[test]
     fn a_folder_with_other_things_in_it_is_left_alone() {
         let place = tempfile::tempdir().expect("a folder");
-        std::fs::write(place.path().join("mine"), "").expect("written");
+        for name in ["lock", "claims-1.ndjson"] {
+            std::fs::write(place.path().join(name), "").expect("written");
+        }
+        drop(Folder::create(place.path()).expect("a first run was broken off"));
+        std::fs::write(place.path().join("mine.ndjson"), "").expect("written");
         assert!(Folder::create(place.path()).is_err());
         assert!(Folder::open(place.path()).is_err());
+        let kinds = crate::backup::key_tables().map(|(name, _)| name);
+        let kinds = kinds.chain(daybook_log::backup::TABLES.map(|(name, _)| name));
+        assert!(kinds.chain(["events", "view"]).all(|kind| is_rows(&format!("{kind}-1.ndjson"))));
     }
 }

@@ -168,6 +168,7 @@ async fn back_up_events(
     let first = after.plus(1);
     let mut file = folder.file(&format!("events-{:020}", first.get()))?;
     let progress = Progress::new("backing up", "events", new);
+    let mut last = None;
     while after < head.position {
         let left = usize::try_from(head.position.get() - after.get()).unwrap_or(usize::MAX);
         let events = log.read(after, left.min(PAGE)).await?;
@@ -179,9 +180,11 @@ async fn back_up_events(
             after = after.plus(1);
             ensure!(event.position == after, "the log has position {} where {after} is due", event.position);
             file.line(&serde_json::to_string(&event)?)?;
+            last = Some(event.id);
         }
     }
     progress.finish();
+    ensure!(last == Some(head.event_id), "the log was rolled back while it was read: nothing is backed up");
     segments.push(Segment { first, file: file.finish()? });
     Ok((segments, new))
 }

@@ -60,6 +60,14 @@ pub(crate) async fn restore(
         let (log, keys) = (log.manifest.holds.log.log_id, keys.manifest.holds.log_id);
         ensure!(log == keys, "the keys are those of log {keys}, and this is log {log}");
     }
+    if let (Some(log), Some(keys)) = (&log, &keys)
+        && keys.manifest.begun_at < log.manifest.begun_at
+    {
+        tracing::warn!(
+            "the keys were backed up before the log: what was sealed under keys made in between cannot be read any more, \
+             and whoever opened an account in between cannot sign in"
+        );
+    }
     if arguments.get_flag("check") {
         return check(log.as_ref(), keys.as_ref(), as_json);
     }

@@ -25,8 +25,8 @@ use crate::{Head, LogError, append, stored};
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long others wait for a writer whose turn it is; once it has begun to write, a quarter of that and 256 events
-/// ([`TIP`]), so that changing over does not cost more than what is written.
+/// How long others wait for a writer whose turn it is. Once it has begun to write, 12 ms of it, or 256 events ([`TIP`]), so
+/// that changing over does not cost more than what is written.
 const TURN: Duration = Duration::from_millis(50);
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);

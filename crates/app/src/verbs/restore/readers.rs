@@ -126,7 +126,8 @@ pub(super) async fn restore(
         readers.push(restore_view(database, tables, folder, view, Some(&view.checkpoint), kept, history).await?);
     }
     for kept in backup {
-        if !there.views.iter().any(|view| is_same(view, &kept.reached)) {
+        let is_new = !there.views.iter().any(|view| is_same(view, &kept.reached));
+        if is_new && tables.documents(&kept.reached).is_some() {
             readers.push(restore_view(database, tables, folder, &kept.reached, None, Some(kept), history).await?);
         }
     }
