@@ -233,7 +233,12 @@ streams from all over it. Streams are named with UUIDs of version 7; with random
                 RatioAtLeast(0.85),
                 "Deeper indexes, and pages that are not in memory.",
             ),
-            metric("size.start", "ms", RatioAtMost(1.2), "Nothing that depends on the log's length."),
+            metric(
+                "size.start",
+                "ms",
+                RatioAtMost(1.2),
+                "The events of the last twenty minutes are searched for changes to accounts and sessions: here, all of them.",
+            ),
             metric("size.memory", "MiB", RatioAtMost(1.2), "Nothing that depends on the log's length."),
             metric(
                 "size.random.append",
