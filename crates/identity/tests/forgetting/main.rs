@@ -307,6 +307,9 @@ macro_rules! on_writer {
     };
 }
 
+/// Where [`somebody`] comes from.
+const ADDRESS: &str = r#"{"ip":"192.0.2.1"}"#;
+
 /// Somebody without an account, behind an address.
 fn somebody() -> Request {
     Request { actor: Actor::Anonymous, client_ip: Some("192.0.2.1".into()), ..Request::system("test") }
@@ -317,7 +320,7 @@ async fn where_somebody_registered_from_is_forgotten_with_them(_: Location, data
     let account_id = process.register_as(&somebody()).await.expect("registers");
     let subject = account_subject(account_id);
     let seen = process.came_from("account.registered").await;
-    assert_eq!(seen, (subject.clone(), r#""192.0.2.1""#.into()));
+    assert_eq!(seen, (subject.clone(), ADDRESS.into()));
     process.forget(account_id).await;
     assert_eq!(process.came_from("account.registered").await, (subject, ERASED.into()));
     process.stop().await;
@@ -329,7 +332,7 @@ async fn a_refused_registration_makes_no_key_of_its_own(_: Location, database: D
     process.register_as(&somebody()).await.expect_err("the address is taken");
     let (subject, address) = process.came_from("daybook.command.rejected").await;
     assert!(subject.starts_with("day-"), "{subject}");
-    assert_eq!(address, r#""192.0.2.1""#);
+    assert_eq!(address, ADDRESS);
     assert_eq!(accounts_with_keys(&database).await, [account_subject(account_id)]);
     process.stop().await;
 }
