@@ -117,16 +117,14 @@ fn fold<'a>(
 ) -> Vec<Changed> {
     let mut documents: HashMap<String, Changed> = HashMap::new();
     for events in batches {
-        let batch = projection.open(events).expect("readable events");
-        let stored = batch
-            .keys()
-            .into_iter()
-            .filter_map(|key| {
-                let document = documents.get(&key)?;
-                Some((key, (document.body.clone()?, document.revision)))
-            })
-            .collect();
-        for changed in batch.fold(&stored).expect("documents of the view's shape") {
+        let mut batch = projection.open(events.into(), &|_| true).expect("readable events");
+        let mut memory = projection.documents();
+        for key in batch.keys() {
+            let stored = documents.get(key).and_then(|found| Some((found.body.as_deref()?, found.revision)));
+            memory.load(key, stored).expect("a document of the view's shape");
+        }
+        assert_eq!(memory.fold(&mut *batch, &|_| None), []);
+        for changed in memory.changed().expect("documents with a JSON form") {
             documents.insert(changed.key.clone(), changed);
         }
     }

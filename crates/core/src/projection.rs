@@ -1,14 +1,16 @@
 //! Projections: views are folds of the log.
 
-use std::collections::HashMap;
-use std::marker::PhantomData;
+mod fold;
+
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Access, DecodeError, Envelope, EventSet, EventType, Position, RecordedEvent, Revision};
+use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent};
+
+pub use fold::{Batch, Changed, Documents, Misshapen, NotApplied};
 
 /// A pure fold: which events it wants, which documents an event touches, and how it changes each.
 pub trait Projection: Send + Sync + 'static {
@@ -50,7 +52,7 @@ pub struct ProjectionSpec {
 }
 
 /// An indexed field: a typed column beside the document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Field {
     /// Its name in queries, and its column's.
     pub name: &'static str,
@@ -61,7 +63,8 @@ pub struct Field {
 }
 
 /// The types of indexed fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     /// A text; also times (RFC 3339 in UTC sorts as text) and ids.
     Text,
@@ -83,19 +86,6 @@ impl Keys {
     }
 }
 
-/// A document after a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
-    /// Its key.
-    pub key: String,
-    /// Its JSON; `None` when it is gone.
-    pub body: Option<String>,
-    /// The position of the last event that touched it.
-    pub position: Position,
-    /// The revision of the stream that it stands for.
-    pub revision: Revision,
-}
-
 /// A projection, its types erased.
 pub trait AnyProjection: Send + Sync {
     /// See [`Projection::spec`].
@@ -104,127 +94,22 @@ pub trait AnyProjection: Send + Sync {
     fn event_types(&self) -> &'static [EventType];
     /// The JSON Schema of a document, out of a generator that gathers what several schemas share.
     fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
-    /// Decodes a batch of events and finds out which documents it touches. Events of other types are passed over.
+    /// Decodes a batch of events and finds out which documents it touches; documents that are not `wanted` are none of
+    /// its concern. Events of other types are passed over.
     ///
     /// # Errors
     ///
     /// When an event cannot be read; the error names its position.
-    fn open<'a>(&self, events: &'a [RecordedEvent]) -> Result<Box<dyn Batch + 'a>, DecodeError>;
-}
-
-/// A batch of decoded events, ready to be folded.
-pub trait Batch: Send {
-    /// The keys of the documents that it touches, each once.
-    fn keys(&self) -> Vec<String>;
-
-    /// Folds it into the documents: `stored` holds those of [`keys`](Self::keys) that exist, as JSON with their
-    /// revision.
-    ///
-    /// # Errors
-    ///
-    /// When a stored document is not of the view's shape, or a new one has no JSON form.
-    fn fold(
-        self: Box<Self>,
-        stored: &HashMap<String, (String, Revision)>,
-    ) -> Result<Vec<Changed>, serde_json::Error>;
+    fn open(
+        &self,
+        events: Arc<[RecordedEvent]>,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Box<dyn Batch>, DecodeError>;
+    /// A memory for its documents, with none in it.
+    fn documents(&self) -> Box<dyn Documents>;
 }
 
 /// Registers a projection.
 pub fn projection<P: Projection>() -> Arc<dyn AnyProjection> {
-    Arc::new(Registered::<P> { spec: P::spec(), marker: PhantomData })
-}
-
-struct Registered<P> {
-    spec: ProjectionSpec,
-    marker: PhantomData<fn() -> P>,
-}
-
-impl<P: Projection> AnyProjection for Registered<P> {
-    fn spec(&self) -> &ProjectionSpec {
-        &self.spec
-    }
-
-    fn event_types(&self) -> &'static [EventType] {
-        P::Event::TYPES
-    }
-
-    fn schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        generator.subschema_for::<P::View>()
-    }
-
-    fn open<'a>(&self, events: &'a [RecordedEvent]) -> Result<Box<dyn Batch + 'a>, DecodeError> {
-        let mut touching = Vec::with_capacity(events.len());
-        for record in events {
-            if let Some(event) = Envelope::<P::Event>::open(record)? {
-                let mut keys = Keys::default();
-                P::keys(&event, &mut keys);
-                touching.push((event, keys.0));
-            }
-        }
-        Ok(Box::new(Opened::<P> { category: self.spec.category, touching }))
-    }
-}
-
-struct Opened<'a, P: Projection> {
-    category: &'static str,
-    touching: Vec<(Envelope<'a, P::Event>, Vec<String>)>,
-}
-
-impl<P: Projection> Batch for Opened<'_, P> {
-    fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<_> = self.touching.iter().flat_map(|(_, keys)| keys.iter().cloned()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    }
-
-    fn fold(
-        self: Box<Self>,
-        stored: &HashMap<String, (String, Revision)>,
-    ) -> Result<Vec<Changed>, serde_json::Error> {
-        struct Document<V> {
-            view: Option<V>,
-            position: Position,
-            revision: Revision,
-        }
-        let mut documents: HashMap<&str, Document<P::View>> = HashMap::new();
-        for (event, keys) in &self.touching {
-            for key in keys {
-                if !documents.contains_key(key.as_str()) {
-                    let document = match stored.get(key) {
-                        Some((body, revision)) => Document {
-                            view: Some(serde_json::from_str(body)?),
-                            position: Position::START,
-                            revision: *revision,
-                        },
-                        None => Document { view: None, position: Position::START, revision: Revision::NONE },
-                    };
-                    documents.insert(key, document);
-                }
-                if let Some(document) = documents.get_mut(key.as_str()) {
-                    P::apply(key, &mut document.view, event);
-                    document.position = event.record.position;
-                    if document.view.is_none() {
-                        // Nothing is stored of it, so that nothing of it may be known in the same batch either.
-                        document.revision = Revision::NONE;
-                    } else if event.record.stream.category() == self.category && event.record.stream.id() == key {
-                        document.revision = event.record.revision;
-                    }
-                }
-            }
-        }
-        let mut changed = documents
-            .into_iter()
-            .map(|(key, document)| {
-                Ok(Changed {
-                    key: key.to_owned(),
-                    body: document.view.as_ref().map(serde_json::to_string).transpose()?,
-                    position: document.position,
-                    revision: document.revision,
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        changed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(changed)
-    }
+    Arc::new(fold::Registered::<P>::new())
 }

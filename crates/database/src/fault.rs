@@ -54,6 +54,16 @@ pub fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
+/// Whether a statement named a table that is not there (any more).
+pub fn is_missing_table(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    match error.try_downcast_ref::<PgDatabaseError>() {
+        Some(error) => error.code() == "42P01",
+        // SQLite has no code of its own for it.
+        None => error.message().starts_with("no such table"),
+    }
+}
+
 /// Whether the database says that it has undone the statement, so that the outcome is known even of one that commits.
 /// What ends the session does not say so; nor does what is about the connection, which a proxy may have said.
 pub fn was_undone(error: &sqlx::Error) -> bool {

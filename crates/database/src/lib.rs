@@ -18,7 +18,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 
-pub use fault::{Fault, fault, was_undone};
+pub use fault::{Fault, fault, is_missing_table, was_undone};
 pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use daybook_core::{AnyProjection, Batch, Changed, Contracts, DecodeError, Position, RecordedEvent, Revision};
+use daybook_core::{AnyProjection, Batch, Contracts, DecodeError, Documents, Position, RecordedEvent};
+
+use crate::store::dead_letters::NewDeadLetter;
 
 /// Some event of a page cannot be taken in.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,56 +17,73 @@ pub(crate) struct Unfit {
     pub(crate) reason: String,
 }
 
-impl Unfit {
-    /// It is not known which event it was.
-    pub(crate) fn somewhere(reason: String) -> Self {
-        Self { position: None, reason }
-    }
-}
-
 impl From<DecodeError> for Unfit {
     fn from(error: DecodeError) -> Self {
         Self { position: Some(error.position), reason: error.to_string() }
     }
 }
 
-/// Decodes a page and finds out which documents it touches. Of what a projection does not want, this program has to
-/// know that it exists: beside a newer program, it may be what the projection will want.
-pub(crate) fn open<'a>(
+/// Decodes a page and finds out which documents it touches, of those that are `wanted`. Of what a projection does not
+/// want, this program has to know that it exists: beside a newer program, it may be what the projection will want.
+pub(crate) fn open(
     projection: &dyn AnyProjection,
     contracts: &Contracts,
-    events: &'a [RecordedEvent],
-) -> Result<Box<dyn Batch + 'a>, Unfit> {
+    events: Arc<[RecordedEvent]>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Box<dyn Batch>, Unfit> {
     events.iter().try_for_each(|event| contracts.check(event))?;
-    Ok(caught(|| projection.open(events))??)
+    // The projection's code is pure, so a panic leaves nothing half-done behind.
+    let opened = catch_unwind(AssertUnwindSafe(|| projection.open(events, wanted)));
+    let panicked = |_| Unfit { position: None, reason: "the projection panicked over an event's keys".to_owned() };
+    Ok(opened.map_err(panicked)??)
 }
 
-/// Folds a page into the documents that it touches.
+/// Documents to which nothing is applied from a position on, with the reason.
+pub(crate) type Failed = HashMap<String, (Position, String)>;
+
+/// Folds a page into the documents. What cannot be applied goes into `failed`; `false` when there is any of that: then
+/// the documents are as good as unknown, and the page has to be folded again, without it.
 pub(crate) fn fold(
-    batch: Box<dyn Batch + '_>,
-    stored: &HashMap<String, (String, Revision)>,
-) -> Result<Vec<Changed>, Unfit> {
-    caught(|| batch.fold(stored))?
-        .map_err(|error| Unfit::somewhere(format!("a document does not have the view's shape: {error}")))
+    documents: &mut dyn Documents,
+    batch: &mut dyn Batch,
+    events: &[RecordedEvent],
+    is_parked: &dyn Fn(&str) -> bool,
+    failed: &mut Failed,
+) -> Option<Vec<NewDeadLetter>> {
+    let until = |key: &str| match is_parked(key) {
+        true => Some(Position::START),
+        false => failed.get(key).map(|(position, _)| *position),
+    };
+    let not_applied = documents.fold(batch, &until);
+    let before = failed.len();
+    for one in &not_applied {
+        if let Some(error) = &one.error {
+            failed.insert(one.key.clone(), (events[one.index].position, error.clone()));
+        }
+    }
+    if failed.len() > before {
+        documents.clear();
+        return None;
+    }
+    // The first of each key that failed has the reason; all others stand behind it.
+    let mut reasons: HashMap<&str, &str> = HashMap::new();
+    for (key, (_, reason)) in failed.iter() {
+        reasons.insert(key, reason);
+    }
+    let letter = |(key, index): (String, usize)| {
+        let event = &events[index];
+        let error = reasons.remove(key.as_str()).map(str::to_owned);
+        let (position, event_id, event_type) = (event.position, event.id, event.event_type.clone());
+        NewDeadLetter { key, position, event_id, event_type, error }
+    };
+    Some(not_applied.into_iter().map(|one| (one.key, one.index)).map(letter).collect())
 }
 
-/// Runs a projection's code. It is pure and owns what it works on, so a panic leaves nothing half-done behind.
-fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Unfit> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        Unfit::somewhere(format!("the projection panicked: {message}"))
-    })
-}
-
-/// How many events to try next when the first `count` of a page could not be taken in: those before the culprit when
-/// it is known, else half of them. 0 when the culprit is the first.
-pub(crate) fn fewer(events: &[RecordedEvent], count: usize, unfit: &Unfit) -> usize {
+/// How many events to try next when a page could not be taken in: those before the culprit when it is known, else half of
+/// them. 0 when the culprit is the first.
+pub(crate) fn fewer(events: &[RecordedEvent], unfit: &Unfit) -> usize {
     match unfit.position {
-        Some(culprit) => events[..count].partition_point(|event| event.position < culprit).min(count - 1),
-        None => count / 2,
+        Some(culprit) => events.partition_point(|event| event.position < culprit).min(events.len() - 1),
+        None => events.len() / 2,
     }
 }

@@ -15,17 +15,22 @@
 pub mod backup;
 mod error;
 mod fold;
+mod generation;
 mod postgres;
 mod projector;
 mod projectors;
 mod query;
+mod ranges;
+mod slices;
 mod sqlite;
 mod status;
 mod store;
 mod table;
 mod views;
+mod worker;
 
 pub use error::ViewError;
+pub use generation::Phase;
 pub use projectors::{Projectors, Settings};
 pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};
 pub use status::{Status, Stopped};

@@ -1,35 +1,59 @@
 //! Views on PostgreSQL.
 
+mod generations;
+mod ranges;
+
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use daybook_core::{Changed, Field, FieldKind, Position, Revision};
-use daybook_log::Checkpoint;
+use daybook_core::{Changed, Field, FieldKind, Revision};
 use sqlx::{AssertSqlSafe, PgPool};
-use uuid::Uuid;
 
-use crate::status::Stopped;
-use crate::store::{Lease, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
+use crate::ranges::Claim;
+use crate::store::{Commit, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
 use crate::table::Table;
 
 pub(crate) struct Postgres(pub(crate) PgPool);
 
-/// Held while a view's table is made: two `CREATE TABLE IF NOT EXISTS` at once can both fail.
-const CREATING: i64 = 0x6461_7962_6f6f_6b76;
+impl Postgres {
+    pub(crate) fn reader(&self) -> &PgPool {
+        &self.0
+    }
 
-/// The statements that make a view's table. Keys and texts sort by their bytes, as they do everywhere in Daybook.
-fn create_sql(table: &Table) -> Vec<String> {
+    pub(crate) fn writer(&self) -> &PgPool {
+        &self.0
+    }
+}
+
+/// Runs what is a transaction: one that is dropped while it awaits `BEGIN` would stay open on a connection that goes back
+/// to the pool.
+async fn in_a_task<T: Send + 'static>(
+    transaction: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    tokio::spawn(transaction).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
+
+/// The statements that make a generation's table, or only that which a `bare` one needs to be filled. Keys and texts sort
+/// by their bytes, as they do everywhere in Daybook. A document that was removed has no body.
+fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let Table { name, .. } = table;
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(
-        "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, body jsonb NOT NULL, \
-         position bigint NOT NULL, revision bigint NOT NULL{columns})"
+        "CREATE TABLE {name} (key text COLLATE \"C\" NOT NULL, body jsonb, position bigint NOT NULL, \
+         revision bigint NOT NULL{columns})"
     );
+    let indexes = if bare { Vec::new() } else { index_sql(table) };
+    std::iter::once(create).chain(indexes).collect()
+}
+
+/// The statements that make the key and the indexes of a generation's table.
+fn index_sql(table: &Table) -> Vec<String> {
+    let Table { name, .. } = table;
+    let key = format!("ALTER TABLE {name} ADD PRIMARY KEY (key)");
     let index = |field: &Field| {
         format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
     };
-    std::iter::once(create).chain(table.fields.iter().map(index)).collect()
+    std::iter::once(key).chain(table.fields.iter().map(index)).collect()
 }
 
 /// A field's column. A value of another type than the declared one is refused.
@@ -45,32 +69,52 @@ fn column(field: &Field) -> String {
     )
 }
 
-/// Checkpoint and documents in one statement, and so in one transaction and one round trip. Where the checkpoint does
-/// not move, nothing is written.
+/// Checkpoints, documents and dead letters in one statement, and so in one transaction and one round trip. Where not all
+/// checkpoints can move, nothing is written.
 ///
-/// The statement's snapshot may be older than the lock on the checkpoint that it waited for. If anybody had written
-/// documents in between, the checkpoint would not be where it is required to be.
+/// The statement's snapshot may be older than the locks on the checkpoints that it waited for. If anybody had written
+/// documents in between, they would not be where they are required to be.
 fn commit_sql(Table { name, .. }: &Table) -> String {
     format!(
-        "WITH moved AS (\
-             UPDATE projection_checkpoints \
-             SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
-                 lease_until = clock_timestamp() + make_interval(secs => $9), updated_at = clock_timestamp() \
-             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
-               AND lease_epoch = $3 AND position = $4 \
-             RETURNING position\
+        "WITH held AS (\
+             SELECT FROM view_ranges AS range \
+             JOIN unnest($2::int[], $3::int[], $4::bigint[]) AS mine (slice_from, slice_to, lease_epoch) \
+               ON range.slice_from = mine.slice_from AND range.slice_to = mine.slice_to \
+                 AND range.lease_epoch = mine.lease_epoch \
+             WHERE range.generation = $1 AND range.position = $5 \
+               AND EXISTS (SELECT FROM view_generations WHERE generation = $1 AND NOT paused \
+                 AND phase IN ('replay', 'catch_up', 'verify', 'held', 'live', 'retired')) \
+             ORDER BY range.slice_from FOR UPDATE OF range\
+         ), every AS MATERIALIZED (\
+             SELECT count(*) = cardinality($2::int[]) AS is_held FROM held\
+         ), moved AS (\
+             UPDATE view_ranges \
+             SET log_id = $6, epoch = $7, position = $8, event_id = $9, \
+                 lease_until = clock_timestamp() + make_interval(secs => $10), updated_at = clock_timestamp() \
+             WHERE generation = $1 AND slice_from = ANY($2) AND (SELECT is_held FROM every)\
          ), written AS (\
              INSERT INTO {name} (key, body, position, revision) \
              SELECT key, body::jsonb, position, revision \
-             FROM unnest($10::text[], $11::text[], $12::bigint[], $13::bigint[]) \
+             FROM unnest($11::text[], $12::text[], $13::bigint[], $14::bigint[]) \
                AS new (key, body, position, revision) \
-             WHERE EXISTS (SELECT FROM moved) \
+             WHERE (SELECT is_held FROM every) \
              ON CONFLICT (key) DO UPDATE \
              SET body = excluded.body, position = excluded.position, revision = excluded.revision\
-         ), removed AS (\
-             DELETE FROM {name} WHERE key = ANY($14::text[]) AND EXISTS (SELECT FROM moved)\
+         ), revived AS (\
+             DELETE FROM view_dead_letters \
+             WHERE generation = $1 AND key = $20 AND position <= $21 AND (SELECT is_held FROM every)\
+         ), parked AS (\
+             INSERT INTO view_dead_letters (generation, key, position, event_id, event_type, error, created_at) \
+             SELECT $1, key, position, event_id, event_type, error, clock_timestamp() \
+             FROM unnest($15::text[], $16::bigint[], $17::uuid[], $18::text[], $19::text[]) \
+               AS new (key, position, event_id, event_type, error) \
+             WHERE (SELECT is_held FROM every) \
+             ON CONFLICT (generation, key, position) DO UPDATE SET error = excluded.error\
+         ), announced AS (\
+             INSERT INTO view_changes (generation, position_to, slice_from, keys, committed_at) \
+             SELECT $1, $8, $2[1], $11, clock_timestamp() WHERE $22 AND (SELECT is_held FROM every)\
          ) \
-         SELECT count(*) FROM moved"
+         SELECT is_held FROM every"
     )
 }
 
@@ -78,162 +122,94 @@ fn commit_sql(Table { name, .. }: &Table) -> String {
 /// transaction open on a connection that goes back to the pool.
 #[async_trait]
 impl Store for Postgres {
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, sqlx::Error> {
-        sqlx::query_scalar(
-            "SELECT attname::text FROM pg_attribute \
-             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-        )
-        .bind(&table.name)
-        .fetch_all(&self.0)
-        .await
-    }
-
-    async fn create(&self, table: &Table) -> Result<(), sqlx::Error> {
-        // Sent as one, the statements are one transaction.
-        let statements = create_sql(table).join("; ");
-        let sql = format!("SELECT pg_advisory_xact_lock({CREATING}); {statements}");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.0).await?;
-        Ok(())
-    }
-
-    async fn acquire(
-        &self,
-        table: &Table,
-        owner: &str,
-        lease: Duration,
-        start: &Checkpoint,
-    ) -> Result<Option<Lease>, sqlx::Error> {
-        let row: Option<(i64, Uuid, i64, i64, Uuid)> = sqlx::query_as(
-            "INSERT INTO projection_checkpoints AS held \
-             (projection, version, log_id, epoch, position, event_id, lease_owner, lease_epoch, lease_until, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 1, clock_timestamp() + make_interval(secs => $8), clock_timestamp()) \
-             ON CONFLICT (projection, version, slice_from, slice_to) DO UPDATE \
-             SET lease_owner = excluded.lease_owner, lease_epoch = held.lease_epoch + 1, \
-                 lease_until = excluded.lease_until, stopped_reason = NULL, stopped_position = NULL \
-             WHERE held.lease_until IS NULL OR held.lease_until < clock_timestamp() \
-                OR held.lease_owner = excluded.lease_owner \
-             RETURNING lease_epoch, log_id, epoch, position, event_id",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(start.log_id)
-        .bind(start.epoch as i64)
-        .bind(start.position.to_i64())
-        .bind(start.event_id)
-        .bind(owner)
-        .bind(lease.as_secs_f64())
-        .fetch_optional(&self.0)
-        .await?;
-        Ok(row.map(|(lease_epoch, log_id, epoch, position, event_id)| Lease {
-            epoch: lease_epoch,
-            checkpoint: Checkpoint {
-                log_id,
-                epoch: epoch as u64,
-                position: Position::from_i64(position),
-                event_id,
-            },
-        }))
-    }
-
-    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE projection_checkpoints SET lease_until = clock_timestamp() + make_interval(secs => $2) \
-             WHERE lease_owner = $1",
-        )
-        .bind(owner)
-        .bind(lease.as_secs_f64())
-        .execute(&self.0)
-        .await?;
-        Ok(())
-    }
-
-    async fn release(&self, table: &Table, epoch: i64, stopped: Option<&Stopped>) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE projection_checkpoints \
-             SET lease_owner = NULL, lease_until = NULL, stopped_reason = $4, stopped_position = $5 \
-             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 AND lease_epoch = $3",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(epoch)
-        .bind(stopped.map(|stopped| stopped.reason.as_str()))
-        .bind(stopped.map(|stopped| stopped.position.to_i64()))
-        .execute(&self.0)
-        .await?;
-        Ok(())
-    }
-
     async fn stored(
         &self,
         table: &Table,
         keys: &[String],
     ) -> Result<HashMap<String, (String, Revision)>, sqlx::Error> {
-        let sql = format!("SELECT key, body::text, revision FROM {} WHERE key = ANY($1)", table.name);
+        let sql = format!(
+            "SELECT key, body::text, revision FROM {} WHERE key = ANY($1) AND body IS NOT NULL",
+            table.name
+        );
         let rows: Vec<(String, String, i64)> =
             sqlx::query_as(AssertSqlSafe(sql)).bind(keys).fetch_all(&self.0).await?;
         Ok(rows.into_iter().map(|(key, body, at)| (key, (body, Revision::from_i64(at)))).collect())
     }
 
-    async fn commit(
-        &self,
-        table: &Table,
-        epoch: i64,
-        from: Position,
-        to: &Checkpoint,
-        changed: &[Changed],
-        lease: Duration,
-    ) -> Result<bool, sqlx::Error> {
-        let (mut keys, mut bodies, mut positions, mut revisions) = (vec![], vec![], vec![], vec![]);
-        let mut gone = vec![];
-        for document in changed {
-            match &document.body {
-                Some(body) => {
-                    keys.push(document.key.as_str());
-                    bodies.push(body.as_str());
-                    positions.push(document.position.to_i64());
-                    revisions.push(document.revision.to_i64());
-                }
-                None => gone.push(document.key.as_str()),
-            }
-        }
-        let moved: i64 = sqlx::query_scalar(AssertSqlSafe(commit_sql(table)))
-            .bind(table.projection)
-            .bind(i64::from(table.version))
-            .bind(epoch)
-            .bind(from.to_i64())
+    async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
+        let Commit { ranges, changed, parked, to, .. } = commit;
+        let of_ranges = |value: fn(&Claim) -> i32| ranges.iter().map(value).collect::<Vec<_>>();
+        let fit: bool = sqlx::query_scalar(AssertSqlSafe(commit_sql(commit.table)))
+            .bind(commit.generation)
+            .bind(of_ranges(|claim| claim.slices.from.into()))
+            .bind(of_ranges(|claim| claim.slices.to.into()))
+            .bind(ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
+            .bind(commit.from.to_i64())
             .bind(to.log_id)
             .bind(to.epoch as i64)
             .bind(to.position.to_i64())
             .bind(to.event_id)
-            .bind(lease.as_secs_f64())
-            .bind(keys)
-            .bind(bodies)
-            .bind(positions)
-            .bind(revisions)
-            .bind(gone)
+            .bind(commit.lease.as_secs_f64())
+            .bind(changed.iter().map(|document| document.key.as_str()).collect::<Vec<_>>())
+            .bind(changed.iter().map(|document| document.body.as_deref()).collect::<Vec<_>>())
+            .bind(changed.iter().map(|document| document.position.to_i64()).collect::<Vec<_>>())
+            .bind(changed.iter().map(|document| document.revision.to_i64()).collect::<Vec<_>>())
+            .bind(parked.iter().map(|letter| letter.key.as_str()).collect::<Vec<_>>())
+            .bind(parked.iter().map(|letter| letter.position.to_i64()).collect::<Vec<_>>())
+            .bind(parked.iter().map(|letter| letter.event_id).collect::<Vec<_>>())
+            .bind(parked.iter().map(|letter| letter.event_type.as_str()).collect::<Vec<_>>())
+            .bind(parked.iter().map(|letter| letter.error.as_deref()).collect::<Vec<_>>())
+            .bind(commit.revived.map(|revived| revived.key.as_str()))
+            .bind(commit.revived.map(|revived| revived.through.to_i64()))
+            .bind(commit.announced && !changed.is_empty())
             .fetch_one(&self.0)
             .await?;
-        Ok(moved == 1)
+        Ok(fit)
     }
 
-    async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error> {
+    async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error> {
+        let sql =
+            format!("INSERT INTO {} (key, body, position, revision) VALUES ($1, $2::jsonb, 0, 0)", table.name);
+        let sql = format!("{sql} ON CONFLICT (key) DO UPDATE SET body = excluded.body");
+        let (pool, document) = (self.0.clone(), document.clone());
+        in_a_task(async move {
+            let mut transaction = pool.begin().await?;
+            let written = sqlx::query(AssertSqlSafe(sql))
+                .bind(&document.key)
+                .bind(&document.body)
+                .execute(&mut *transaction)
+                .await;
+            transaction.rollback().await?;
+            written.map(drop)
+        })
+        .await
+    }
+
+    async fn select(
+        &self,
+        generation: i64,
+        table: &Table,
+        version: u32,
+        selection: &Selection,
+    ) -> Result<Selected, sqlx::Error> {
         let (sql, parameters) = select_sql(table, selection, "body::text");
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
+            .bind(generation)
             .bind(table.projection)
-            .bind(i64::from(table.version));
+            .bind(i64::from(version));
         for parameter in parameters {
             query = query.bind(parameter);
         }
         query.fetch_all(&self.0).await.map(selected)
     }
 
-    async fn progress(&self) -> Result<Vec<Progress>, sqlx::Error> {
+    async fn progress(&self, generations: &[i64]) -> Result<Vec<Progress>, sqlx::Error> {
         let rows: Vec<ProgressRow> = sqlx::query_as(
-            "SELECT projection, version, position, \
-                    CASE WHEN lease_until >= clock_timestamp() THEN lease_owner END, \
+            "SELECT generation, position, CASE WHEN lease_until >= clock_timestamp() THEN lease_owner END, \
                     stopped_reason, stopped_position \
-             FROM projection_checkpoints",
+             FROM view_ranges WHERE generation = ANY($1) ORDER BY position, slice_from",
         )
+        .bind(generations)
         .fetch_all(&self.0)
         .await?;
         Ok(rows.into_iter().map(Progress::from).collect())

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::Views;
 use crate::projector::Projector;
+use crate::slices::SLICES;
 
 /// How the projectors of a process work.
 #[derive(Debug, Clone)]
@@ -20,6 +21,11 @@ pub struct Settings {
     /// How long after its last sign of life a projector counts as dead, by the clock of the views' database. A live
     /// one gives four signs in that time.
     pub lease: Duration,
+    /// In how many ranges a view is folded: at most as many processes share the work on it. Changing it needs no rebuild.
+    pub shards: u16,
+    /// The most memory that the documents take which a projector keeps, so as not to read again what it has just
+    /// written: for each view, in bytes.
+    pub memory_bytes_max: usize,
     /// How often to look for events when the log gives no signal.
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
@@ -32,14 +38,16 @@ impl Default for Settings {
             process: format!("process {}", std::process::id()),
             page_events_max: 1_000,
             lease: Duration::from_secs(2),
+            shards: 8,
+            memory_bytes_max: 16 << 20,
             idle_interval: Duration::from_secs(1),
             retry_stopped: Duration::from_secs(30),
         }
     }
 }
 
-/// The projectors of this process, at work. Of all processes that have some for a projection, one folds it and the
-/// others wait to take over.
+/// The projectors of this process, at work. All processes that have some for a projection share its ranges of slices, and
+/// take over from those that stop or die.
 ///
 /// Dropping them ends them where they are, and others wait for their leases to run out; [`stop`](Self::stop) is the
 /// orderly way.
@@ -57,6 +65,7 @@ impl Projectors {
     ///
     /// Outside of a Tokio runtime.
     pub fn start(views: &Views, settings: Settings) -> Self {
+        let settings = Settings { shards: settings.shards.clamp(1, SLICES), ..settings };
         let (stop, stopping) = watch::channel(false);
         // Of this start of this process alone: what it held before a crash is not its own any more.
         let owner = format!("{} {}", settings.process, Uuid::new_v4());

@@ -1,33 +1,54 @@
 //! Views in a SQLite file.
 
+mod dead_letters;
+mod generations;
+mod ranges;
+
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use daybook_core::{Changed, Field, FieldKind, Position, Revision};
+use daybook_core::{Changed, Field, FieldKind, Revision};
 use daybook_database::SqliteFile;
-use daybook_log::Checkpoint;
-use sqlx::AssertSqlSafe;
-use uuid::fmt::Hyphenated;
+use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use crate::status::Stopped;
-use crate::store::{Lease, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
+use crate::store::{Commit, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
 use crate::table::Table;
 
 pub(crate) struct Sqlite(pub(crate) SqliteFile);
 
-/// The statements that make a view's table.
-fn create_sql(table: &Table) -> Vec<String> {
+/// The most documents that are written by one statement.
+const DOCUMENTS: usize = 5_000;
+
+impl Sqlite {
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        self.0.readers()
+    }
+
+    pub(crate) fn writer(&self) -> &SqlitePool {
+        self.0.writer()
+    }
+}
+
+/// The statements that make a generation's table, or only that which a `bare` one needs to be filled. A document that was
+/// removed has no body.
+fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let Table { name, .. } = table;
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(
-        "CREATE TABLE IF NOT EXISTS {name} (key TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL, \
-         position INTEGER NOT NULL, revision INTEGER NOT NULL{columns}) STRICT"
+        "CREATE TABLE {name} (key TEXT NOT NULL PRIMARY KEY, body TEXT, position INTEGER NOT NULL, \
+         revision INTEGER NOT NULL{columns}) STRICT"
     );
+    let indexes = if bare { Vec::new() } else { index_sql(table) };
+    std::iter::once(create).chain(indexes).collect()
+}
+
+/// The statements that make the indexes of a generation's table.
+fn index_sql(table: &Table) -> Vec<String> {
     let index = |field: &Field| {
-        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
+        let (index, name) = (table.index_name(field), &table.name);
+        format!("CREATE INDEX IF NOT EXISTS {index} ON {name} (\"{}\", key)", field.name)
     };
-    std::iter::once(create).chain(table.fields.iter().map(index)).collect()
+    table.fields.iter().map(index).collect()
 }
 
 /// A field's column. It takes no room beside its index. A value of another type than the declared one is refused.
@@ -43,103 +64,15 @@ fn column(field: &Field) -> String {
     )
 }
 
-/// A lease's duration as SQLite adds it to a time.
-fn seconds(lease: Duration) -> String {
-    format!("+{:.3} seconds", lease.as_secs_f64())
-}
-
 #[async_trait]
 impl Store for Sqlite {
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, sqlx::Error> {
-        sqlx::query_scalar("SELECT name FROM pragma_table_xinfo($1)")
-            .bind(&table.name)
-            .fetch_all(self.0.readers())
-            .await
-    }
-
-    async fn create(&self, table: &Table) -> Result<(), sqlx::Error> {
-        let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        for statement in create_sql(table) {
-            sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
-    }
-
-    async fn acquire(
-        &self,
-        table: &Table,
-        owner: &str,
-        lease: Duration,
-        start: &Checkpoint,
-    ) -> Result<Option<Lease>, sqlx::Error> {
-        let row: Option<(i64, Hyphenated, i64, i64, Hyphenated)> = sqlx::query_as(
-            "INSERT INTO projection_checkpoints AS held \
-             (projection, version, log_id, epoch, position, event_id, lease_owner, lease_epoch, lease_until, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 1, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', $8), \
-                     strftime('%Y-%m-%dT%H:%M:%fZ', 'now')) \
-             ON CONFLICT (projection, version, slice_from, slice_to) DO UPDATE \
-             SET lease_owner = excluded.lease_owner, lease_epoch = held.lease_epoch + 1, \
-                 lease_until = excluded.lease_until, stopped_reason = NULL, stopped_position = NULL \
-             WHERE held.lease_until IS NULL OR held.lease_until < strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
-                OR held.lease_owner = excluded.lease_owner \
-             RETURNING lease_epoch, log_id, epoch, position, event_id",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(start.log_id.hyphenated())
-        .bind(start.epoch as i64)
-        .bind(start.position.to_i64())
-        .bind(start.event_id.hyphenated())
-        .bind(owner)
-        .bind(seconds(lease))
-        .fetch_optional(self.0.writer())
-        .await?;
-        Ok(row.map(|(lease_epoch, log_id, epoch, position, event_id)| Lease {
-            epoch: lease_epoch,
-            checkpoint: Checkpoint {
-                log_id: log_id.into(),
-                epoch: epoch as u64,
-                position: Position::from_i64(position),
-                event_id: event_id.into(),
-            },
-        }))
-    }
-
-    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE projection_checkpoints SET lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', $2) \
-             WHERE lease_owner = $1",
-        )
-        .bind(owner)
-        .bind(seconds(lease))
-        .execute(self.0.writer())
-        .await?;
-        Ok(())
-    }
-
-    async fn release(&self, table: &Table, epoch: i64, stopped: Option<&Stopped>) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE projection_checkpoints \
-             SET lease_owner = NULL, lease_until = NULL, stopped_reason = $4, stopped_position = $5 \
-             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 AND lease_epoch = $3",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(epoch)
-        .bind(stopped.map(|stopped| stopped.reason.as_str()))
-        .bind(stopped.map(|stopped| stopped.position.to_i64()))
-        .execute(self.0.writer())
-        .await?;
-        Ok(())
-    }
-
     async fn stored(
         &self,
         table: &Table,
         keys: &[String],
     ) -> Result<HashMap<String, (String, Revision)>, sqlx::Error> {
         let sql = format!(
-            "SELECT key, body, revision FROM {} WHERE key IN (SELECT value FROM json_each($1))",
+            "SELECT key, body, revision FROM {} WHERE key IN (SELECT value FROM json_each($1)) AND body IS NOT NULL",
             table.name
         );
         let rows: Vec<(String, String, i64)> =
@@ -147,92 +80,123 @@ impl Store for Sqlite {
         Ok(rows.into_iter().map(|(key, body, at)| (key, (body, Revision::from_i64(at)))).collect())
     }
 
-    async fn commit(
-        &self,
-        table: &Table,
-        epoch: i64,
-        from: Position,
-        to: &Checkpoint,
-        changed: &[Changed],
-        lease: Duration,
-    ) -> Result<bool, sqlx::Error> {
+    async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let moved = sqlx::query(
-            "UPDATE projection_checkpoints \
-             SET log_id = $5, epoch = $6, position = $7, event_id = $8, \
-                 lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', $9), \
-                 updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
-             WHERE projection = $1 AND version = $2 AND slice_from = 0 AND slice_to = 1024 \
-               AND lease_epoch = $3 AND position = $4",
-        )
-        .bind(table.projection)
-        .bind(i64::from(table.version))
-        .bind(epoch)
-        .bind(from.to_i64())
-        .bind(to.log_id.hyphenated())
-        .bind(to.epoch as i64)
-        .bind(to.position.to_i64())
-        .bind(to.event_id.hyphenated())
-        .bind(seconds(lease))
-        .execute(&mut *transaction)
-        .await?;
-        if moved.rows_affected() == 0 {
+        if !move_checkpoints(&mut transaction, commit).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
-        let (mut present, mut gone) = (vec![], vec![]);
-        for document in changed {
-            match &document.body {
-                Some(body) => present.push((
-                    document.key.as_str(),
-                    body.as_str(),
-                    document.position.to_i64(),
-                    document.revision.to_i64(),
-                )),
-                None => gone.push(document.key.as_str()),
-            }
-        }
-        if !present.is_empty() {
-            // `WHERE TRUE` tells the parser that ON CONFLICT is no join's ON.
-            let sql = format!(
-                "INSERT INTO {} (key, body, position, revision) \
-                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE TRUE \
-                 ON CONFLICT (key) DO UPDATE \
-                 SET body = excluded.body, position = excluded.position, revision = excluded.revision",
-                table.name
-            );
-            sqlx::query(AssertSqlSafe(sql)).bind(json(&present)?).execute(&mut *transaction).await?;
-        }
-        if !gone.is_empty() {
-            let sql = format!("DELETE FROM {} WHERE key IN (SELECT value FROM json_each($1))", table.name);
-            sqlx::query(AssertSqlSafe(sql)).bind(json(&gone)?).execute(&mut *transaction).await?;
+        write(&mut transaction, commit.table, commit.changed).await?;
+        self::dead_letters::write(&mut transaction, commit).await?;
+        if commit.announced && !commit.changed.is_empty() {
+            let keys: Vec<_> = commit.changed.iter().map(|document| document.key.as_str()).collect();
+            sqlx::query(
+                "INSERT INTO view_changes (generation, position_to, slice_from, keys, committed_at) \
+                 VALUES ($1, $2, $3, $4, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+            )
+            .bind(commit.generation)
+            .bind(commit.to.position.to_i64())
+            .bind(commit.ranges.first().map_or(0, |claim| i32::from(claim.slices.from)))
+            .bind(json(&keys)?)
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(true)
     }
 
-    async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error> {
+    async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error> {
+        let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let written = write(&mut transaction, table, std::slice::from_ref(document)).await;
+        transaction.rollback().await?;
+        written
+    }
+
+    async fn select(
+        &self,
+        generation: i64,
+        table: &Table,
+        version: u32,
+        selection: &Selection,
+    ) -> Result<Selected, sqlx::Error> {
         let (sql, parameters) = select_sql(table, selection, "body");
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
+            .bind(generation)
             .bind(table.projection)
-            .bind(i64::from(table.version));
+            .bind(i64::from(version));
         for parameter in parameters {
             query = query.bind(parameter);
         }
         query.fetch_all(self.0.readers()).await.map(selected)
     }
 
-    async fn progress(&self) -> Result<Vec<Progress>, sqlx::Error> {
+    async fn progress(&self, generations: &[i64]) -> Result<Vec<Progress>, sqlx::Error> {
         let rows: Vec<ProgressRow> = sqlx::query_as(
-            "SELECT projection, version, position, \
+            "SELECT generation, position, \
                     CASE WHEN lease_until >= strftime('%Y-%m-%dT%H:%M:%fZ', 'now') THEN lease_owner END, \
                     stopped_reason, stopped_position \
-             FROM projection_checkpoints",
+             FROM view_ranges WHERE generation IN (SELECT value FROM json_each($1)) ORDER BY position, slice_from",
         )
+        .bind(json(generations)?)
         .fetch_all(self.0.readers())
         .await?;
         Ok(rows.into_iter().map(Progress::from).collect())
     }
+}
+
+/// Moves the checkpoints of a commit's ranges and renews their leases; `false` when that cannot be.
+async fn move_checkpoints(connection: &mut SqliteConnection, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
+    let Commit { to, .. } = commit;
+    for claim in commit.ranges {
+        let moved = sqlx::query(
+            "UPDATE view_ranges \
+             SET log_id = $6, epoch = $7, position = $8, event_id = $9, \
+                 lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $10 || ' seconds'), \
+                 updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
+             WHERE generation = $1 AND slice_from = $2 AND slice_to = $3 AND lease_epoch = $4 AND position = $5 \
+               AND EXISTS (SELECT 1 FROM view_generations WHERE generation = $1 AND NOT paused \
+                 AND phase IN ('replay', 'catch_up', 'verify', 'held', 'live', 'retired'))",
+        )
+        .bind(commit.generation)
+        .bind(i32::from(claim.slices.from))
+        .bind(i32::from(claim.slices.to))
+        .bind(claim.lease_epoch)
+        .bind(commit.from.to_i64())
+        .bind(to.log_id.hyphenated())
+        .bind(to.epoch as i64)
+        .bind(to.position.to_i64())
+        .bind(to.event_id.hyphenated())
+        .bind(commit.lease.as_secs_f64())
+        .execute(&mut *connection)
+        .await?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Writes documents. One that was removed has no body.
+async fn write(connection: &mut SqliteConnection, table: &Table, changed: &[Changed]) -> Result<(), sqlx::Error> {
+    // In pieces: each is one parameter.
+    for piece in changed.chunks(DOCUMENTS) {
+        let rows: Vec<_> = piece
+            .iter()
+            .map(|Changed { key, body, position, revision }| {
+                (key, body.as_deref(), position.to_i64(), revision.to_i64())
+            })
+            .collect();
+        // `WHERE TRUE` tells the parser that ON CONFLICT is no join's ON.
+        let sql = format!(
+            "INSERT INTO {} (key, body, position, revision) \
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE TRUE \
+             ON CONFLICT (key) DO UPDATE \
+             SET body = excluded.body, position = excluded.position, revision = excluded.revision",
+            table.name
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Many values as one parameter.

@@ -1,11 +1,13 @@
 //! How far each projection is.
 
+use std::collections::BTreeSet;
+
 use chrono::Utc;
 use daybook_core::Position;
 use serde::Serialize;
 
+use crate::generation::served;
 use crate::store::Progress;
-use crate::views::View;
 use crate::{ViewError, Views};
 
 /// How far a projection is.
@@ -13,7 +15,7 @@ use crate::{ViewError, Views};
 pub struct Status {
     /// Its name.
     pub name: &'static str,
-    /// Its version.
+    /// The version that is served: an older one, until this program's has been built.
     pub version: u32,
     /// The last position that it has taken in.
     pub position: Position,
@@ -22,7 +24,7 @@ pub struct Status {
     /// How long ago the oldest event that it has not taken in was recorded, in seconds; 0 when there is none.
     pub lag_seconds: f64,
     /// Who folds it at this moment.
-    pub owner: Option<String>,
+    pub owners: BTreeSet<String>,
     /// Why it stands still, when it does.
     pub stopped: Option<Stopped>,
 }
@@ -43,41 +45,45 @@ impl Views {
     ///
     /// When the log or the views are not available.
     pub async fn status(&self) -> Result<Vec<Status>, ViewError> {
-        let mut progress = self.store().progress().await?;
+        let mut serving = Vec::new();
+        for view in self.views() {
+            let generations = self.store().generations(view.table.projection).await?;
+            serving.push((view, served(&generations, view.table.version).cloned()));
+        }
+        let ids: Vec<i64> = serving.iter().flat_map(|(_, served)| served).map(|served| served.id).collect();
+        let progress = self.store().progress(&ids).await?;
         // Read after the checkpoints, so that no view can seem to be ahead of the log.
         let head = self.log().head().await?.position;
         let mut statuses = Vec::new();
-        for view in self.views() {
-            let found = progress.iter().position(|progress| is_of(progress, view));
-            let progress = found.map(|index| progress.swap_remove(index));
-            statuses.push(self.status_of(view, progress, head).await?);
+        for (view, served) in serving {
+            let is_of = |range: &&Progress| served.as_ref().is_some_and(|served| served.id == range.generation);
+            let ranges: Vec<&Progress> = progress.iter().filter(is_of).collect();
+            let version = served.as_ref().map_or(view.table.version, |served| served.version);
+            statuses.push(self.status_of(view.table.projection, version, &ranges, head).await?);
         }
         Ok(statuses)
     }
 
+    /// `ranges` are in the order of their positions.
     async fn status_of(
         &self,
-        view: &View,
-        progress: Option<Progress>,
+        name: &'static str,
+        version: u32,
+        ranges: &[&Progress],
         head: Position,
     ) -> Result<Status, ViewError> {
-        let position = progress.as_ref().map_or(Position::START, |progress| progress.position);
+        let position = ranges.first().map_or(Position::START, |range| range.position);
         let lag_events = head.get().saturating_sub(position.get());
         let waiting = if lag_events > 0 { self.log().event(position.plus(1)).await? } else { None };
         let age = waiting.map(|event| Utc::now() - event.recorded_at);
-        let (owner, stopped) = progress.map_or((None, None), |progress| (progress.owner, progress.stopped));
         Ok(Status {
-            name: view.table.projection,
-            version: view.table.version,
+            name,
+            version,
             position,
             lag_events,
             lag_seconds: age.map_or(0.0, |age| age.as_seconds_f64().max(0.0)),
-            owner,
-            stopped,
+            owners: ranges.iter().filter_map(|range| range.owner.clone()).collect(),
+            stopped: ranges.iter().find_map(|range| range.stopped.clone()),
         })
     }
-}
-
-fn is_of(progress: &Progress, view: &View) -> bool {
-    progress.projection == view.table.projection && progress.version == i64::from(view.table.version)
 }

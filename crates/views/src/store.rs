@@ -1,5 +1,8 @@
 //! What the runtime asks of a database: the boundary between the logic here and the SQL of each backend.
 
+pub(crate) mod dead_letters;
+pub(crate) mod generations;
+pub(crate) mod ranges;
 #[cfg(test)]
 mod tests;
 
@@ -12,16 +15,31 @@ use daybook_core::{Changed, Position, Revision};
 use daybook_database::Database;
 use daybook_log::Checkpoint;
 
+use crate::ranges::Claim;
 use crate::status::Stopped;
 use crate::table::Table;
+use dead_letters::{DeadLetters, NewDeadLetter, Revived};
+use generations::Generations;
+use ranges::Ranges;
 
-/// The right to write a view, until somebody else is given a later epoch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lease {
-    /// Raised with each new holder; every write requires it.
-    pub(crate) epoch: i64,
-    /// How far the view had come when the lease was given.
-    pub(crate) checkpoint: Checkpoint,
+/// What a page made of a generation's documents: all of it is written, in one transaction, or nothing.
+#[derive(Debug)]
+pub(crate) struct Commit<'a> {
+    pub(crate) generation: i64,
+    pub(crate) table: &'a Table,
+    /// The ranges that the page was folded for: each must still be held, and stand where the page begins.
+    pub(crate) ranges: &'a [Claim],
+    pub(crate) from: Position,
+    /// Where they stand afterwards.
+    pub(crate) to: Checkpoint,
+    pub(crate) changed: &'a [Changed],
+    /// Dead letters that are there afterwards; one that was there has another error now.
+    pub(crate) parked: &'a [NewDeadLetter],
+    /// Dead letters that are there no more.
+    pub(crate) revived: Option<&'a Revived>,
+    /// Whether others are told which documents changed.
+    pub(crate) announced: bool,
+    pub(crate) lease: Duration,
 }
 
 /// Which documents to read; every condition that is given must hold. In the order of their keys.
@@ -41,6 +59,8 @@ pub(crate) struct Selection {
 #[derive(Debug, Default)]
 pub(crate) struct Selected {
     pub(crate) position: Position,
+    /// The generation that is to be served, read as part of the same state.
+    pub(crate) served: Option<i64>,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -53,11 +73,10 @@ pub(crate) struct Row {
     pub(crate) revision: Revision,
 }
 
-/// A checkpoint as others see it.
+/// A range as others see it.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    pub(crate) projection: String,
-    pub(crate) version: i64,
+    pub(crate) generation: i64,
     pub(crate) position: Position,
     /// Who holds the lease, unless it ran out.
     pub(crate) owner: Option<String>,
@@ -67,29 +86,7 @@ pub(crate) struct Progress {
 
 /// A database that holds views. Times are the database's own, never the process's.
 #[async_trait]
-pub(crate) trait Store: Send + Sync {
-    /// The columns of the view's table; none when there is no table yet.
-    async fn columns(&self, table: &Table) -> Result<Vec<String>, sqlx::Error>;
-
-    /// Makes the view's table, unless it is there. Safe when several processes do so at once.
-    async fn create(&self, table: &Table) -> Result<(), sqlx::Error>;
-
-    /// Takes the lease for `owner`, with the next epoch, when it is free, ran out, or is the owner's own. A view that
-    /// was never written begins at `start`. What stopped it before is forgotten: it is tried anew.
-    async fn acquire(
-        &self,
-        table: &Table,
-        owner: &str,
-        lease: Duration,
-        start: &Checkpoint,
-    ) -> Result<Option<Lease>, sqlx::Error>;
-
-    /// Renews all leases that `owner` holds.
-    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error>;
-
-    /// Gives the lease back, if it is still held. `stopped` says why the view does not go on.
-    async fn release(&self, table: &Table, epoch: i64, stopped: Option<&Stopped>) -> Result<(), sqlx::Error>;
-
+pub(crate) trait Store: Ranges + Generations + DeadLetters {
     /// The documents with these keys that exist, with their revision.
     async fn stored(
         &self,
@@ -97,23 +94,25 @@ pub(crate) trait Store: Send + Sync {
         keys: &[String],
     ) -> Result<HashMap<String, (String, Revision)>, sqlx::Error>;
 
-    /// Writes the changed documents, moves the checkpoint from position `from` to `to` and renews the lease, in one
-    /// transaction. `false`, and nothing is written, when the lease was lost.
-    async fn commit(
+    /// Writes a page and renews the leases of its ranges. `false`, and nothing is written, when one of them was lost or
+    /// the generation is not to go on.
+    async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error>;
+
+    /// Whether a document could be written; nothing is.
+    async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error>;
+
+    /// Reads documents of a generation, the position that they correspond to, and which generation a program is to serve
+    /// that has the projection in `version`.
+    async fn select(
         &self,
+        generation: i64,
         table: &Table,
-        epoch: i64,
-        from: Position,
-        to: &Checkpoint,
-        changed: &[Changed],
-        lease: Duration,
-    ) -> Result<bool, sqlx::Error>;
+        version: u32,
+        selection: &Selection,
+    ) -> Result<Selected, sqlx::Error>;
 
-    /// Reads documents and the position that they correspond to.
-    async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error>;
-
-    /// All checkpoints.
-    async fn progress(&self) -> Result<Vec<Progress>, sqlx::Error>;
+    /// How far the ranges of these generations are.
+    async fn progress(&self, generations: &[i64]) -> Result<Vec<Progress>, sqlx::Error>;
 }
 
 /// The store of a database.
@@ -124,16 +123,17 @@ pub(crate) fn store(database: Database) -> Arc<dyn Store> {
     }
 }
 
-/// A selection's statement and its parameters behind the first two, which are the projection and its version. One
-/// statement is one snapshot: documents and position always fit.
+/// A selection's statement and its parameters behind the first three, which are the generation, the projection and the
+/// program's version of it. One statement is one snapshot: documents, position and what is served always fit.
 ///
 /// `body` is the expression for a document's JSON as text. The position is that of the slowest range of slices.
 pub(crate) fn select_sql<'a>(table: &Table, selection: &'a Selection, body: &str) -> (String, Vec<&'a str>) {
-    let mut conditions = vec!["TRUE".to_owned()];
+    // What was removed is there without a body.
+    let mut conditions = vec!["body IS NOT NULL".to_owned()];
     let mut parameters = Vec::new();
     let mut parameter = |value: &'a String| {
         parameters.push(value.as_str());
-        parameters.len() + 2
+        parameters.len() + 3
     };
     if let Some(key) = &selection.key {
         conditions.push(format!("key = ${}", parameter(key)));
@@ -147,9 +147,12 @@ pub(crate) fn select_sql<'a>(table: &Table, selection: &'a Selection, body: &str
         (None, _) => {}
     }
     let sql = format!(
-        "SELECT reached.position, d.key, d.body, d.position, d.revision \
-         FROM (SELECT coalesce(min(position), 0) AS position FROM projection_checkpoints \
-               WHERE projection = $1 AND version = $2) AS reached \
+        "SELECT reached.position, reached.served, d.key, d.body, d.position, d.revision \
+         FROM (SELECT coalesce(min(position), 0) AS position, \
+                      (SELECT generation FROM view_generations \
+                       WHERE projection = $2 AND version <= $3 AND phase = 'live' \
+                       ORDER BY version DESC LIMIT 1) AS served \
+               FROM view_ranges WHERE generation = $1) AS reached \
          LEFT JOIN (SELECT key, {body} AS body, position, revision FROM {} \
                     WHERE {} ORDER BY key LIMIT {}) AS d ON TRUE \
          ORDER BY d.key",
@@ -160,27 +163,28 @@ pub(crate) fn select_sql<'a>(table: &Table, selection: &'a Selection, body: &str
     (sql, parameters)
 }
 
-/// What [`Store::progress`] reads: projection, version, position, owner, and why and where it stands still.
-pub(crate) type ProgressRow = (String, i64, i64, Option<String>, Option<String>, Option<i64>);
+/// What [`Store::progress`] reads: generation, position, owner, and why and where it stands still.
+pub(crate) type ProgressRow = (i64, i64, Option<String>, Option<String>, Option<i64>);
 
 impl From<ProgressRow> for Progress {
-    fn from((projection, version, position, owner, reason, stopped): ProgressRow) -> Self {
+    fn from((generation, position, owner, reason, stopped): ProgressRow) -> Self {
         let stopped = reason
             .zip(stopped)
             .map(|(reason, position)| Stopped { position: Position::from_i64(position), reason });
-        Self { projection, version, position: Position::from_i64(position), owner, stopped }
+        Self { generation, position: Position::from_i64(position), owner, stopped }
     }
 }
 
 /// A row of [`select_sql`]: where there is no document, only the position.
-pub(crate) type SelectedRow = (i64, Option<String>, Option<String>, Option<i64>, Option<i64>);
+pub(crate) type SelectedRow = (i64, Option<i64>, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 /// Puts the rows of [`select_sql`] together.
 pub(crate) fn selected(rows: Vec<SelectedRow>) -> Selected {
     let position = Position::from_i64(rows.first().map_or(0, |row| row.0));
+    let served = rows.first().and_then(|row| row.1);
     let rows = rows
         .into_iter()
-        .filter_map(|(_, key, body, position, revision)| {
+        .filter_map(|(_, _, key, body, position, revision)| {
             Some(Row {
                 key: key?,
                 body: body?,
@@ -189,5 +193,5 @@ pub(crate) fn selected(rows: Vec<SelectedRow>) -> Selected {
             })
         })
         .collect();
-    Selected { position, rows }
+    Selected { position, served, rows }
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daybook_core::{AnyProjection, Contracts, Position};
-use daybook_database::Database;
+use daybook_database::{Database, is_missing_table};
 use daybook_log::Log;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::generation::served;
 use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
 use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
@@ -41,8 +41,22 @@ pub(crate) struct View {
     pub(crate) table: Table,
     /// The position that this process's projector has committed: wakes queries that wait for it.
     pub(crate) committed: watch::Sender<Position>,
-    /// Whether the table was seen.
-    exists: AtomicBool,
+    /// Signalled when generations came or went by what this process did.
+    pub(crate) generations_changed: watch::Sender<()>,
+    /// The generation that was served last, and its table.
+    served: Mutex<Option<Arc<Served>>>,
+}
+
+/// A generation that is served.
+struct Served {
+    id: i64,
+    table: Table,
+}
+
+impl View {
+    fn served(&self) -> MutexGuard<'_, Option<Arc<Served>>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Views {
@@ -64,7 +78,8 @@ impl Views {
             let table = Table::new(projection.spec())?;
             let name = table.projection;
             let committed = watch::Sender::new(Position::START);
-            let view = View { projection, table, committed, exists: AtomicBool::new(false) };
+            let (generations_changed, served) = (watch::Sender::new(()), Mutex::new(None));
+            let view = View { projection, table, committed, generations_changed, served };
             if views.insert(name, Arc::new(view)).is_some() {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
@@ -150,14 +165,36 @@ impl Views {
         }
     }
 
+    /// Reads of the generation that is served at this moment. When it is another one than it was, or its table is gone
+    /// meanwhile, it is looked up, and read again.
     async fn read_now(&self, view: &View, selection: &Selection) -> Result<Selected, ViewError> {
-        if !view.exists.load(Ordering::Relaxed) {
-            if self.shared.store.columns(&view.table).await?.is_empty() {
-                return Ok(Selected::default());
+        let store = &self.shared.store;
+        loop {
+            let known = view.served().clone();
+            let served = match known {
+                Some(served) => served,
+                None => match self.look_up(view).await? {
+                    Some(served) => served,
+                    None => return Ok(Selected::default()),
+                },
+            };
+            match store.select(served.id, &served.table, view.table.version, selection).await {
+                Ok(selected) if selected.served == Some(served.id) => return Ok(selected),
+                Ok(_) => {}
+                Err(error) if is_missing_table(&error) => {}
+                Err(error) => return Err(error.into()),
             }
-            view.exists.store(true, Ordering::Relaxed);
+            // Whoever was faster has looked it up already.
+            view.served().take_if(|known| known.id == served.id);
         }
-        Ok(self.shared.store.select(&view.table, selection).await?)
+    }
+
+    async fn look_up(&self, view: &View) -> Result<Option<Arc<Served>>, ViewError> {
+        let generations = self.shared.store.generations(view.table.projection).await?;
+        let found = served(&generations, view.table.version)
+            .map(|generation| Arc::new(Served { id: generation.id, table: view.table.of(generation) }));
+        view.served().clone_from(&found);
+        Ok(found)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -202,13 +202,13 @@ pub(crate) async fn remove_views(store: &Store) {
             }
         }
         Some(mut database) => {
-            let tables = "SELECT tablename::text FROM pg_tables WHERE tablename LIKE 'view\\_%'";
+            let tables = "SELECT tablename::text FROM pg_tables WHERE tablename ~ '^view_.*_v[0-9]+_g[0-9]+$'";
             let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut database).await.expect("tables");
             for table in tables {
                 let drop = AssertSqlSafe(format!("DROP TABLE \"{table}\""));
                 sqlx::query(drop).execute(&mut database).await.expect("dropped");
             }
-            sqlx::query("DELETE FROM projection_checkpoints").execute(&mut database).await.expect("deleted");
+            sqlx::query("TRUNCATE view_generations CASCADE").execute(&mut database).await.expect("emptied");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> an
             .map(|one| {
                 json!({
                     "name": one.name, "version": one.version, "position": one.position,
-                    "lag_events": one.lag_events, "lag_seconds": one.lag_seconds, "owner": one.owner,
+                    "lag_events": one.lag_events, "lag_seconds": one.lag_seconds, "owners": one.owners,
                     "stopped": one.stopped,
                 })
             })
@@ -41,10 +41,10 @@ pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> an
     terminal::line(format_args!("  position   {}", head.position))?;
     terminal::line("projections")?;
     for one in projections {
-        let state = match (&one.stopped, &one.owner) {
+        let state = match (&one.stopped, one.owners.len()) {
             (Some(stopped), _) => format!("stopped at {}: {}", stopped.position, stopped.reason),
-            (None, Some(_)) => "running".to_owned(),
-            (None, None) => "nobody runs it".to_owned(),
+            (None, 1..) => "running".to_owned(),
+            (None, 0) => "nobody runs it".to_owned(),
         };
         terminal::line(format_args!(
             "  {:10} version {}  position {}  lag {} events, {:.1} s  {state}",

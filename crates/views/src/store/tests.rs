@@ -4,7 +4,11 @@ use daybook_core::{Access, Field, FieldKind, ProjectionSpec};
 use daybook_database::{Fault, Location, fault, on_both};
 use uuid::Uuid;
 
+use super::generations::NewGeneration;
 use super::*;
+use crate::generation::Phase;
+use crate::ranges::Range;
+use crate::slices::{SLICES, Slices};
 
 on_both!(
     &[Schema::Views],
@@ -15,7 +19,8 @@ on_both!(
     documents_are_written_changed_and_removed,
     fields_are_columns_of_their_types,
     a_field_of_another_type_is_refused_and_nothing_is_written,
-    a_table_can_be_made_by_several_at_once,
+    a_page_is_written_for_all_of_its_ranges_or_for_none,
+    a_first_generation_is_begun_by_one_alone,
     a_selection_is_in_the_order_of_keys,
 );
 
@@ -54,106 +59,171 @@ fn gone(key: &str) -> Changed {
     Changed { body: None, ..put(key, "") }
 }
 
-async fn ready(database: Database) -> (Arc<dyn Store>, Table, Lease) {
-    let (store, table) = (store(database), table());
-    store.create(&table).await.expect("the table is made");
-    let lease = store.acquire(&table, "a", LONG, &at(0)).await.expect("an answer").expect("the lease is free");
-    (store, table, lease)
+/// A generation that is served, with one range, which `a` holds.
+struct Ready {
+    store: Arc<dyn Store>,
+    generation: i64,
+    table: Table,
+    claim: Claim,
 }
 
-async fn all(store: &dyn Store, table: &Table, selection: Selection) -> Vec<String> {
-    let selection = Selection { limit: 100, ..selection };
-    let selected = store.select(table, &selection).await.expect("an answer");
-    selected.rows.into_iter().map(|row| row.key).collect()
+impl Ready {
+    async fn new(database: Database) -> Self {
+        let (store, view) = (store(database), table());
+        let generation = store.begin(&view, &new(Phase::Live)).await.expect("an answer").expect("the first one");
+        let free = Claim { slices: Slices { from: 0, to: SLICES }, lease_epoch: 0 };
+        assert!(store.take(generation.id, free, "a", LONG).await.expect("an answer"));
+        let claim = Claim { lease_epoch: 1, ..free };
+        Self { store, generation: generation.id, table: view.of(&generation), claim }
+    }
+
+    async fn commit(&self, claim: Claim, from: u64, to: u64, changed: &[Changed]) -> Result<bool, sqlx::Error> {
+        let commit = Commit {
+            generation: self.generation,
+            table: &self.table,
+            ranges: &[claim],
+            from: Position::new(from),
+            to: at(to),
+            changed,
+            parked: &[],
+            revived: None,
+            announced: true,
+            lease: LONG,
+        };
+        self.store.commit(&commit).await
+    }
+
+    async fn select(&self, selection: Selection) -> Selected {
+        self.store.select(self.generation, &self.table, 1, &selection).await.expect("an answer")
+    }
+
+    async fn all(&self, selection: Selection) -> Vec<String> {
+        let selected = self.select(Selection { limit: 100, ..selection }).await;
+        selected.rows.into_iter().map(|row| row.key).collect()
+    }
+
+    async fn take(&self, owner: &str, lease_epoch: i64) -> bool {
+        let claim = Claim { lease_epoch, ..self.claim };
+        self.store.take(self.generation, claim, owner, LONG).await.expect("an answer")
+    }
+
+    async fn progress(&self) -> Progress {
+        self.store.progress(&[self.generation]).await.expect("an answer").remove(0)
+    }
+}
+
+fn new(phase: Phase) -> NewGeneration {
+    let (target, start) = (Position::START, at(0));
+    NewGeneration { phase, shards: 1, confirm_diff: false, target, started_by: "a test".into(), start }
 }
 
 async fn a_writer_with_an_old_lease_can_write_nothing(_: Location, database: Database) {
-    let (store, table, old) = ready(database).await;
-    store.release(&table, old.epoch, None).await.expect("given back");
-    let new = store.acquire(&table, "b", LONG, &at(0)).await.expect("an answer").expect("the lease is free");
-    assert_eq!(new.epoch, old.epoch + 1);
-
-    let commit = |epoch| {
-        let (store, table) = (store.clone(), table.clone());
-        async move { store.commit(&table, epoch, Position::START, &at(5), &[put("k", "{}")], LONG).await }
-    };
-    assert!(!commit(old.epoch).await.expect("an answer"));
-    let selected = store.select(&table, &Selection { limit: 1, ..Selection::default() }).await.expect("an answer");
+    let ready = Ready::new(database).await;
+    ready.store.give_back(ready.generation, ready.claim).await.expect("given back");
+    assert!(ready.take("b", 1).await);
+    assert!(!ready.commit(ready.claim, 0, 5, &[put("k", "{}")]).await.expect("an answer"));
+    let selected = ready.select(Selection { limit: 1, ..Selection::default() }).await;
     assert!(selected.rows.is_empty());
-    assert_eq!(selected.position, Position::START);
+    assert_eq!((selected.position, selected.served), (Position::START, Some(ready.generation)));
 
     // Nor can it give the lease back that is another's now.
-    store.release(&table, old.epoch, None).await.expect("an answer");
-    assert!(store.acquire(&table, "c", LONG, &at(0)).await.expect("an answer").is_none());
-    assert!(commit(new.epoch).await.expect("an answer"));
+    ready.store.give_back(ready.generation, ready.claim).await.expect("an answer");
+    assert!(!ready.take("c", 2).await);
+    let new = Claim { lease_epoch: 2, ..ready.claim };
+    assert!(ready.commit(new, 0, 5, &[put("k", "{}")]).await.expect("an answer"));
 }
 
 async fn a_writer_that_starts_from_elsewhere_can_write_nothing(_: Location, database: Database) {
-    let (store, table, lease) = ready(database).await;
-    let written = store.commit(&table, lease.epoch, Position::new(1), &at(5), &[put("k", "{}")], LONG).await;
-    assert!(!written.expect("an answer"));
-    assert!(all(store.as_ref(), &table, Selection::default()).await.is_empty());
+    let ready = Ready::new(database).await;
+    assert!(!ready.commit(ready.claim, 1, 5, &[put("k", "{}")]).await.expect("an answer"));
+    assert!(ready.all(Selection::default()).await.is_empty());
 }
 
 async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Database) {
-    let (store, table, first) = ready(database).await;
-    assert!(store.acquire(&table, "b", LONG, &at(0)).await.expect("an answer").is_none());
-    assert_eq!(store.progress().await.expect("an answer")[0].owner.as_deref(), Some("a"));
+    let ready = Ready::new(database).await;
+    assert!(!ready.take("b", 1).await);
+    assert_eq!(ready.progress().await.owner.as_deref(), Some("a"));
     // Its own holder may take it anew.
-    let again = store.acquire(&table, "a", LONG, &at(0)).await.expect("an answer").expect("its own lease");
-    assert_eq!(again.epoch, first.epoch + 1);
+    assert!(ready.take("a", 1).await);
 
-    store.renew("a", Duration::from_millis(1)).await.expect("renewed, for a moment");
-    let taken = tokio::time::timeout(Duration::from_secs(10), async {
-        loop {
-            if let Some(lease) = store.acquire(&table, "b", LONG, &at(0)).await.expect("an answer") {
-                break lease;
-            }
-        }
-    });
-    assert_eq!(taken.await.expect("it runs out").epoch, again.epoch + 1);
+    ready.store.renew("a", Duration::from_millis(1)).await.expect("renewed, for a moment");
+    let taken = tokio::time::timeout(Duration::from_secs(10), async { while !ready.take("b", 2).await {} });
+    taken.await.expect("it runs out");
     // Renewing does not bring back what was lost.
-    store.renew("a", LONG).await.expect("an answer");
-    assert_eq!(store.progress().await.expect("an answer")[0].owner.as_deref(), Some("b"));
+    ready.store.renew("a", LONG).await.expect("an answer");
+    assert_eq!(ready.progress().await.owner.as_deref(), Some("b"));
 }
 
 async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Database) {
-    let (store, table, lease) = ready(database).await;
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &[], LONG).await.expect("an answer"));
+    let ready = Ready::new(database).await;
+    assert!(ready.commit(ready.claim, 0, 5, &[]).await.expect("an answer"));
     let stopped = Stopped { position: Position::new(6), reason: "broken".into() };
-    store.release(&table, lease.epoch, Some(&stopped)).await.expect("given back");
-    let progress = store.progress().await.expect("an answer").remove(0);
+    let stands_at = Position::new(5);
+    ready.store.give_all_back(ready.generation, "a", Some((stands_at, &stopped))).await.expect("given back");
+    let progress = ready.progress().await;
     assert_eq!((progress.owner, progress.stopped), (None, Some(stopped)));
 
-    // The next holder goes on where the view is, whatever the log's beginning, and tries anew.
-    let next = store.acquire(&table, "b", LONG, &at(0)).await.expect("an answer").expect("the lease is free");
-    assert_eq!(next.checkpoint, at(5));
-    assert_eq!(store.progress().await.expect("an answer")[0].stopped, None);
+    // The next holder goes on where the view is, and tries anew.
+    assert!(ready.take("b", 1).await);
+    let progress = ready.progress().await;
+    assert_eq!((progress.position, progress.stopped), (Position::new(5), None));
+}
+
+async fn a_page_is_written_for_all_of_its_ranges_or_for_none(_: Location, database: Database) {
+    let ready = Ready::new(database).await;
+    ready.store.split(ready.generation, ready.claim, 512).await.expect("cut");
+    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    let claims: Vec<Claim> = board.ranges.iter().map(Range::claim).collect();
+    assert_eq!(claims.iter().map(|claim| claim.slices.from).collect::<Vec<_>>(), [0, 512]);
+    let commit = async |ranges: &[Claim], from: u64, to: u64| {
+        let commit = Commit {
+            generation: ready.generation,
+            table: &ready.table,
+            ranges,
+            from: Position::new(from),
+            to: at(to),
+            changed: &[put("k", "{}")],
+            parked: &[],
+            revived: None,
+            announced: true,
+            lease: LONG,
+        };
+        ready.store.commit(&commit).await.expect("an answer")
+    };
+    let stranger = Claim { lease_epoch: 9, ..claims[1] };
+    assert!(!commit(&[claims[0], stranger], 0, 5).await);
+    assert!(ready.all(Selection::default()).await.is_empty());
+    assert!(commit(&claims, 0, 5).await);
+    assert_eq!(ready.all(Selection::default()).await, ["k"]);
+
+    // What is at different positions stays apart; what is level comes together.
+    assert!(commit(&claims[..1], 5, 6).await);
+    ready.store.merge(ready.generation, claims[0], claims[1]).await.expect("an answer");
+    assert_eq!(ready.store.board(ready.generation, "a", LONG).await.expect("an answer").ranges.len(), 2);
+    assert!(commit(&claims[1..], 5, 6).await);
+    ready.store.merge(ready.generation, claims[0], claims[1]).await.expect("an answer");
+    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    assert_eq!(board.ranges.iter().map(|range| range.slices).collect::<Vec<_>>(), [ready.claim.slices]);
 }
 
 async fn documents_are_written_changed_and_removed(_: Location, database: Database) {
-    let (store, table, lease) = ready(database).await;
+    let ready = Ready::new(database).await;
     let body = r#"{"note":"ä \"quoted\" \\ 'single' \n line"}"#;
     let first = [put("a", body), put("b", "{}"), put("c", "{}")];
-    assert!(store.commit(&table, lease.epoch, Position::START, &at(5), &first, LONG).await.expect("an answer"));
+    assert!(ready.commit(ready.claim, 0, 5, &first).await.expect("an answer"));
     let second = [put("a", r#"{"note":"new"}"#), gone("b"), gone("never")];
-    assert!(store.commit(&table, lease.epoch, Position::new(5), &at(6), &second, LONG).await.expect("an answer"));
+    assert!(ready.commit(ready.claim, 5, 6, &second).await.expect("an answer"));
 
     let keys: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-    let stored = store.stored(&table, &keys).await.expect("an answer");
+    let stored = ready.store.stored(&ready.table, &keys).await.expect("an answer");
     let json = |key: &str| -> serde_json::Value { serde_json::from_str(&stored[key].0).expect("JSON") };
     assert_eq!(stored.len(), 2);
     assert_eq!((json("a"), stored["a"].1), (serde_json::json!({"note": "new"}), Revision::new(2)));
     assert_eq!(json("c"), serde_json::json!({}));
 
-    assert!(
-        store
-            .commit(&table, lease.epoch, Position::new(6), &at(7), &[put("a", body)], LONG)
-            .await
-            .expect("an answer")
-    );
+    assert!(ready.commit(ready.claim, 6, 7, &[put("a", body)]).await.expect("an answer"));
     let selection = Selection { key: Some("a".into()), limit: 1, ..Selection::default() };
-    let selected = store.select(&table, &selection).await.expect("an answer");
+    let selected = ready.select(selection).await;
     let row = &selected.rows[0];
     assert_eq!((selected.position, row.position), (Position::new(7), Position::new(5)));
     let read: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
@@ -161,16 +231,14 @@ async fn documents_are_written_changed_and_removed(_: Location, database: Databa
 }
 
 async fn fields_are_columns_of_their_types(_: Location, database: Database) {
-    let (store, table, lease) = ready(database.clone()).await;
+    let ready = Ready::new(database.clone()).await;
     let documents = [
         put("a", r#"{"owner":"me","order":"x","total":{"amount":9}}"#),
         put("b", r#"{"owner":null,"total":{"amount":10}}"#),
         put("c", r#"{"total":{}}"#),
     ];
-    assert!(
-        store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await.expect("an answer")
-    );
-    let sql = "SELECT key, owner, amount, \"order\" FROM view_orders_v1 ORDER BY amount, key";
+    assert!(ready.commit(ready.claim, 0, 5, &documents).await.expect("an answer"));
+    let sql = "SELECT key, owner, amount, \"order\" FROM view_orders_v1_g1 ORDER BY amount, key";
     type Columns = (String, Option<String>, Option<i64>, Option<String>);
     let rows: Vec<Columns> = match &database {
         Database::Postgres(pool) => {
@@ -190,7 +258,7 @@ async fn fields_are_columns_of_their_types(_: Location, database: Database) {
 }
 
 async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, database: Database) {
-    let (store, table, lease) = ready(database).await;
+    let ready = Ready::new(database).await;
     for body in [
         r#"{"owner":1}"#,
         r#"{"owner":true}"#,
@@ -200,46 +268,44 @@ async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, 
         r#"{"total":{"amount":true}}"#,
     ] {
         let documents = [put("fine", "{}"), put("bad", body)];
-        let refused = store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await;
+        let refused = ready.commit(ready.claim, 0, 5, &documents).await;
         assert_eq!(fault(&refused.expect_err(body)), Fault::Data, "{body}");
     }
-    let selected = store.select(&table, &Selection { limit: 9, ..Selection::default() }).await.expect("an answer");
+    let selected = ready.select(Selection { limit: 9, ..Selection::default() }).await;
     assert_eq!((selected.position, selected.rows.len()), (Position::START, 0));
 }
 
-async fn a_table_can_be_made_by_several_at_once(_: Location, database: Database) {
-    let (store, table) = (store(database), table());
-    assert!(store.columns(&table).await.expect("an answer").is_empty());
+async fn a_first_generation_is_begun_by_one_alone(_: Location, database: Database) {
+    let (store, view) = (store(database), table());
     let mut makers = tokio::task::JoinSet::new();
     for _ in 0..6 {
-        let (store, table) = (store.clone(), table.clone());
-        makers.spawn(async move { store.create(&table).await });
+        let (store, view) = (store.clone(), view.clone());
+        makers.spawn(async move { store.begin(&view, &new(Phase::Live)).await });
     }
-    for made in makers.join_all().await {
-        made.expect("the table is there");
+    for begun in makers.join_all().await {
+        if let Err(error) = begun {
+            assert_eq!(fault(&error), Fault::Duplicate, "{error}");
+        }
     }
-    assert!(table.has(&store.columns(&table).await.expect("an answer")));
+    assert_eq!(store.generations("orders").await.expect("an answer").len(), 1);
 }
 
 async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {
-    let (store, table, lease) = ready(database).await;
+    let ready = Ready::new(database).await;
     let mine = r#"{"owner":"me"}"#;
     // In the order of bytes, which is no language's.
     let documents = [put("B", mine), put("a", "{}"), put("ab", mine), put("a-b", mine), put("é", mine)];
-    assert!(
-        store.commit(&table, lease.epoch, Position::START, &at(5), &documents, LONG).await.expect("an answer")
-    );
-    let store = store.as_ref();
-    assert_eq!(all(store, &table, Selection::default()).await, ["B", "a", "a-b", "ab", "é"]);
+    assert!(ready.commit(ready.claim, 0, 5, &documents).await.expect("an answer"));
+    assert_eq!(ready.all(Selection::default()).await, ["B", "a", "a-b", "ab", "é"]);
     let after = Some("a".to_owned());
     let owner = Some("me".to_owned());
     let behind_a = Selection { after: after.clone(), ..Selection::default() };
-    assert_eq!(all(store, &table, behind_a).await, ["a-b", "ab", "é"]);
+    assert_eq!(ready.all(behind_a).await, ["a-b", "ab", "é"]);
     let own = Selection { owner: owner.clone(), ..Selection::default() };
-    assert_eq!(all(store, &table, own).await, ["B", "a-b", "ab", "é"]);
+    assert_eq!(ready.all(own).await, ["B", "a-b", "ab", "é"]);
     let own_behind_a = Selection { owner: owner.clone(), after, ..Selection::default() };
-    assert_eq!(all(store, &table, own_behind_a).await, ["a-b", "ab", "é"]);
+    assert_eq!(ready.all(own_behind_a).await, ["a-b", "ab", "é"]);
 
-    let nobodys = Table { owner: None, ..table.clone() };
-    assert!(all(store, &nobodys, Selection { owner, ..Selection::default() }).await.is_empty());
+    let nobodys = Ready { table: Table { owner: None, ..ready.table.clone() }, ..ready };
+    assert!(nobodys.all(Selection { owner, ..Selection::default() }).await.is_empty());
 }

@@ -46,7 +46,7 @@ async fn broken_connections_lose_and_double_nothing(location: Location, database
 }
 
 async fn position(server: &mut PgConnection) -> i64 {
-    sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM projection_checkpoints")
+    sqlx::query_scalar("SELECT coalesce(min(position), 0) FROM view_ranges")
         .fetch_one(server)
         .await
         .expect("an answer")

@@ -67,7 +67,7 @@ async fn two_projectors_never_apply_an_event_twice(_: Location, database: Databa
         // Makes every holder lose its lease in the middle of its work, without knowing it.
         world
             .execute(
-                "UPDATE projection_checkpoints \
+                "UPDATE view_ranges \
                  SET lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL",
             )
             .await;

@@ -30,10 +30,10 @@ impl History<'_> {
         *position == Position::START || (*log_id == self.end.log_id && self.ids.get(position) == Some(event_id))
     }
 
-    /// What is to be said of a reader.
-    fn said(&self, reader: String, seen: Option<&Checkpoint>, goes_on_after: Position) -> RestoredReader {
-        let strayed = seen.is_some_and(|seen| !self.has(seen));
-        let seen = seen.map_or(0, |seen| seen.position.get());
+    /// What is to be said of a reader that stands at these places.
+    fn said(&self, reader: String, seen: &[&Checkpoint], goes_on_after: Position) -> RestoredReader {
+        let strayed = !seen.iter().all(|seen| self.has(seen));
+        let seen = seen.iter().map(|seen| seen.position.get()).max().unwrap_or_default();
         let beyond = if strayed { seen.saturating_sub(self.end.position.get()) } else { 0 };
         RestoredReader { reader, seen, beyond, strayed, goes_on_after: goes_on_after.get() }
     }
@@ -95,12 +95,12 @@ pub(super) async fn there(databases: &Databases) -> anyhow::Result<There> {
 
 impl There {
     fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.views.iter().map(|view| &view.checkpoint).chain(&self.forgettings)
+        self.views.iter().flat_map(Reached::checkpoints).chain(&self.forgettings)
     }
 
     /// Where they stand, and those in the backup.
     pub(super) fn positions(&self, backup: &[ViewBackup]) -> Vec<Position> {
-        let backup = backup.iter().map(|view| &view.reached.checkpoint);
+        let backup = backup.iter().flat_map(|view| view.reached.checkpoints());
         self.checkpoints().chain(backup).map(|checkpoint| checkpoint.position).collect()
     }
 
@@ -123,17 +123,17 @@ pub(super) async fn restore(
     let mut readers = Vec::new();
     for view in &there.views {
         let kept = backup.iter().find(|kept| is_same(&kept.reached, view));
-        readers.push(restore_view(database, tables, folder, view, Some(&view.checkpoint), kept, history).await?);
+        readers.push(restore_view(database, tables, folder, view, true, kept, history).await?);
     }
     for kept in backup {
         let is_new = !there.views.iter().any(|view| is_same(view, &kept.reached));
         if is_new && tables.documents(&kept.reached).is_some() {
-            readers.push(restore_view(database, tables, folder, &kept.reached, None, Some(kept), history).await?);
+            readers.push(restore_view(database, tables, folder, &kept.reached, false, Some(kept), history).await?);
         }
     }
     // It finds out by itself that the log was restored, and carries everything out again.
     readers.extend(there.forgettings.as_ref().map(|seen| Reader {
-        said: history.said("forgettings".to_owned(), Some(seen), Position::START),
+        said: history.said("forgettings".to_owned(), &[seen], Position::START),
         with: With::Nothing,
     }));
     Ok(readers)
@@ -143,40 +143,47 @@ fn is_same(one: &Reached, other: &Reached) -> bool {
     one.projection == other.projection && one.version == other.version
 }
 
-/// A view stays as it is when all that it has `seen` is in the backup; else it is the one in the backup; and without
-/// one, it is folded anew.
+/// A view that `is_there` stays as it is when all that it has seen is in the backup; else it is the one in the backup; and
+/// without one, it is folded anew.
 async fn restore_view(
     database: &Database,
     tables: &Tables,
     folder: &Folder,
     view: &Reached,
-    seen: Option<&Checkpoint>,
+    is_there: bool,
     kept: Option<&ViewBackup>,
     history: &History<'_>,
 ) -> anyhow::Result<Reader> {
+    let has = |view: &Reached| view.checkpoints().all(|checkpoint| history.has(checkpoint));
     // Without documents there is nothing to go on with.
-    let documents =
-        kept.filter(|kept| history.has(&kept.reached.checkpoint)).and_then(|kept| kept.documents.as_ref());
+    let kept = kept.filter(|kept| has(&kept.reached)).and_then(|kept| Some((kept, kept.documents.as_ref()?)));
     let is_known = tables.documents(view).is_some();
-    let (with, at) = match (seen, kept, documents) {
-        (Some(seen), ..) if history.has(seen) => (With::Own, Some(seen)),
-        _ if !is_known => (With::Unknown, seen),
-        (_, Some(kept), Some(_)) => (With::Backup, Some(&kept.reached.checkpoint)),
-        _ => (With::Nothing, None),
+    let here =
+        |checkpoint: &Checkpoint| Checkpoint { log_id: history.end.log_id, epoch: history.epoch, ..*checkpoint };
+    let start = Checkpoint {
+        log_id: history.end.log_id,
+        epoch: history.epoch,
+        position: Position::START,
+        event_id: Uuid::nil(),
     };
-    let position = at.map_or(Position::START, |at| at.position);
-    let event_id = at.map_or(Uuid::nil(), |at| at.event_id);
-    let checkpoint = Checkpoint { log_id: history.end.log_id, epoch: history.epoch, position, event_id };
+    let (with, goes_on) = match kept {
+        _ if is_there && has(view) => (With::Own, view.with(here)),
+        _ if !is_known => (With::Unknown, view.clone()),
+        Some((kept, _)) => (With::Backup, kept.reached.with(here)),
+        None => (With::Nothing, view.anew(start)),
+    };
     if with != With::Unknown {
         let mut restoring = tables.restore(database, view, with == With::Own).await?;
-        if let Some(entry) = documents.filter(|_| with == With::Backup) {
+        if let Some((_, entry)) = kept.filter(|_| with == With::Backup) {
             let mut lines = folder.lines(entry)?;
             while let Some(chunk) = next_chunk(&mut lines)? {
                 restoring.documents(&chunk).await?;
             }
         }
-        restoring.finish(&Reached { checkpoint, ..view.clone() }).await?;
+        restoring.finish(&goes_on).await?;
     }
     let reader = format!("projection {} version {}", view.projection, view.version);
-    Ok(Reader { said: history.said(reader, seen, position), with })
+    let seen: Vec<&Checkpoint> = view.checkpoints().filter(|_| is_there).collect();
+    let position = goes_on.checkpoints().map(|checkpoint| checkpoint.position).min().unwrap_or_default();
+    Ok(Reader { said: history.said(reader, &seen, position), with })
 }

@@ -1,0 +1,134 @@
+//! Generations: the list of them, and how each comes to be.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use daybook_core::Position;
+use daybook_log::Checkpoint;
+
+use crate::generation::{Generation, Phase};
+use crate::table::Table;
+
+/// A generation that is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct NewGeneration {
+    pub(crate) phase: Phase,
+    pub(crate) shards: u16,
+    pub(crate) confirm_diff: bool,
+    pub(crate) target: Position,
+    pub(crate) started_by: String,
+    /// Where its fold begins.
+    pub(crate) start: Checkpoint,
+}
+
+/// What is asked of a database about generations.
+#[async_trait]
+pub(crate) trait Generations: Send + Sync {
+    /// All generations of a projection, in the order of their numbers.
+    async fn generations(&self, projection: &str) -> Result<Vec<Generation>, sqlx::Error>;
+
+    /// Begins a generation of `view` with one range and its table, which has no indexes yet when it is to be replayed.
+    /// `None` when there is one already that is being built, or, where this one is to be live, that is live; another
+    /// process may also come first with [`Fault::Duplicate`](daybook_database::Fault::Duplicate).
+    async fn begin(&self, view: &Table, new: &NewGeneration) -> Result<Option<Generation>, sqlx::Error>;
+
+    /// In how many ranges a generation is to be folded from now on.
+    async fn set_shards(&self, generation: i64, shards: u16) -> Result<(), sqlx::Error>;
+}
+
+/// A row of `view_generations`.
+pub(crate) type GenerationRow = (
+    i64,
+    String,
+    i64,
+    i64,
+    String,
+    bool,
+    bool,
+    i32,
+    i64,
+    String,
+    Option<String>,
+    String,
+    DateTime<Utc>,
+    DateTime<Utc>,
+);
+
+/// The columns of [`GenerationRow`].
+macro_rules! generation_columns {
+    () => {
+        "generation, projection, version, number, phase, paused, confirm_diff, shards, target, declaration, report, \
+         started_by, started_at, phase_at"
+    };
+}
+pub(crate) use generation_columns;
+
+pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> {
+    let (
+        id,
+        projection,
+        version,
+        number,
+        phase,
+        paused,
+        confirm_diff,
+        shards,
+        target,
+        declaration,
+        report,
+        started_by,
+        started_at,
+        phase_at,
+    ) = row;
+    Ok(Generation {
+        id,
+        projection,
+        version: version as u32,
+        number: number as u32,
+        phase: phase.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?,
+        paused,
+        confirm_diff,
+        shards: shards as u16,
+        target: Position::from_i64(target),
+        declaration,
+        report,
+        started_by,
+        started_at,
+        phase_at,
+    })
+}
+
+/// The statements that both databases understand, but for the clock.
+macro_rules! generations {
+    ($store:ty) => {
+        #[async_trait]
+        impl Generations for $store {
+            async fn generations(&self, projection: &str) -> Result<Vec<Generation>, sqlx::Error> {
+                let rows: Vec<GenerationRow> = sqlx::query_as(concat!(
+                    "SELECT ",
+                    generation_columns!(),
+                    " FROM view_generations WHERE projection = $1 ORDER BY number"
+                ))
+                .bind(projection)
+                .fetch_all(self.reader())
+                .await?;
+                rows.into_iter().map(generation).collect()
+            }
+
+            async fn begin(&self, view: &Table, new: &NewGeneration) -> Result<Option<Generation>, sqlx::Error> {
+                self.begin_generation(view, new).await
+            }
+
+            async fn set_shards(&self, generation: i64, shards: u16) -> Result<(), sqlx::Error> {
+                sqlx::query("UPDATE view_generations SET shards = $2 WHERE generation = $1 AND shards <> $2")
+                    .bind(generation)
+                    .bind(i32::from(shards))
+                    .execute(self.writer())
+                    .await
+                    .map(drop)
+            }
+        }
+    };
+}
+
+generations!(crate::postgres::Postgres);
+generations!(crate::sqlite::Sqlite);

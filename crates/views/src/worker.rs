@@ -1,0 +1,537 @@
+//! The work on one generation: take a share of its ranges, read a page, fold, commit, again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
+use daybook_database::{Fault, fault};
+use daybook_log::{Checkpoint, Log, LogError};
+use tokio::sync::watch;
+
+use crate::fold::{self, Failed, Unfit};
+use crate::generation::{Generation, Phase};
+use crate::ranges::{Act, Claim, Range};
+use crate::slices::slice;
+use crate::status::Stopped;
+use crate::store::dead_letters::NewDeadLetter;
+use crate::store::{Commit, Store};
+use crate::table::Table;
+use crate::views::View;
+use crate::{Settings, ViewError, Views};
+
+/// How long to wait before a database that was away is tried again: at first, and at most.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How many times [`Settings::retry_stopped`] is doubled.
+const STOPS_DOUBLED_MAX: u32 = 4;
+
+/// How many times in a row the board is looked at: what is done about a range shows what is to be done next.
+const LOOKS_MAX: usize = 4;
+
+pub(crate) struct Worker {
+    store: Arc<dyn Store>,
+    log: Log,
+    contracts: Arc<Contracts>,
+    view: Arc<View>,
+    generation: Generation,
+    table: Table,
+    owner: String,
+    settings: Settings,
+    stopping: watch::Receiver<bool>,
+    /// The ranges that it holds, in the order of their slices.
+    held: Vec<Range>,
+    /// The documents that it wrote lately: nobody else changes them as long as it holds their ranges.
+    documents: Box<dyn Documents>,
+    /// The keys in its ranges that have dead letters.
+    parked: HashSet<String>,
+}
+
+/// Why a worker does not go on at once.
+#[derive(Debug)]
+enum Halt {
+    /// The process shuts down, or the generation is given up.
+    Asked,
+    /// A database is away, or cannot do what is asked.
+    Failed(ViewError),
+    /// Going on would skip something.
+    Stopped(Stopped),
+}
+
+/// Why a part of a page was not committed.
+enum Refused {
+    /// One of its events cannot be taken in.
+    Unfit(Unfit),
+    /// The database does not take what became of some document, or it has no form to be stored in.
+    Document { key: Option<String>, reason: String },
+    /// A lease was lost, or others have written: nothing is known of the ranges any more.
+    Lost,
+    /// None of its events is to blame.
+    Halt(Halt),
+}
+
+/// Ranges that stand at one position, and how far they may go before others stand there too.
+struct Group {
+    checkpoint: Checkpoint,
+    claims: Vec<Claim>,
+    limit: usize,
+}
+
+impl Group {
+    fn has(&self, key: &str) -> bool {
+        let slice = slice(key);
+        self.claims.iter().any(|claim| claim.slices.contains(slice))
+    }
+}
+
+impl From<LogError> for Halt {
+    fn from(error: LogError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<sqlx::Error> for Halt {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Unfit> for Refused {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
+/// Data that the database refuses comes from a document, and so from an event.
+impl From<sqlx::Error> for Refused {
+    fn from(error: sqlx::Error) -> Self {
+        match fault(&error) {
+            Fault::Data => Self::Document { key: None, reason: error.to_string() },
+            Fault::Unavailable | Fault::Duplicate | Fault::Other => Self::Halt(error.into()),
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        views: &Views,
+        view: &Arc<View>,
+        generation: &Generation,
+        owner: &str,
+        settings: &Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            store: views.store().clone(),
+            log: views.log().clone(),
+            contracts: views.contracts().clone(),
+            view: view.clone(),
+            generation: generation.clone(),
+            table: view.table.of(generation),
+            owner: owner.to_owned(),
+            settings: settings.clone(),
+            stopping,
+            held: Vec::new(),
+            documents: view.projection.documents(),
+            parked: HashSet::new(),
+        }
+    }
+
+    /// Works until it is asked to stop.
+    pub(crate) async fn run(mut self) {
+        let table = self.table.name.clone();
+        let (mut failures, mut stops) = (0, 0);
+        loop {
+            let before = self.lowest();
+            let halt = self.hold().await;
+            if self.lowest() != before {
+                (failures, stops) = (0, 0);
+            }
+            self.documents.clear();
+            self.held.clear();
+            let pause = match halt {
+                Halt::Asked => return,
+                Halt::Failed(error) => {
+                    let pause = (RETRY_MIN * 2_u32.pow(failures)).min(RETRY_MAX);
+                    failures = (failures + 1).min(16);
+                    tracing::warn!(table, %error, ?pause, "the projector could not go on");
+                    pause
+                }
+                Halt::Stopped(Stopped { position, reason }) => {
+                    let pause = self.settings.retry_stopped * 2_u32.pow(stops);
+                    stops = (stops + 1).min(STOPS_DOUBLED_MAX);
+                    tracing::error!(table, %position, reason, ?pause, "the projection is stopped");
+                    pause
+                }
+            };
+            if self.pause(pause).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn lowest(&self) -> Option<Position> {
+        self.held.iter().map(|range| range.checkpoint.position).min()
+    }
+
+    /// Works for as long as it can, and gives back what it holds.
+    async fn hold(&mut self) -> Halt {
+        let Err(halt) = self.work().await;
+        let stopped = if let Halt::Stopped(stopped) = &halt { Some(stopped) } else { None };
+        let outcome = self.give_all_back(stopped).await;
+        match outcome {
+            Ok(()) => halt,
+            // What stopped the projection must not be lost: it will be met again, and written down then.
+            Err(error) if stopped.is_some() => error.into(),
+            Err(error) => {
+                tracing::debug!(%error, "could not give leases back: they will run out");
+                halt
+            }
+        }
+    }
+
+    async fn give_all_back(&mut self, stopped: Option<&Stopped>) -> Result<(), sqlx::Error> {
+        let stopped = self.lowest().zip(stopped);
+        self.store.give_all_back(self.generation.id, &self.owner, stopped).await?;
+        self.store.leave(self.generation.id, &self.owner).await
+    }
+
+    async fn work(&mut self) -> Result<std::convert::Infallible, Halt> {
+        if !self.view.table.is_declared_like(&self.generation) {
+            // So that it can be seen why.
+            self.share().await?;
+            return Err(Halt::Stopped(Stopped {
+                position: self.lowest().unwrap_or_default(),
+                reason: format!(
+                    "the table {} has not the fields that the projection declares: its version has to be raised",
+                    self.table.name
+                ),
+            }));
+        }
+        let mut appended = self.log.watch();
+        let mut look_at = Instant::now();
+        loop {
+            if *self.stopping.borrow() {
+                return Err(Halt::Asked);
+            }
+            if Instant::now() >= look_at {
+                self.share().await?;
+                look_at = Instant::now() + self.settings.lease / 4;
+            }
+            // Marked as seen before reading, so that whatever is appended from here on wakes.
+            appended.mark_unchanged();
+            let Some(group) = self.next_group() else {
+                self.wait(&mut appended, look_at).await?;
+                continue;
+            };
+            let events = self.read(&group).await?;
+            if events.is_empty() {
+                self.wait(&mut appended, look_at).await?;
+                continue;
+            }
+            let begun = Instant::now();
+            match self.take_in(&group, events).await? {
+                Some(count) => self.measure(count, begun.elapsed()),
+                None => look_at = begun,
+            }
+        }
+    }
+
+    /// Does its part in sharing the ranges, and learns which it holds.
+    async fn share(&mut self) -> Result<(), Halt> {
+        let (id, lease) = (self.generation.id, self.settings.lease);
+        let mut board = self.store.board(id, &self.owner, lease).await?;
+        for _ in 0..LOOKS_MAX {
+            let acts = board.acts(&self.owner);
+            if acts.is_empty() {
+                break;
+            }
+            for act in acts {
+                match act {
+                    Act::Take(claim) => drop(self.store.take(id, claim, &self.owner, lease).await?),
+                    Act::GiveBack(claim) => self.store.give_back(id, claim).await?,
+                    Act::Split(claim, at) => self.store.split(id, claim, at).await?,
+                    Act::Merge(left, right) => self.store.merge(id, left, right).await?,
+                }
+            }
+            board = self.store.board(id, &self.owner, lease).await?;
+        }
+        let held: Vec<Range> =
+            board.ranges.into_iter().filter(|range| range.owner.as_deref() == Some(&*self.owner)).collect();
+        if held.iter().map(Range::claim).ne(self.held.iter().map(Range::claim)) {
+            tracing::info!(
+                table = self.table.name,
+                ranges = held.len(),
+                position = %held.iter().map(|range| range.checkpoint.position).min().unwrap_or_default(),
+                "projecting"
+            );
+        }
+        if held != self.held {
+            // Others may have written what is remembered.
+            self.documents.clear();
+            self.held = held;
+            self.parked = self.store.parked(id).await?.into_iter().collect();
+            self.check().await?;
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Checks that the log is the one that the ranges were folded from.
+    async fn check(&mut self) -> Result<(), Halt> {
+        let mut checkpoints: Vec<Checkpoint> = self.held.iter().map(|range| range.checkpoint).collect();
+        checkpoints.dedup();
+        for checkpoint in checkpoints {
+            match self.log.check(&checkpoint).await {
+                Err(LogError::History(error)) => {
+                    let position = checkpoint.position;
+                    return Err(Halt::Stopped(Stopped { position, reason: error.to_string() }));
+                }
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes those in this process who wait for the view.
+    fn tell(&self) {
+        if let Some(lowest) = self.lowest() {
+            self.view.committed.send_replace(lowest);
+        }
+    }
+
+    /// The ranges that are furthest behind.
+    fn next_group(&self) -> Option<Group> {
+        let mut groups: BTreeMap<Position, (Checkpoint, Vec<Claim>)> = BTreeMap::new();
+        for range in &self.held {
+            let group = groups.entry(range.checkpoint.position);
+            group.or_insert((range.checkpoint, Vec::new())).1.push(range.claim());
+        }
+        let mut groups = groups.into_values();
+        let (checkpoint, claims) = groups.next()?;
+        let page = self.settings.page_events_max.max(1);
+        let to_next = groups.next().map(|(next, _)| next.position.get() - checkpoint.position.get());
+        let limit = to_next.map_or(page, |to_next| page.min(usize::try_from(to_next).unwrap_or(page)));
+        Some(Group { checkpoint, claims, limit })
+    }
+
+    /// The next page. Where the log is damaged, it ends before the damage.
+    async fn read(&mut self, group: &Group) -> Result<Vec<RecordedEvent>, Halt> {
+        let after = group.checkpoint.position;
+        let mut limit = group.limit;
+        loop {
+            let (position, reason) = match self.log.read_on(&group.checkpoint, limit).await {
+                Ok(events) => return in_sequence(after, events),
+                Err(LogError::History(error)) => (after, error.to_string()),
+                Err(LogError::Damaged { position, reason }) => (position, reason),
+                Err(LogError::Decode(error)) => (error.position, error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            let readable = position.get().saturating_sub(after.get() + 1) as usize;
+            if readable == 0 || readable >= limit {
+                return Err(Halt::Stopped(Stopped { position, reason }));
+            }
+            limit = readable;
+        }
+    }
+
+    /// Commits a page, or as much of its beginning as can be taken in; says how many events that were. `None` when it is
+    /// not known any more which ranges are held.
+    async fn take_in(&mut self, group: &Group, events: Vec<RecordedEvent>) -> Result<Option<usize>, Halt> {
+        let mut events: Arc<[RecordedEvent]> = events.into();
+        loop {
+            let committed = self.commit(group, &events, Failed::new()).await;
+            let refused = match committed {
+                Err(Refused::Document { .. }) if events.len() == 1 => self.commit_without(group, &events).await,
+                committed => committed,
+            };
+            if refused.is_err() {
+                self.documents.clear();
+            }
+            let fewer = match refused {
+                Ok(()) => return Ok(Some(events.len())),
+                Err(Refused::Lost) => return Ok(None),
+                Err(Refused::Halt(halt)) => return Err(halt),
+                Err(Refused::Unfit(unfit)) => match fold::fewer(&events, &unfit) {
+                    0 => {
+                        let position = events[0].position;
+                        return Err(Halt::Stopped(Stopped { position, reason: unfit.reason }));
+                    }
+                    fewer => fewer,
+                },
+                Err(Refused::Document { reason, .. }) => match events.len() {
+                    // Each of its documents could be stored by itself.
+                    1 => return Err(Halt::Failed(ViewError::Unavailable(reason))),
+                    count => count / 2,
+                },
+            };
+            events = events[..fewer].into();
+        }
+    }
+
+    /// Commits a page of one event without the documents that the database does not take.
+    async fn commit_without(&mut self, group: &Group, events: &Arc<[RecordedEvent]>) -> Result<(), Refused> {
+        self.documents.clear();
+        let (mut failed, mut letters) = (Failed::new(), Vec::new());
+        let position = events[0].position;
+        loop {
+            let count = failed.len();
+            let changed = match self.folded(group, events, &mut failed, &mut letters).await {
+                Ok(changed) => changed,
+                Err(Refused::Document { key: Some(key), reason }) => {
+                    self.documents.clear();
+                    failed.insert(key, (position, reason));
+                    continue;
+                }
+                Err(refused) => return Err(refused),
+            };
+            for document in &changed {
+                if let Err(error) = self.store.probe(&self.table, document).await {
+                    match fault(&error) {
+                        Fault::Data => {
+                            let reason = format!("the document cannot be stored: {error}");
+                            failed.insert(document.key.clone(), (position, reason));
+                        }
+                        _ => return Err(Refused::Halt(error.into())),
+                    }
+                }
+            }
+            self.documents.clear();
+            if failed.len() == count {
+                return self.commit(group, events, failed).await;
+            }
+        }
+    }
+
+    /// Commits a page: all of it or nothing.
+    async fn commit(
+        &mut self,
+        group: &Group,
+        events: &Arc<[RecordedEvent]>,
+        mut failed: Failed,
+    ) -> Result<(), Refused> {
+        let mut letters = Vec::new();
+        let changed = self.folded(group, events, &mut failed, &mut letters).await?;
+        let to = Checkpoint {
+            position: events[events.len() - 1].position,
+            event_id: events[events.len() - 1].id,
+            ..group.checkpoint
+        };
+        let commit = Commit {
+            generation: self.generation.id,
+            table: &self.table,
+            ranges: &group.claims,
+            from: group.checkpoint.position,
+            to,
+            changed: &changed,
+            parked: &letters,
+            revived: None,
+            announced: self.generation.phase != Phase::Replay,
+            lease: self.settings.lease,
+        };
+        if !self.store.commit(&commit).await? {
+            return Err(Refused::Lost);
+        }
+        self.parked.extend(failed.into_keys());
+        self.moved(group, to);
+        Ok(())
+    }
+
+    /// Takes note of a commit.
+    fn moved(&mut self, group: &Group, to: Checkpoint) {
+        for range in &mut self.held {
+            if group.claims.contains(&range.claim()) {
+                range.checkpoint = to;
+            }
+        }
+        if self.documents.bytes() > self.settings.memory_bytes_max {
+            self.documents.clear();
+        }
+        self.tell();
+    }
+
+    /// Folds a page into the documents of a group. What could not be applied goes into `failed` and `letters`.
+    async fn folded(
+        &mut self,
+        group: &Group,
+        events: &Arc<[RecordedEvent]>,
+        failed: &mut Failed,
+        letters: &mut Vec<NewDeadLetter>,
+    ) -> Result<Vec<Changed>, Refused> {
+        let wanted = |key: &str| group.has(key);
+        let mut batch = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &wanted)?;
+        loop {
+            let keys = batch.keys().into_iter().map(str::to_owned).collect();
+            self.load(keys, failed).await?;
+            let is_parked = |key: &str| self.parked.contains(key);
+            if let Some(found) = fold::fold(&mut *self.documents, &mut *batch, events, &is_parked, failed) {
+                *letters = found;
+                break;
+            }
+        }
+        self.documents
+            .changed()
+            .map_err(|error| Refused::Document { reason: error.to_string(), key: Some(error.key) })
+    }
+
+    /// Reads the documents that a page touches and that are not known yet. It is done outside of the transaction that
+    /// writes: only the holder of their ranges changes them.
+    async fn load(&mut self, mut keys: Vec<String>, failed: &mut Failed) -> Result<(), Refused> {
+        keys.retain(|key| {
+            let is_lost = self.parked.contains(key)
+                || failed.get(key).is_some_and(|(position, _)| *position == Position::START);
+            !is_lost && !self.documents.knows(key)
+        });
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let stored = self.store.stored(&self.table, &keys).await?;
+        for key in keys {
+            let document = stored.get(&key).map(|(body, revision)| (body.as_str(), *revision));
+            if let Err(error) = self.documents.load(&key, document) {
+                let reason = format!("the stored document does not have the view's shape: {error}");
+                failed.insert(key, (Position::START, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, events: usize, elapsed: Duration) {
+        let projection = self.table.projection;
+        metrics::counter!("daybook_projection_events_total", "projection" => projection).increment(events as u64);
+        metrics::histogram!("daybook_projection_batch_seconds", "projection" => projection)
+            .record(elapsed.as_secs_f64());
+    }
+
+    /// Waits until something is appended, or it is time to look anyway, for it or at the board.
+    async fn wait(&mut self, appended: &mut watch::Receiver<Position>, look_at: Instant) -> Result<(), Halt> {
+        let idle = self.settings.idle_interval.min(look_at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            Ok(()) = appended.changed() => Ok(()),
+            paused = self.pause(idle) => paused,
+        }
+    }
+
+    /// Waits, unless it is asked to stop.
+    async fn pause(&mut self, time: Duration) -> Result<(), Halt> {
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),
+            () = tokio::time::sleep(time) => Ok(()),
+        }
+    }
+}
+
+/// The log has no holes (L2). One that has is not folded over.
+fn in_sequence(after: Position, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Halt> {
+    let hole =
+        (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
+    match hole {
+        None => Ok(events),
+        Some((due, is)) => {
+            let reason = format!("the log has position {is} where {due} is due");
+            Err(Halt::Stopped(Stopped { position: due, reason }))
+        }
+    }
+}
