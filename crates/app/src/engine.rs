@@ -9,7 +9,7 @@ use daybook_dispatch::{Dispatcher, OpeningEvent, RefusalEvent};
 use daybook_identity::{AccountEvent, Identity, SessionEvent};
 use daybook_keys::Keys;
 use daybook_log::Log;
-use daybook_views::Views;
+use daybook_views::{ProjectionEvent, Views};
 
 use crate::backup::RestoreEvent;
 use crate::config::Config;
@@ -21,7 +21,7 @@ use crate::verbs::FillEvent;
 pub(crate) fn with_own_contracts(domain: Domain) -> Domain {
     let domain = domain.events::<RefusalEvent>().events::<OpeningEvent>().events::<SubjectEvent>();
     let domain = domain.events::<AccountEvent>().events::<SessionEvent>();
-    domain.events::<DemoEvent>().events::<FillEvent>().events::<RestoreEvent>()
+    domain.events::<DemoEvent>().events::<FillEvent>().events::<RestoreEvent>().events::<ProjectionEvent>()
 }
 
 /// The databases of an installation. Several of them may be one.

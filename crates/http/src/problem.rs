@@ -306,6 +306,7 @@ impl From<LogError> for Problem {
 impl From<ViewError> for Problem {
     fn from(error: ViewError) -> Self {
         match error {
+            ViewError::Refused(reason) => Self::new(StatusCode::CONFLICT, "not_possible", reason),
             ViewError::Unknown(view) => Self::not_found(format!("There is no view `{view}`.")),
             ViewError::NotYet { reached } => {
                 Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")

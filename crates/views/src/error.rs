@@ -16,6 +16,9 @@ pub enum ViewError {
         /// How far it has come.
         reached: Position,
     },
+    /// What an operator asked for cannot be done as things are.
+    #[error("{0}")]
+    Refused(String),
     /// The database is away or busy; the same may succeed later.
     #[error("the views are not available: {0}")]
     Unavailable(String),

@@ -12,7 +12,9 @@
 //!   stops its projection, there, with a reason that everybody can see.
 //! - A query reads documents and the position that they correspond to in one statement.
 
+mod acts;
 pub mod backup;
+mod dead_letters;
 mod error;
 mod fold;
 mod generation;
@@ -29,6 +31,8 @@ mod table;
 mod views;
 mod worker;
 
+pub use acts::ProjectionEvent;
+pub use dead_letters::DeadLetter;
 pub use error::ViewError;
 pub use generation::Phase;
 pub use projectors::{Projectors, Settings};

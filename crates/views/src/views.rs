@@ -137,7 +137,7 @@ impl Views {
         selection: &Selection,
         at_least: Option<AtLeast>,
     ) -> Result<Selected, ViewError> {
-        let view = self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))?;
+        let view = self.view(name)?;
         let mut committed = view.committed.subscribe();
         let mut closing = self.shared.closing.subscribe();
         let mut poll = POLL_MIN;
@@ -195,6 +195,10 @@ impl Views {
             .map(|generation| Arc::new(Served { id: generation.id, table: view.table.of(generation) }));
         view.served().clone_from(&found);
         Ok(found)
+    }
+
+    pub(crate) fn view(&self, name: &str) -> Result<&Arc<View>, ViewError> {
+        self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -1,21 +1,23 @@
 //! The work on one generation: take a share of its ranges, read a page, fold, commit, again.
 
+mod commit;
+mod revive;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
+use daybook_core::{Contracts, Documents, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
-use crate::fold::{self, Failed, Unfit};
-use crate::generation::{Generation, Phase};
+use crate::fold::Unfit;
+use crate::generation::Generation;
 use crate::ranges::{Act, Claim, Range};
 use crate::slices::slice;
 use crate::status::Stopped;
-use crate::store::dead_letters::NewDeadLetter;
-use crate::store::{Commit, Store};
+use crate::store::Store;
 use crate::table::Table;
 use crate::views::View;
 use crate::{Settings, ViewError, Views};
@@ -336,108 +338,6 @@ impl Worker {
         }
     }
 
-    /// Commits a page, or as much of its beginning as can be taken in; says how many events that were. `None` when it is
-    /// not known any more which ranges are held.
-    async fn take_in(&mut self, group: &Group, events: Vec<RecordedEvent>) -> Result<Option<usize>, Halt> {
-        let mut events: Arc<[RecordedEvent]> = events.into();
-        loop {
-            let committed = self.commit(group, &events, Failed::new()).await;
-            let refused = match committed {
-                Err(Refused::Document { .. }) if events.len() == 1 => self.commit_without(group, &events).await,
-                committed => committed,
-            };
-            if refused.is_err() {
-                self.documents.clear();
-            }
-            let fewer = match refused {
-                Ok(()) => return Ok(Some(events.len())),
-                Err(Refused::Lost) => return Ok(None),
-                Err(Refused::Halt(halt)) => return Err(halt),
-                Err(Refused::Unfit(unfit)) => match fold::fewer(&events, &unfit) {
-                    0 => {
-                        let position = events[0].position;
-                        return Err(Halt::Stopped(Stopped { position, reason: unfit.reason }));
-                    }
-                    fewer => fewer,
-                },
-                Err(Refused::Document { reason, .. }) => match events.len() {
-                    // Each of its documents could be stored by itself.
-                    1 => return Err(Halt::Failed(ViewError::Unavailable(reason))),
-                    count => count / 2,
-                },
-            };
-            events = events[..fewer].into();
-        }
-    }
-
-    /// Commits a page of one event without the documents that the database does not take.
-    async fn commit_without(&mut self, group: &Group, events: &Arc<[RecordedEvent]>) -> Result<(), Refused> {
-        self.documents.clear();
-        let (mut failed, mut letters) = (Failed::new(), Vec::new());
-        let position = events[0].position;
-        loop {
-            let count = failed.len();
-            let changed = match self.folded(group, events, &mut failed, &mut letters).await {
-                Ok(changed) => changed,
-                Err(Refused::Document { key: Some(key), reason }) => {
-                    self.documents.clear();
-                    failed.insert(key, (position, reason));
-                    continue;
-                }
-                Err(refused) => return Err(refused),
-            };
-            for document in &changed {
-                if let Err(error) = self.store.probe(&self.table, document).await {
-                    match fault(&error) {
-                        Fault::Data => {
-                            let reason = format!("the document cannot be stored: {error}");
-                            failed.insert(document.key.clone(), (position, reason));
-                        }
-                        _ => return Err(Refused::Halt(error.into())),
-                    }
-                }
-            }
-            self.documents.clear();
-            if failed.len() == count {
-                return self.commit(group, events, failed).await;
-            }
-        }
-    }
-
-    /// Commits a page: all of it or nothing.
-    async fn commit(
-        &mut self,
-        group: &Group,
-        events: &Arc<[RecordedEvent]>,
-        mut failed: Failed,
-    ) -> Result<(), Refused> {
-        let mut letters = Vec::new();
-        let changed = self.folded(group, events, &mut failed, &mut letters).await?;
-        let to = Checkpoint {
-            position: events[events.len() - 1].position,
-            event_id: events[events.len() - 1].id,
-            ..group.checkpoint
-        };
-        let commit = Commit {
-            generation: self.generation.id,
-            table: &self.table,
-            ranges: &group.claims,
-            from: group.checkpoint.position,
-            to,
-            changed: &changed,
-            parked: &letters,
-            revived: None,
-            announced: self.generation.phase != Phase::Replay,
-            lease: self.settings.lease,
-        };
-        if !self.store.commit(&commit).await? {
-            return Err(Refused::Lost);
-        }
-        self.parked.extend(failed.into_keys());
-        self.moved(group, to);
-        Ok(())
-    }
-
     /// Takes note of a commit.
     fn moved(&mut self, group: &Group, to: Checkpoint) {
         for range in &mut self.held {
@@ -449,52 +349,6 @@ impl Worker {
             self.documents.clear();
         }
         self.tell();
-    }
-
-    /// Folds a page into the documents of a group. What could not be applied goes into `failed` and `letters`.
-    async fn folded(
-        &mut self,
-        group: &Group,
-        events: &Arc<[RecordedEvent]>,
-        failed: &mut Failed,
-        letters: &mut Vec<NewDeadLetter>,
-    ) -> Result<Vec<Changed>, Refused> {
-        let wanted = |key: &str| group.has(key);
-        let mut batch = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &wanted)?;
-        loop {
-            let keys = batch.keys().into_iter().map(str::to_owned).collect();
-            self.load(keys, failed).await?;
-            let is_parked = |key: &str| self.parked.contains(key);
-            if let Some(found) = fold::fold(&mut *self.documents, &mut *batch, events, &is_parked, failed) {
-                *letters = found;
-                break;
-            }
-        }
-        self.documents
-            .changed()
-            .map_err(|error| Refused::Document { reason: error.to_string(), key: Some(error.key) })
-    }
-
-    /// Reads the documents that a page touches and that are not known yet. It is done outside of the transaction that
-    /// writes: only the holder of their ranges changes them.
-    async fn load(&mut self, mut keys: Vec<String>, failed: &mut Failed) -> Result<(), Refused> {
-        keys.retain(|key| {
-            let is_lost = self.parked.contains(key)
-                || failed.get(key).is_some_and(|(position, _)| *position == Position::START);
-            !is_lost && !self.documents.knows(key)
-        });
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let stored = self.store.stored(&self.table, &keys).await?;
-        for key in keys {
-            let document = stored.get(&key).map(|(body, revision)| (body.as_str(), *revision));
-            if let Err(error) = self.documents.load(&key, document) {
-                let reason = format!("the stored document does not have the view's shape: {error}");
-                failed.insert(key, (Position::START, reason));
-            }
-        }
-        Ok(())
     }
 
     fn measure(&self, events: usize, elapsed: Duration) {

@@ -1,10 +1,12 @@
 //! The projector runtime over a real log, on both databases.
 
 mod away;
+mod dead_letters;
 mod domain;
 mod laws;
 mod queries;
 mod rollback;
+mod sharing;
 mod stops;
 mod takeover;
 mod upcasting;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daybook_core::{AnyProjection, Contracts, Event, EventSet, Metadata, Position, RecordedEvent, StreamId};
 use daybook_database::Database;
 use daybook_log::{Append, Log, NewRecord, Verdict};
-use daybook_views::{AtLeast, PageQuery, Projectors, Settings, Status, Views};
+use daybook_views::{AtLeast, PageQuery, ProjectionEvent, Projectors, Settings, Status, Views};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -36,21 +36,14 @@ impl World {
     pub(crate) fn views_of<E: EventSet>(&self, projections: &[Arc<dyn AnyProjection>]) -> Views {
         let mut contracts = Contracts::default();
         contracts.add::<E>();
+        contracts.add::<ProjectionEvent>();
         let (database, log) = (self.database.clone(), self.log.clone());
         Views::open(database, log, contracts, projections.to_vec()).expect("good declarations")
     }
 
     /// Appends as one group; the position of the last event.
     pub(crate) async fn append(&self, events: Vec<NewRecord>) -> Position {
-        let metadata = Metadata {
-            actor: None,
-            client: None,
-            command: "test".into(),
-            command_id: Uuid::now_v7(),
-            causation_id: None,
-            correlation_id: "test".into(),
-            traceparent: None,
-        };
+        let metadata = metadata();
         let append = Append {
             id: String::new(),
             command_id: metadata.command_id,
@@ -91,6 +84,16 @@ impl World {
         }
     }
 
+    /// Asks the views' database for a number.
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match &self.database {
+            Database::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await,
+            Database::Sqlite(file) => sqlx::query_scalar(sql).fetch_one(file.readers()).await,
+        }
+        .expect("a number")
+    }
+
     /// Runs a statement on the views' database behind everybody's back.
     pub(crate) async fn execute(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
@@ -99,6 +102,19 @@ impl World {
             Database::Sqlite(file) => sqlx::query(sql).execute(file.writer()).await.map(|_| ()),
         }
         .expect("the statement runs");
+    }
+}
+
+/// The metadata of what a test does.
+pub(crate) fn metadata() -> Metadata {
+    Metadata {
+        actor: None,
+        client: None,
+        command: "test".into(),
+        command_id: Uuid::now_v7(),
+        causation_id: None,
+        correlation_id: "test".into(),
+        traceparent: None,
     }
 }
 
