@@ -65,14 +65,16 @@ pub(crate) fn fold(
         documents.clear();
         return None;
     }
-    // The first of each key that failed has the reason; all others stand behind it.
-    let mut reasons: HashMap<&str, &str> = HashMap::new();
-    for (key, (_, reason)) in failed.iter() {
-        reasons.insert(key, reason);
+    // The first of each key has the reason; all others stand behind it.
+    let mut damaged: HashMap<&str, &str> = HashMap::new();
+    for (key, (_, reason)) in failed.iter().filter(|(_, (position, _))| *position == Position::START) {
+        damaged.insert(key, reason);
     }
     let letter = |(key, index): (String, usize)| {
         let event = &events[index];
-        let error = reasons.remove(key.as_str()).map(str::to_owned);
+        let failed_here = failed.get(&key).filter(|(position, _)| *position == event.position);
+        let error = failed_here.map(|(_, reason)| reason.clone());
+        let error = error.or_else(|| damaged.remove(key.as_str()).map(str::to_owned));
         let (position, event_id, event_type) = (event.position, event.id, event.event_type.clone());
         NewDeadLetter { key, position, event_id, event_type, error }
     };

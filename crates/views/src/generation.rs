@@ -96,6 +96,8 @@ pub(crate) struct Generation {
     pub(crate) confirm_diff: bool,
     pub(crate) shards: u16,
     pub(crate) target: Position,
+    /// How far the log was folded in memory, while it is replayed.
+    pub(crate) replayed: Position,
     pub(crate) declaration: String,
     pub(crate) report: Option<String>,
     pub(crate) started_by: String,

@@ -2,6 +2,7 @@
 
 mod generations;
 mod ranges;
+mod rebuilds;
 
 use std::collections::HashMap;
 
@@ -69,12 +70,31 @@ fn column(field: &Field) -> String {
     )
 }
 
+/// The part of [`commit_sql`] that writes documents: the table has to have a key.
+fn upsert_sql(name: &str) -> String {
+    format!(
+        ", written AS (\
+             INSERT INTO {name} (key, body, position, revision) \
+             SELECT key, body::jsonb, position, revision \
+             FROM unnest($11::text[], $12::text[], $13::bigint[], $14::bigint[]) \
+               AS new (key, body, position, revision) \
+             WHERE (SELECT is_held FROM every) \
+             ON CONFLICT (key) DO UPDATE \
+             SET body = excluded.body, position = excluded.position, revision = excluded.revision\
+         )"
+    )
+}
+
 /// Checkpoints, documents and dead letters in one statement, and so in one transaction and one round trip. Where not all
 /// checkpoints can move, nothing is written.
 ///
 /// The statement's snapshot may be older than the locks on the checkpoints that it waited for. If anybody had written
 /// documents in between, they would not be where they are required to be.
-fn commit_sql(Table { name, .. }: &Table) -> String {
+fn commit_sql(Table { name, .. }: &Table, written: bool) -> String {
+    let written = match written {
+        true => upsert_sql(name),
+        false => String::new(),
+    };
     format!(
         "WITH held AS (\
              SELECT FROM view_ranges AS range \
@@ -92,15 +112,7 @@ fn commit_sql(Table { name, .. }: &Table) -> String {
              SET log_id = $6, epoch = $7, position = $8, event_id = $9, \
                  lease_until = clock_timestamp() + make_interval(secs => $10), updated_at = clock_timestamp() \
              WHERE generation = $1 AND slice_from = ANY($2) AND (SELECT is_held FROM every)\
-         ), written AS (\
-             INSERT INTO {name} (key, body, position, revision) \
-             SELECT key, body::jsonb, position, revision \
-             FROM unnest($11::text[], $12::text[], $13::bigint[], $14::bigint[]) \
-               AS new (key, body, position, revision) \
-             WHERE (SELECT is_held FROM every) \
-             ON CONFLICT (key) DO UPDATE \
-             SET body = excluded.body, position = excluded.position, revision = excluded.revision\
-         ), revived AS (\
+         ){written}, revived AS (\
              DELETE FROM view_dead_letters \
              WHERE generation = $1 AND key = $20 AND position <= $21 AND (SELECT is_held FROM every)\
          ), parked AS (\
@@ -116,6 +128,42 @@ fn commit_sql(Table { name, .. }: &Table) -> String {
          ) \
          SELECT is_held FROM every"
     )
+}
+
+/// Runs [`commit_sql`]; whether all was as it has to be.
+async fn execute_commit<'e>(
+    executor: impl sqlx::PgExecutor<'e>,
+    sql: String,
+    commit: &Commit<'_>,
+) -> Result<bool, sqlx::Error> {
+    let Commit { ranges, changed, parked, to, .. } = commit;
+    let of_ranges = |value: fn(&Claim) -> i32| ranges.iter().map(value).collect::<Vec<_>>();
+    let fit: bool = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(commit.generation)
+        .bind(of_ranges(|claim| claim.slices.from.into()))
+        .bind(of_ranges(|claim| claim.slices.to.into()))
+        .bind(ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
+        .bind(commit.from.to_i64())
+        .bind(to.log_id)
+        .bind(to.epoch as i64)
+        .bind(to.position.to_i64())
+        .bind(to.event_id)
+        .bind(commit.lease.as_secs_f64())
+        .bind(changed.iter().map(|document| document.key.as_str()).collect::<Vec<_>>())
+        .bind(changed.iter().map(|document| document.body.as_deref()).collect::<Vec<_>>())
+        .bind(changed.iter().map(|document| document.position.to_i64()).collect::<Vec<_>>())
+        .bind(changed.iter().map(|document| document.revision.to_i64()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|letter| letter.key.as_str()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|letter| letter.position.to_i64()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|letter| letter.event_id).collect::<Vec<_>>())
+        .bind(parked.iter().map(|letter| letter.event_type.as_str()).collect::<Vec<_>>())
+        .bind(parked.iter().map(|letter| letter.error.as_deref()).collect::<Vec<_>>())
+        .bind(commit.revived.map(|revived| revived.key.as_str()))
+        .bind(commit.revived.map(|revived| revived.through.to_i64()))
+        .bind(commit.announced && !changed.is_empty())
+        .fetch_one(executor)
+        .await?;
+    Ok(fit)
 }
 
 /// Every write is a single statement: a future that is dropped while it awaits an explicit `BEGIN` would leave the
@@ -137,34 +185,7 @@ impl Store for Postgres {
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
-        let Commit { ranges, changed, parked, to, .. } = commit;
-        let of_ranges = |value: fn(&Claim) -> i32| ranges.iter().map(value).collect::<Vec<_>>();
-        let fit: bool = sqlx::query_scalar(AssertSqlSafe(commit_sql(commit.table)))
-            .bind(commit.generation)
-            .bind(of_ranges(|claim| claim.slices.from.into()))
-            .bind(of_ranges(|claim| claim.slices.to.into()))
-            .bind(ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
-            .bind(commit.from.to_i64())
-            .bind(to.log_id)
-            .bind(to.epoch as i64)
-            .bind(to.position.to_i64())
-            .bind(to.event_id)
-            .bind(commit.lease.as_secs_f64())
-            .bind(changed.iter().map(|document| document.key.as_str()).collect::<Vec<_>>())
-            .bind(changed.iter().map(|document| document.body.as_deref()).collect::<Vec<_>>())
-            .bind(changed.iter().map(|document| document.position.to_i64()).collect::<Vec<_>>())
-            .bind(changed.iter().map(|document| document.revision.to_i64()).collect::<Vec<_>>())
-            .bind(parked.iter().map(|letter| letter.key.as_str()).collect::<Vec<_>>())
-            .bind(parked.iter().map(|letter| letter.position.to_i64()).collect::<Vec<_>>())
-            .bind(parked.iter().map(|letter| letter.event_id).collect::<Vec<_>>())
-            .bind(parked.iter().map(|letter| letter.event_type.as_str()).collect::<Vec<_>>())
-            .bind(parked.iter().map(|letter| letter.error.as_deref()).collect::<Vec<_>>())
-            .bind(commit.revived.map(|revived| revived.key.as_str()))
-            .bind(commit.revived.map(|revived| revived.through.to_i64()))
-            .bind(commit.announced && !changed.is_empty())
-            .fetch_one(&self.0)
-            .await?;
-        Ok(fit)
+        execute_commit(&self.0, commit_sql(commit.table, true), commit).await
     }
 
     async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error> {

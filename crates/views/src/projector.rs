@@ -85,7 +85,9 @@ impl Projector {
             if self.running.contains_key(&generation.id) {
                 continue;
             }
-            self.views.store().set_shards(generation.id, self.settings.shards).await?;
+            if generation.phase != Phase::Replay {
+                self.views.store().set_shards(generation.id, self.settings.shards).await?;
+            }
             let (stop, stopping) = watch::channel(false);
             let worker = Worker::new(&self.views, &self.view, &generation, &self.owner, &self.settings, stopping);
             let id = generation.id;
@@ -101,12 +103,13 @@ impl Projector {
     /// Begins the first generation of this version. It is served from the beginning when nothing else is.
     async fn begin(&self, generations: &[Generation]) -> Result<(), ViewError> {
         let head = self.views.log().head().await?;
+        let (phase, shards) = match served(generations, self.view.table.version) {
+            Some(_) => (Phase::Replay, 1),
+            None => (Phase::Live, self.settings.shards),
+        };
         let new = NewGeneration {
-            phase: match served(generations, self.view.table.version) {
-                Some(_) => Phase::Replay,
-                None => Phase::Live,
-            },
-            shards: self.settings.shards,
+            phase,
+            shards,
             confirm_diff: false,
             target: head.position,
             started_by: self.settings.process.clone(),

@@ -26,6 +26,10 @@ pub struct Settings {
     /// The most memory that the documents take which a projector keeps, so as not to read again what it has just
     /// written: for each view, in bytes.
     pub memory_bytes_max: usize,
+    /// The most memory that the documents of a rebuild take before they are written, in bytes.
+    pub rebuild_bytes_max: usize,
+    /// How many events a rebuild reads at a time.
+    pub rebuild_page_events: usize,
     /// How often to look for events when the log gives no signal.
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
@@ -40,6 +44,8 @@ impl Default for Settings {
             lease: Duration::from_secs(2),
             shards: 8,
             memory_bytes_max: 16 << 20,
+            rebuild_bytes_max: 256 << 20,
+            rebuild_page_events: 5_000,
             idle_interval: Duration::from_secs(1),
             retry_stopped: Duration::from_secs(30),
         }

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod generations;
 mod ranges;
+mod rebuilds;
 
 use std::collections::HashMap;
 

@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod generations;
 pub(crate) mod ranges;
+pub(crate) mod rebuilds;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +22,10 @@ use crate::table::Table;
 use dead_letters::{DeadLetters, NewDeadLetter, Revived};
 use generations::Generations;
 use ranges::Ranges;
+use rebuilds::Rebuilds;
 
 /// What a page made of a generation's documents: all of it is written, in one transaction, or nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Commit<'a> {
     pub(crate) generation: i64,
     pub(crate) table: &'a Table,
@@ -86,7 +88,7 @@ pub(crate) struct Progress {
 
 /// A database that holds views. Times are the database's own, never the process's.
 #[async_trait]
-pub(crate) trait Store: Ranges + Generations + DeadLetters {
+pub(crate) trait Store: Ranges + Generations + DeadLetters + Rebuilds {
     /// The documents with these keys that exist, with their revision.
     async fn stored(
         &self,

@@ -178,6 +178,7 @@ mod tests {
             confirm_diff: false,
             shards: 8,
             target: Position::START,
+            replayed: Position::START,
             declaration,
             report: None,
             started_by: String::new(),

@@ -1,6 +1,8 @@
 //! The work on one generation: take a share of its ranges, read a page, fold, commit, again.
 
+mod advance;
 mod commit;
+mod replay;
 mod revive;
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,11 +15,12 @@ use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
 use crate::fold::Unfit;
-use crate::generation::Generation;
+use crate::generation::{Generation, Phase};
 use crate::ranges::{Act, Claim, Range};
 use crate::slices::slice;
 use crate::status::Stopped;
 use crate::store::Store;
+use crate::store::rebuilds::Comparison;
 use crate::table::Table;
 use crate::views::View;
 use crate::{Settings, ViewError, Views};
@@ -48,6 +51,8 @@ pub(crate) struct Worker {
     documents: Box<dyn Documents>,
     /// The keys in its ranges that have dead letters.
     parked: HashSet<String>,
+    /// In what it differed from the one that is served when it was looked at first.
+    suspected: Option<Comparison>,
 }
 
 /// Why a worker does not go on at once.
@@ -137,6 +142,7 @@ impl Worker {
             held: Vec::new(),
             documents: view.projection.documents(),
             parked: HashSet::new(),
+            suspected: None,
         }
     }
 
@@ -223,10 +229,15 @@ impl Worker {
             }
             // Marked as seen before reading, so that whatever is appended from here on wakes.
             appended.mark_unchanged();
-            let Some(group) = self.next_group() else {
+            let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
                 self.wait(&mut appended, look_at).await?;
                 continue;
             };
+            if self.generation.phase == Phase::Replay {
+                self.replay(&group).await?;
+                look_at = Instant::now();
+                continue;
+            }
             let events = self.read(&group).await?;
             if events.is_empty() {
                 self.wait(&mut appended, look_at).await?;
@@ -243,6 +254,11 @@ impl Worker {
     /// Does its part in sharing the ranges, and learns which it holds.
     async fn share(&mut self) -> Result<(), Halt> {
         let (id, lease) = (self.generation.id, self.settings.lease);
+        let generations = self.store.generations(self.table.projection).await?;
+        match generations.iter().find(|one| one.id == id && one.phase.is_fed()) {
+            Some(generation) => self.generation.clone_from(generation),
+            None => return Err(Halt::Asked),
+        }
         let mut board = self.store.board(id, &self.owner, lease).await?;
         for _ in 0..LOOKS_MAX {
             let acts = board.acts(&self.owner);
@@ -277,6 +293,10 @@ impl Worker {
             self.check().await?;
         }
         self.tell();
+        let leads = self.held.first().is_some_and(|range| range.slices.from == 0);
+        if leads && !self.generation.paused {
+            self.advance(&generations).await?;
+        }
         Ok(())
     }
 
@@ -298,7 +318,7 @@ impl Worker {
 
     /// Wakes those in this process who wait for the view.
     fn tell(&self) {
-        if let Some(lowest) = self.lowest() {
+        if let Some(lowest) = self.lowest().filter(|_| self.generation.phase == Phase::Live) {
             self.view.committed.send_replace(lowest);
         }
     }

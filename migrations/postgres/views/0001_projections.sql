@@ -18,6 +18,8 @@ CREATE TABLE view_generations (
     shards       integer NOT NULL CHECK (shards BETWEEN 1 AND 1024),
     -- Where the log ended when it was begun.
     target       bigint NOT NULL,
+    -- How far the log was folded in memory, while it is replayed.
+    replayed     bigint NOT NULL DEFAULT 0,
     -- What its program declared: fields and owner.
     declaration  text NOT NULL,
     -- In what it differs from the one that was live.

@@ -31,6 +31,9 @@ pub(crate) trait Generations: Send + Sync {
     /// process may also come first with [`Fault::Duplicate`](daybook_database::Fault::Duplicate).
     async fn begin(&self, view: &Table, new: &NewGeneration) -> Result<Option<Generation>, sqlx::Error>;
 
+    /// Says how far a generation was folded in memory; answers whether it is to go on.
+    async fn set_replayed(&self, generation: i64, replayed: Position) -> Result<bool, sqlx::Error>;
+
     /// In how many ranges a generation is to be folded from now on.
     async fn set_shards(&self, generation: i64, shards: u16) -> Result<(), sqlx::Error>;
 }
@@ -46,6 +49,7 @@ pub(crate) type GenerationRow = (
     bool,
     i32,
     i64,
+    i64,
     String,
     Option<String>,
     String,
@@ -56,7 +60,7 @@ pub(crate) type GenerationRow = (
 /// The columns of [`GenerationRow`].
 macro_rules! generation_columns {
     () => {
-        "generation, projection, version, number, phase, paused, confirm_diff, shards, target, declaration, report, \
+        "generation, projection, version, number, phase, paused, confirm_diff, shards, target, replayed, declaration, report, \
          started_by, started_at, phase_at"
     };
 }
@@ -73,6 +77,7 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         confirm_diff,
         shards,
         target,
+        replayed,
         declaration,
         report,
         started_by,
@@ -89,6 +94,7 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         confirm_diff,
         shards: shards as u16,
         target: Position::from_i64(target),
+        replayed: Position::from_i64(replayed),
         declaration,
         report,
         started_by,
@@ -116,6 +122,18 @@ macro_rules! generations {
 
             async fn begin(&self, view: &Table, new: &NewGeneration) -> Result<Option<Generation>, sqlx::Error> {
                 self.begin_generation(view, new).await
+            }
+
+            async fn set_replayed(&self, generation: i64, replayed: Position) -> Result<bool, sqlx::Error> {
+                let noted = sqlx::query(
+                    "UPDATE view_generations SET replayed = $2 \
+                     WHERE generation = $1 AND phase = 'replay' AND NOT paused",
+                )
+                .bind(generation)
+                .bind(replayed.to_i64())
+                .execute(self.writer())
+                .await?;
+                Ok(noted.rows_affected() == 1)
             }
 
             async fn set_shards(&self, generation: i64, shards: u16) -> Result<(), sqlx::Error> {

@@ -173,7 +173,7 @@ impl Worker {
 
     /// Reads the documents that a page touches and that are not known yet. It is done outside of the transaction that
     /// writes: only the holder of their ranges changes them.
-    async fn load(&mut self, mut keys: Vec<String>, failed: &mut Failed) -> Result<(), Refused> {
+    pub(super) async fn load(&mut self, mut keys: Vec<String>, failed: &mut Failed) -> Result<(), Refused> {
         keys.retain(|key| {
             let is_lost = self.parked.contains(key)
                 || failed.get(key).is_some_and(|(position, _)| *position == Position::START);

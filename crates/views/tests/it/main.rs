@@ -5,6 +5,7 @@ mod dead_letters;
 mod domain;
 mod laws;
 mod queries;
+mod rebuilds;
 mod rollback;
 mod sharing;
 mod stops;

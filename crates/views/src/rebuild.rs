@@ -1,0 +1,231 @@
+//! What operators see of a view's generations, and what they can do about them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use daybook_core::{Metadata, Position};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::acts::{
+    ProjectionEvent, RebuildAborted, RebuildConfirmed, RebuildPaused, RebuildRequested, RebuildResumed, RolledBack,
+};
+use crate::generation::{Generation, Phase, served};
+use crate::store::generations::NewGeneration;
+use crate::views::View;
+use crate::{ViewError, Views};
+
+/// How long a rollback waits until the generation that is to be served again has caught up.
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A generation of a view.
+#[derive(Debug, Clone, Serialize)]
+pub struct GenerationStatus {
+    /// The projection.
+    pub projection: String,
+    /// Its version.
+    pub version: u32,
+    /// Counts the generations of the projection, from 1.
+    pub number: u32,
+    /// What it is there for.
+    pub phase: Phase,
+    /// Whether it waits until somebody lets it go on.
+    pub paused: bool,
+    /// Whether somebody has to agree when it differs from the one that is served.
+    pub confirm_diff: bool,
+    /// How far it has come.
+    pub position: Position,
+    /// Where the log ends.
+    pub target: Position,
+    /// How many events a second it has taken in so far, while it is built.
+    pub events_per_second: Option<f64>,
+    /// How many seconds it will take at this rate, while it is built.
+    pub eta_seconds: Option<f64>,
+    /// In what it differs from the one that was served.
+    pub report: Option<Value>,
+    /// Who began it.
+    pub started_by: String,
+    /// When.
+    pub started_at: DateTime<Utc>,
+    /// When its phase began.
+    pub phase_at: DateTime<Utc>,
+}
+
+impl Views {
+    /// All generations of a view, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such view, or it is not available.
+    pub async fn generations(&self, view: &str) -> Result<Vec<GenerationStatus>, ViewError> {
+        let view = self.view(view)?;
+        let generations = self.store().generations(view.table.projection).await?;
+        let ids: Vec<i64> = generations.iter().map(|one| one.id).collect();
+        let progress = self.store().progress(&ids).await?;
+        let head = self.log().head().await?.position;
+        let status = |one: Generation| {
+            let lowest =
+                progress.iter().filter(|range| range.generation == one.id).map(|range| range.position).min();
+            status(one, lowest.unwrap_or_default(), head)
+        };
+        Ok(generations.into_iter().map(status).collect())
+    }
+
+    /// Has a view built anew, beside the one that is served; answers the number of the generation.
+    ///
+    /// # Errors
+    ///
+    /// When one is being built already, or nobody has begun the view yet.
+    pub async fn rebuild(&self, view: &str, confirm_diff: bool, metadata: &Metadata) -> Result<u32, ViewError> {
+        let (view, generations) = self.of(view).await?;
+        let (projection, version) = (view.table.projection, view.table.version);
+        if served(&generations, version).is_none() {
+            return Err(refused("nobody has begun to build it yet: start a projector"));
+        }
+        if generations.iter().any(|one| one.version == version && one.phase.is_built()) {
+            return Err(refused("it is being built already"));
+        }
+        self.record(RebuildRequested { projection: projection.to_owned(), confirm_diff }, metadata).await?;
+        let retired = |one: &&Generation| one.version == version && one.phase == Phase::Retired;
+        for one in generations.iter().filter(retired) {
+            self.store().remove(one.id, &view.table.of(one).name, Phase::Dropped).await?;
+        }
+        let head = self.log().head().await?;
+        let new = NewGeneration {
+            phase: Phase::Replay,
+            shards: 1,
+            confirm_diff,
+            target: head.position,
+            started_by: metadata.actor.clone().unwrap_or_default(),
+            start: self.log().checkpoint(&head, None),
+        };
+        let begun = self.store().begin(&view.table, &new).await?;
+        view.generations_changed.send_replace(());
+        begun.map(|one| one.number).ok_or_else(|| refused("it is being built already"))
+    }
+
+    /// Lets the generation that is being built wait.
+    ///
+    /// # Errors
+    ///
+    /// When none is.
+    pub async fn pause(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        let act = |projection, generation| RebuildPaused { projection, generation }.into();
+        let (_, one) = self.act_on_built(view, metadata, act).await?;
+        self.store().set_paused(one.id, true).await?;
+        Ok(one.number)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// When none is being built.
+    pub async fn resume(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        let act = |projection, generation| RebuildResumed { projection, generation }.into();
+        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        self.store().set_paused(one.id, false).await?;
+        view.generations_changed.send_replace(());
+        Ok(one.number)
+    }
+
+    /// Gives up the generation that is being built.
+    ///
+    /// # Errors
+    ///
+    /// When none is.
+    pub async fn abort(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        let act = |projection, generation| RebuildAborted { projection, generation }.into();
+        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        self.store().remove(one.id, &view.table.of(&one).name, Phase::Aborted).await?;
+        view.generations_changed.send_replace(());
+        Ok(one.number)
+    }
+
+    /// Agrees that the generation that is being built is served though it differs.
+    ///
+    /// # Errors
+    ///
+    /// When none is being built.
+    pub async fn confirm(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        let act = |projection, generation| RebuildConfirmed { projection, generation }.into();
+        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        self.store().confirm(one.id).await?;
+        view.generations_changed.send_replace(());
+        Ok(one.number)
+    }
+
+    /// Serves the generation again that was served before. No reader goes backwards: it waits until that one is as far.
+    ///
+    /// # Errors
+    ///
+    /// When there is none any more, or it does not get as far in time.
+    pub async fn rollback(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        let (view, generations) = self.of(view).await?;
+        let version = view.table.version;
+        let find = |phase| {
+            let is_it = |one: &&Generation| one.version == version && one.phase == phase;
+            generations.iter().filter(is_it).max_by_key(|one| one.phase_at)
+        };
+        let (Some(retired), Some(live)) = (find(Phase::Retired), find(Phase::Live)) else {
+            return Err(refused("there is no generation to go back to"));
+        };
+        let (projection, generation) = (view.table.projection.to_owned(), retired.number);
+        self.record(RolledBack { projection, generation }, metadata).await?;
+        let deadline = Instant::now() + ROLLBACK_LIMIT;
+        while !self.store().cut_over((retired.id, Phase::Retired), Some((live.id, true))).await? {
+            if Instant::now() > deadline {
+                return Err(refused("the generation to go back to does not get as far as the one that is served"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(retired.number)
+    }
+
+    async fn of(&self, view: &str) -> Result<(&View, Vec<Generation>), ViewError> {
+        let view = self.view(view)?;
+        let generations = self.store().generations(view.table.projection).await?;
+        Ok((view, generations))
+    }
+
+    async fn act_on_built(
+        &self,
+        view: &str,
+        metadata: &Metadata,
+        act: impl FnOnce(String, u32) -> ProjectionEvent,
+    ) -> Result<(&View, Generation), ViewError> {
+        let (view, mut generations) = self.of(view).await?;
+        generations.retain(|one| one.version == view.table.version && one.phase.is_built());
+        let one = generations.pop().ok_or_else(|| refused("none is being built"))?;
+        self.record(act(one.projection.clone(), one.number), metadata).await?;
+        Ok((view, one))
+    }
+}
+
+fn refused(reason: &str) -> ViewError {
+    ViewError::Refused(reason.to_owned())
+}
+
+fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus {
+    let position = lowest.max(if one.phase == Phase::Replay { one.replayed } else { Position::START });
+    let seconds = (Utc::now() - one.started_at).as_seconds_f64();
+    let rate = (one.phase.is_built() && seconds > 0.0).then(|| position.get() as f64 / seconds);
+    let left = head.get().saturating_sub(position.get()) as f64;
+    GenerationStatus {
+        projection: one.projection,
+        version: one.version,
+        number: one.number,
+        phase: one.phase,
+        paused: one.paused,
+        confirm_diff: one.confirm_diff,
+        position,
+        target: head,
+        events_per_second: rate,
+        eta_seconds: rate.filter(|rate| *rate > 0.0).map(|rate| left / rate),
+        report: one.report.and_then(|report| serde_json::from_str(&report).ok()),
+        started_by: one.started_by,
+        started_at: one.started_at,
+        phase_at: one.phase_at,
+    }
+}

@@ -1,0 +1,54 @@
+//! Filling a generation's table, and its indexes afterwards.
+
+use std::pin::Pin;
+
+use sqlx::{AssertSqlSafe, Connection, Sqlite as Lite, Transaction};
+
+use super::{Sqlite, index_sql};
+use crate::store::{Commit, Store};
+use crate::table::Table;
+
+type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
+type Counts = (i64, i64, i64, i64, i64);
+type Sample = (String, Option<String>, Option<String>);
+
+impl Sqlite {
+    pub(crate) async fn in_transaction<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(Transaction<'static, Lite>) -> InTransaction<T> + Send + 'static,
+    ) -> Result<T, sqlx::Error> {
+        run(self.writer().begin_with("BEGIN IMMEDIATE").await?).await
+    }
+
+    /// Runs two statements over one state of the database.
+    pub(crate) async fn read_as_one(
+        &self,
+        counts: String,
+        samples: String,
+        [one, other]: [i64; 2],
+    ) -> Result<(Counts, Vec<Sample>), sqlx::Error> {
+        let mut connection = self.reader().acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let counts = sqlx::query_as(AssertSqlSafe(counts)).bind(one).bind(other);
+        let counts = counts.fetch_one(&mut *transaction).await?;
+        let samples = sqlx::query_as(AssertSqlSafe(samples)).fetch_all(&mut *transaction).await?;
+        transaction.rollback().await?;
+        Ok((counts, samples))
+    }
+
+    pub(crate) async fn bulk(&self, commit: &Commit<'_>, _first: bool) -> Result<bool, sqlx::Error> {
+        self.commit(commit).await
+    }
+
+    /// It has been there from the beginning.
+    pub(crate) async fn key(&self, _table: &Table) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    pub(crate) async fn index(&self, table: &Table) -> Result<(), sqlx::Error> {
+        for statement in index_sql(table) {
+            sqlx::query(AssertSqlSafe(statement)).execute(self.writer()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Building a generation beside the one that is served, and putting it in its place.
+
+use async_trait::async_trait;
+use daybook_core::Position;
+use sqlx::AssertSqlSafe;
+
+use crate::generation::Phase;
+use crate::store::Commit;
+use crate::table::Table;
+
+/// The most differing documents that are looked at.
+const SAMPLES_MAX: usize = 1_000;
+
+/// A document that differs: its key, and what each of the two has of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) key: String,
+    pub(crate) served: Option<String>,
+    pub(crate) built: Option<String>,
+}
+
+/// Two generations, compared in one state of their database.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    /// How many documents the one that is served has.
+    pub(crate) served: u64,
+    /// How many the one has that is built.
+    pub(crate) built: u64,
+    pub(crate) differing: u64,
+    /// The first ones that differ, in the order of their keys.
+    pub(crate) differences: Vec<Difference>,
+    /// The lowest and the highest position of all ranges of both.
+    pub(crate) positions: (Position, Position),
+}
+
+/// What is asked of a database about a rebuild.
+#[async_trait]
+pub(crate) trait Rebuilds: Send + Sync {
+    /// Writes what a part of the log comes to, as [`Store::commit`](super::Store::commit) does, into a table that nobody
+    /// reads yet; `first` when nothing was written there before.
+    async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error>;
+
+    /// Makes the key of a table that was filled without one.
+    async fn make_key(&self, table: &Table) -> Result<(), sqlx::Error>;
+
+    /// Makes the key and the indexes of a table that was filled without them, and ends the generation's replay.
+    async fn finish_replay(&self, generation: i64, table: &Table, shards: u16) -> Result<(), sqlx::Error>;
+
+    /// Moves a generation on, if it is in the phase that it was seen in.
+    async fn set_phase(&self, generation: i64, from: Phase, to: Phase) -> Result<bool, sqlx::Error>;
+
+    /// Keeps what was found out about a generation.
+    async fn set_report(&self, generation: i64, report: &str) -> Result<(), sqlx::Error>;
+
+    /// Lets a generation that is built wait, or go on.
+    async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error>;
+
+    /// Agrees that a generation is served though it differs.
+    async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error>;
+
+    /// Compares two generations.
+    async fn compare(&self, served: (i64, &Table), built: (i64, &Table)) -> Result<Comparison, sqlx::Error>;
+
+    /// Makes a generation the one that is served, in place of `live`, which is retired when it is of the same version; at
+    /// once, and only if no reader goes backwards by it. `false` when it is behind, or anything is not as it was seen.
+    async fn cut_over(&self, generation: (i64, Phase), live: Option<(i64, bool)>) -> Result<bool, sqlx::Error>;
+
+    /// Removes a generation's table and all that is known of its documents. It is in phase `to` from then on.
+    async fn remove(&self, generation: i64, name: &str, to: Phase) -> Result<(), sqlx::Error>;
+}
+
+/// Statements for both databases; `$run` runs an `async` block that is given a transaction.
+macro_rules! rebuilds {
+    ($store:ty, $now:literal, $text:literal, $lock:literal) => {
+        #[async_trait]
+        impl Rebuilds for $store {
+            async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
+                self.bulk(commit, first).await
+            }
+
+            async fn make_key(&self, table: &Table) -> Result<(), sqlx::Error> {
+                self.key(table).await
+            }
+
+            async fn finish_replay(&self, generation: i64, table: &Table, shards: u16) -> Result<(), sqlx::Error> {
+                self.index(table).await?;
+                sqlx::query(concat!(
+                    "UPDATE view_generations SET phase = 'catch_up', shards = $2, phase_at = ", $now,
+                    " WHERE generation = $1 AND phase = 'replay'"
+                ))
+                .bind(generation)
+                .bind(i32::from(shards))
+                .execute(self.writer())
+                .await
+                .map(drop)
+            }
+
+            async fn set_phase(&self, generation: i64, from: Phase, to: Phase) -> Result<bool, sqlx::Error> {
+                let moved = sqlx::query(concat!(
+                    "UPDATE view_generations SET phase = $3, phase_at = ", $now,
+                    " WHERE generation = $1 AND phase = $2"
+                ))
+                .bind(generation)
+                .bind(from.as_str())
+                .bind(to.as_str())
+                .execute(self.writer())
+                .await?;
+                Ok(moved.rows_affected() == 1)
+            }
+
+            async fn set_report(&self, generation: i64, report: &str) -> Result<(), sqlx::Error> {
+                sqlx::query("UPDATE view_generations SET report = $2 WHERE generation = $1")
+                    .bind(generation)
+                    .bind(report)
+                    .execute(self.writer())
+                    .await
+                    .map(drop)
+            }
+
+            async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error> {
+                sqlx::query("UPDATE view_generations SET paused = $2 WHERE generation = $1")
+                    .bind(generation)
+                    .bind(paused)
+                    .execute(self.writer())
+                    .await
+                    .map(drop)
+            }
+
+            async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error> {
+                sqlx::query("UPDATE view_generations SET confirm_diff = FALSE WHERE generation = $1")
+                    .bind(generation)
+                    .execute(self.writer())
+                    .await
+                    .map(drop)
+            }
+
+            async fn compare(
+                &self,
+                served: (i64, &Table),
+                built: (i64, &Table),
+            ) -> Result<Comparison, sqlx::Error> {
+                let pairs = format!(
+                    "FROM (SELECT key, body FROM {} WHERE body IS NOT NULL) AS served \
+                     FULL JOIN (SELECT key, body FROM {} WHERE body IS NOT NULL) AS built ON served.key = built.key",
+                    served.1.name, built.1.name
+                );
+                let differ = "served.body IS DISTINCT FROM built.body";
+                let counts = format!(
+                    "SELECT count(served.key), count(built.key), count(CASE WHEN {differ} THEN 1 END), \
+                        (SELECT coalesce(min(position), 0) FROM view_ranges WHERE generation IN ($1, $2)), \
+                        (SELECT coalesce(max(position), 0) FROM view_ranges WHERE generation IN ($1, $2)) {pairs}"
+                );
+                let samples = format!(
+                    concat!(
+                        "SELECT coalesce(served.key, built.key), served.body", $text, ", built.body", $text,
+                        " {pairs} WHERE {differ} ORDER BY 1 LIMIT {limit}"
+                    ),
+                    pairs = pairs,
+                    differ = differ,
+                    limit = SAMPLES_MAX,
+                );
+                let (counts, samples) = self.read_as_one(counts, samples, [served.0, built.0]).await?;
+                let (served, built, differing, low, high) = counts;
+                let difference = |(key, served, built)| Difference { key, served, built };
+                Ok(Comparison {
+                    served: served as u64,
+                    built: built as u64,
+                    differing: differing as u64,
+                    differences: samples.into_iter().map(difference).collect(),
+                    positions: (Position::from_i64(low), Position::from_i64(high)),
+                })
+            }
+
+            async fn cut_over(
+                &self,
+                generation: (i64, Phase),
+                live: Option<(i64, bool)>,
+            ) -> Result<bool, sqlx::Error> {
+                self.in_transaction(move |mut transaction| {
+                    Box::pin(async move {
+                        let (id, phase) = generation;
+                        // Nobody moves the one that is served while the two are compared.
+                        let locked = concat!("SELECT position FROM view_ranges WHERE generation = $1 ORDER BY slice_from", $lock);
+                        let old = match live {
+                            Some((live, _)) => {
+                                let positions: Vec<i64> =
+                                    sqlx::query_scalar(locked).bind(live).fetch_all(&mut *transaction).await?;
+                                positions.into_iter().min().unwrap_or_default()
+                            }
+                            None => 0,
+                        };
+                        let new: i64 = sqlx::query_scalar(
+                            "SELECT coalesce(min(position), -1) FROM view_ranges WHERE generation = $1",
+                        )
+                        .bind(id)
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                        let mut fit = new >= old;
+                        let steps = [
+                            live.filter(|(_, same)| *same).map(|(live, _)| (live, Phase::Live, Phase::Retired)),
+                            Some((id, phase, Phase::Live)),
+                        ];
+                        for (id, from, to) in steps.into_iter().flatten() {
+                            let moved = sqlx::query(concat!(
+                                "UPDATE view_generations SET phase = $3, phase_at = ", $now,
+                                " WHERE generation = $1 AND phase = $2 AND NOT paused"
+                            ))
+                            .bind(id)
+                            .bind(from.as_str())
+                            .bind(to.as_str())
+                            .execute(&mut *transaction)
+                            .await?;
+                            fit = fit && moved.rows_affected() == 1;
+                        }
+                        match fit {
+                            true => transaction.commit().await?,
+                            false => transaction.rollback().await?,
+                        }
+                        Ok(fit)
+                    })
+                })
+                .await
+            }
+
+            async fn remove(&self, generation: i64, name: &str, to: Phase) -> Result<(), sqlx::Error> {
+                let drop_table = format!("DROP TABLE IF EXISTS {name}");
+                self.in_transaction(move |mut transaction| {
+                    Box::pin(async move {
+                        sqlx::query(concat!(
+                            "UPDATE view_generations SET phase = $2, phase_at = ", $now,
+                            " WHERE generation = $1 AND phase <> 'live'"
+                        ))
+                        .bind(generation)
+                        .bind(to.as_str())
+                        .execute(&mut *transaction)
+                        .await?;
+                        for table in ["view_ranges", "projector_workers", "view_dead_letters", "view_changes"] {
+                            let sql = format!("DELETE FROM {table} WHERE generation = $1");
+                            sqlx::query(AssertSqlSafe(sql)).bind(generation).execute(&mut *transaction).await?;
+                        }
+                        sqlx::query(AssertSqlSafe(drop_table)).execute(&mut *transaction).await?;
+                        transaction.commit().await
+                    })
+                })
+                .await
+            }
+        }
+    };
+}
+
+rebuilds!(crate::postgres::Postgres, "clock_timestamp()", "::text", " FOR SHARE");
+rebuilds!(crate::sqlite::Sqlite, "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", "", "");

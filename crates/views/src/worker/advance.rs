@@ -1,0 +1,145 @@
+//! Moving a generation that is built from phase to phase. Whoever holds its first slice does so; each step holds only if
+//! the generation is as it was seen.
+
+use daybook_core::Position;
+use serde_json::{Value, json};
+
+use super::{Halt, Worker};
+use crate::generation::{Generation, Phase, served};
+use crate::store::rebuilds::{Comparison, Difference};
+
+/// How many differing documents a report names.
+const REPORTED_MAX: usize = 20;
+
+impl Worker {
+    /// Does the next step, when it can be done.
+    pub(super) async fn advance(&mut self, generations: &[Generation]) -> Result<(), Halt> {
+        let (id, phase) = (self.generation.id, self.generation.phase);
+        let live = served(generations, self.view.table.version).cloned();
+        match (phase, &live) {
+            (Phase::CatchUp, Some(live)) => {
+                if self.lowest_of(&[id]).await? >= self.lowest_of(&[live.id]).await? {
+                    self.store.set_phase(id, phase, Phase::Verify).await?;
+                }
+            }
+            (Phase::Verify, Some(live)) if self.generation.report.is_none() => {
+                let Some(report) = self.compare(live).await? else { return Ok(()) };
+                let differs = report["differing"] != json!(0);
+                self.store.set_report(id, &report.to_string()).await?;
+                if differs && self.generation.confirm_diff {
+                    self.store.set_phase(id, phase, Phase::Held).await?;
+                } else {
+                    self.cut_over(Some(live)).await?;
+                }
+            }
+            (Phase::Held, _) if self.generation.confirm_diff => {}
+            (Phase::Verify | Phase::Held, live) => self.cut_over(live.as_ref()).await?,
+            (Phase::CatchUp, None) => self.cut_over(None).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn cut_over(&mut self, live: Option<&Generation>) -> Result<(), Halt> {
+        let (id, phase) = (self.generation.id, self.generation.phase);
+        let old = live.map(|live| (live.id, live.version == self.generation.version));
+        // When it is behind, or somebody was faster, it is tried again with the next look.
+        if self.store.cut_over((id, phase), old).await? {
+            tracing::info!(table = self.table.name, "it is served from now on");
+            self.view.generations_changed.send_replace(());
+        }
+        Ok(())
+    }
+
+    async fn lowest_of(&mut self, generations: &[i64]) -> Result<Position, Halt> {
+        let progress = self.store.progress(generations).await?;
+        Ok(progress.iter().map(|range| range.position).min().unwrap_or_default())
+    }
+
+    /// Compares the generation with the one that is served; `None` when it is not known yet in what they differ. What
+    /// differs may just be folded further in one than in the other: it counts when it differs in the same way once the
+    /// one behind has passed the one ahead.
+    async fn compare(&mut self, live: &Generation) -> Result<Option<Value>, Halt> {
+        let id = self.generation.id;
+        let table = self.view.table.of(live);
+        if let Some(before) = &self.suspected
+            && self.lowest_of(&[id, live.id]).await? < before.positions.1
+        {
+            return Ok(None);
+        }
+        let now = self.store.compare((live.id, &table), (id, &self.table)).await?;
+        let (lowest, highest) = now.positions;
+        let differences: Vec<&Difference> = match &self.suspected {
+            _ if now.differing == 0 || lowest == highest => now.differences.iter().collect(),
+            Some(before) => {
+                now.differences.iter().filter(|difference| before.differences.contains(difference)).collect()
+            }
+            None => {
+                self.suspected = Some(now);
+                return Ok(None);
+            }
+        };
+        let report = report(&now, &differences);
+        self.suspected = None;
+        Ok(Some(report))
+    }
+}
+
+fn report(compared: &Comparison, differences: &[&Difference]) -> Value {
+    // More than were looked at: all but those that are known to be none count.
+    let unseen = compared.differing - compared.differences.len() as u64;
+    let samples: Vec<Value> = differences.iter().take(REPORTED_MAX).map(|one| sample(one)).collect();
+    json!({
+        "served": compared.served,
+        "built": compared.built,
+        "differing": differences.len() as u64 + unseen,
+        "samples": samples,
+    })
+}
+
+/// A document that differs, and in which of its fields.
+fn sample(Difference { key, served, built }: &Difference) -> Value {
+    let parsed = |body: &Option<String>| {
+        body.as_ref().map_or(Value::Null, |body| serde_json::from_str(body).unwrap_or_default())
+    };
+    let (served, built) = (parsed(served), parsed(built));
+    let mut fields = Vec::new();
+    differing(&served, &built, String::new(), &mut fields);
+    json!({"key": key, "fields": fields})
+}
+
+/// The paths at which two documents differ, with what each has there.
+fn differing(served: &Value, built: &Value, path: String, fields: &mut Vec<Value>) {
+    match (served, built) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                let at = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                differing(&at(one), &at(other), path, fields);
+            }
+        }
+        _ if served == built => {}
+        _ => fields.push(json!({"field": path, "served": served, "built": built})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_names_the_fields_that_differ() {
+        let difference = Difference {
+            key: "k".into(),
+            served: Some(r#"{"a":1,"b":{"c":2,"d":3}}"#.into()),
+            built: Some(r#"{"b":{"c":2,"d":4},"e":5}"#.into()),
+        };
+        let fields = json!([
+            {"field": "a", "served": 1, "built": null},
+            {"field": "b.d", "served": 3, "built": 4},
+            {"field": "e", "served": null, "built": 5},
+        ]);
+        assert_eq!(sample(&difference), json!({"key": "k", "fields": fields}));
+    }
+}

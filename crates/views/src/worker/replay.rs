@@ -1,0 +1,165 @@
+//! The first part of a rebuild: as much of the log as fits into memory is folded before anything is written, while the
+//! next page is read already.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daybook_core::RecordedEvent;
+use daybook_log::{Checkpoint, LogError};
+use tokio::task::JoinHandle;
+
+use super::{Group, Halt, Refused, Worker, in_sequence};
+use crate::acts::DeadLetterAct;
+use crate::fold::{self, Failed};
+use crate::slices::SLICES;
+use crate::store::Commit;
+use crate::store::dead_letters::NewDeadLetter;
+
+/// How often it is said how far it is, and looked whether it is to go on.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
+/// What was folded and not written yet.
+struct Part {
+    /// Its last event.
+    last: Option<RecordedEvent>,
+    letters: Vec<NewDeadLetter>,
+    /// Whether the log ended behind it.
+    is_last: bool,
+}
+
+impl Worker {
+    /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end.
+    pub(super) async fn replay(&mut self, group: &Group) -> Result<(), Halt> {
+        let is_whole = matches!(&group.claims[..], [one] if one.slices.from == 0 && one.slices.to == SLICES);
+        let mut failed = Failed::new();
+        let part = match is_whole {
+            true => self.fold_part(group, &mut failed).await?,
+            false => Some(Part { last: None, letters: Vec::new(), is_last: false }),
+        };
+        let Some(Part { last, letters, is_last }) = part else { return self.share().await };
+        let is_empty = group.checkpoint.position.get() == 0;
+        if let Some(last) = last {
+            match self.write_part(group, &last, &letters, is_empty).await {
+                Ok(()) => {
+                    self.parked.extend(failed.into_keys());
+                    if !is_last {
+                        self.documents.clear();
+                        self.store.make_key(&self.table).await?;
+                    }
+                }
+                Err(Refused::Halt(halt)) => return Err(halt),
+                Err(Refused::Lost) => return self.share().await,
+                // Page by page, the culprit is found.
+                Err(Refused::Unfit(_) | Refused::Document { .. }) => self.take_one_page(group).await?,
+            }
+        } else if !is_last {
+            self.take_one_page(group).await?;
+        }
+        if is_last {
+            self.store.finish_replay(self.generation.id, &self.table, self.settings.shards).await?;
+            self.share().await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on like one that is not replayed: nothing else is to be done with what is met here.
+    async fn take_one_page(&mut self, group: &Group) -> Result<(), Halt> {
+        self.documents.clear();
+        self.store.make_key(&self.table).await?;
+        let events = self.read(group).await?;
+        if !events.is_empty() && self.take_in(group, events).await?.is_none() {
+            self.share().await?;
+        }
+        Ok(())
+    }
+
+    /// Folds as much as fits. `None` when it is not to go on.
+    async fn fold_part(&mut self, group: &Group, failed: &mut Failed) -> Result<Option<Part>, Halt> {
+        let mut noted = Instant::now();
+        'again: loop {
+            self.documents.clear();
+            let mut part = Part { last: None, letters: Vec::new(), is_last: false };
+            let mut ahead = group.checkpoint;
+            let mut next = self.read_ahead(ahead);
+            loop {
+                // What cannot be read is met again page by page.
+                let Ok(events) = next.await.unwrap_or(Err(LogError::Closed)) else { return Ok(Some(part)) };
+                let events = in_sequence(ahead.position, events)?;
+                let Some(last) = events.last() else {
+                    part.is_last = true;
+                    return Ok(Some(part));
+                };
+                let is_act = |event| !matches!(DeadLetterAct::of(event, self.table.projection), Ok(None));
+                if events.iter().any(is_act) {
+                    return Ok(Some(part));
+                }
+                let behind = Checkpoint { position: last.position, event_id: last.id, ..ahead };
+                next = self.read_ahead(behind);
+                let events: Arc<[RecordedEvent]> = events.into();
+                let opened = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &|_| true);
+                let Ok(mut batch) = opened else { return Ok(Some(part)) };
+                if group.checkpoint.position.get() > 0 {
+                    let keys = batch.keys().into_iter().map(str::to_owned).collect();
+                    match self.load(keys, failed).await {
+                        Err(Refused::Halt(halt)) => return Err(halt),
+                        Err(_) => return Ok(Some(part)),
+                        Ok(()) => {}
+                    }
+                }
+                let is_parked = |key: &str| self.parked.contains(key);
+                let folded = fold::fold(&mut *self.documents, &mut *batch, &events, &is_parked, failed);
+                let Some(letters) = folded else { continue 'again };
+                self.measure(events.len(), Duration::ZERO);
+                part.letters.extend(letters);
+                (part.last, ahead) = (events.last().cloned(), behind);
+                if noted.elapsed() > NOTE_EVERY {
+                    noted = Instant::now();
+                    if *self.stopping.borrow()
+                        || !self.store.set_replayed(self.generation.id, ahead.position).await?
+                    {
+                        return Ok(None);
+                    }
+                }
+                if self.documents.bytes() > self.settings.rebuild_bytes_max {
+                    return Ok(Some(part));
+                }
+            }
+        }
+    }
+
+    fn read_ahead(&self, from: Checkpoint) -> JoinHandle<Result<Vec<RecordedEvent>, LogError>> {
+        let (log, limit) = (self.log.clone(), self.settings.rebuild_page_events.max(1));
+        tokio::spawn(async move { log.read_on(&from, limit).await })
+    }
+
+    async fn write_part(
+        &mut self,
+        group: &Group,
+        last: &RecordedEvent,
+        letters: &[NewDeadLetter],
+        first: bool,
+    ) -> Result<(), Refused> {
+        let changed = self
+            .documents
+            .changed()
+            .map_err(|error| Refused::Document { reason: error.to_string(), key: Some(error.key) })?;
+        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let commit = Commit {
+            generation: self.generation.id,
+            table: &self.table,
+            ranges: &group.claims,
+            from: group.checkpoint.position,
+            to,
+            changed: &changed,
+            parked: letters,
+            revived: None,
+            announced: false,
+            lease: self.settings.lease,
+        };
+        if !self.store.write_bulk(&commit, first).await? {
+            return Err(Refused::Lost);
+        }
+        self.moved(group, to);
+        Ok(())
+    }
+}

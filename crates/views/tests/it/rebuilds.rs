@@ -1,0 +1,239 @@
+//! P4: a view is built anew while it is served, and put in place of the old one without anybody noticing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use daybook_core::{AnyProjection, Position, projection};
+use daybook_database::{Database, Location, on_both};
+use daybook_views::{GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
+use tokio::time::Instant;
+
+use crate::domain::{Added, Counters, Superstitious, plain_fold};
+use crate::world::{Dice, LIMIT, World, at_least, event, metadata, quick, read_all, start, until};
+
+on_both!(
+    &[Schema::Log, Schema::Views],
+    a_view_is_rebuilt_while_it_is_written_and_read,
+    a_rebuild_that_does_not_fit_into_memory_is_written_in_parts,
+    a_rebuild_goes_on_after_a_crash_in_whatever_phase,
+    a_rebuild_honours_what_was_done_about_dead_letters,
+    what_was_changed_by_hand_is_named_and_waits_for_a_word,
+    a_rebuild_waits_goes_on_and_is_given_up_as_asked,
+    a_newer_version_builds_itself_while_the_older_one_is_served,
+);
+
+async fn generation(
+    views: &Views,
+    view: &str,
+    number: u32,
+    wanted: impl Fn(&GenerationStatus) -> bool,
+) -> GenerationStatus {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let all = views.generations(view).await.expect("available");
+        let one = all.into_iter().find(|one| one.number == number);
+        if let Some(one) = one.clone().filter(&wanted) {
+            return one;
+        }
+        assert!(Instant::now() < deadline, "never so: {one:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+async fn live(views: &Views, number: u32) -> GenerationStatus {
+    generation(views, "counters", number, |one| one.phase == Phase::Live).await
+}
+
+fn counters() -> [Arc<dyn AnyProjection>; 1] {
+    [projection::<Counters<1>>()]
+}
+
+async fn a_view_is_rebuilt_while_it_is_written_and_read(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let mut dice = Dice(21);
+    let views = world.views(&counters());
+    let projectors = start(&views, 50);
+    let last = world.append_any(&mut dice, 300).await;
+    read_all(&views, last).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = tokio::spawn({
+        let (views, done) = (views.clone(), done.clone());
+        async move {
+            let mut newest = Position::START;
+            while !done.load(Ordering::Relaxed) {
+                let answer = views.get("counters", "c01", None).await.expect("no read fails");
+                assert!(answer.position >= newest, "a reader went back from {newest} to {}", answer.position);
+                newest = answer.position;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for number in 2..5 {
+        assert_eq!(views.rebuild("counters", false, &metadata()).await.expect("begun"), number);
+        assert!(matches!(views.rebuild("counters", false, &metadata()).await, Err(ViewError::Refused(_))));
+        while views
+            .generations("counters")
+            .await
+            .expect("available")
+            .iter()
+            .any(|one| one.number == number && one.phase.is_built())
+        {
+            world.append_any(&mut dice, 20).await;
+        }
+        let built = live(&views, number).await;
+        assert_eq!(built.report.expect("compared")["differing"], 0);
+        generation(&views, "counters", number - 1, |one| one.phase == Phase::Retired).await;
+    }
+    // Back, and back again: the retired one is kept up to date.
+    for number in [3, 4] {
+        world.append_any(&mut dice, 20).await;
+        assert_eq!(views.rollback("counters", &metadata()).await.expect("done"), number);
+    }
+    let last = world.append_any(&mut dice, 20).await;
+    let found = read_all(&views, last).await;
+    done.store(true, Ordering::Relaxed);
+    reader.await.expect("no read failed, and none went back");
+    let history: Vec<_> = world.history().await;
+    let own = history.into_iter().filter(|event| event.stream.category() == "counter").collect::<Vec<_>>();
+    assert_eq!(found, plain_fold(&own));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_rebuild_that_does_not_fit_into_memory_is_written_in_parts(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let settings = Settings { rebuild_bytes_max: 1_000, rebuild_page_events: 10, ..quick() };
+    let projectors = Projectors::start(&views, settings);
+    let last = world.append_any(&mut Dice(22), 300).await;
+    let expected = read_all(&views, last).await;
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    assert_eq!(live(&views, 2).await.report.expect("compared")["differing"], 0);
+    assert_eq!(read_all(&views, last).await, expected);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_rebuild_goes_on_after_a_crash_in_whatever_phase(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let mut dice = Dice(23);
+    let settings = Settings { rebuild_bytes_max: 2_000, rebuild_page_events: 5, ..quick() };
+    let views = world.views(&counters());
+    let projectors = Projectors::start(&views, settings.clone());
+    let last = world.append_any(&mut dice, 300).await;
+    read_all(&views, last).await;
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    drop(projectors);
+    let mut wait = 1;
+    while views.generations("counters").await.expect("available")[1].phase != Phase::Live {
+        let projectors = Projectors::start(&world.views(&counters()), settings.clone());
+        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        wait = (wait * 2).min(2_000);
+        drop(projectors);
+    }
+    let last = world.append_any(&mut dice, 20).await;
+    let projectors = Projectors::start(&views, settings);
+    let own = world.history().await.into_iter().filter(|event| event.stream.category() == "counter");
+    assert_eq!(read_all(&views, last).await, plain_fold(&own.collect::<Vec<_>>()));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_rebuild_honours_what_was_done_about_dead_letters(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&[projection::<Superstitious>()]);
+    let projectors = start(&views, 1_000);
+    let last = world.append((10..=16).map(|by| event("a", &Added { by })).collect()).await;
+    views.get("superstitious", "all", at_least(last)).await.expect("in time");
+    let passed = views.skip("superstitious", "all", Position::new(4), &metadata()).await.expect("done");
+    views.get("superstitious", "all", at_least(passed)).await.expect("in time");
+    let last = world.append([1, 13, 2].map(|by| event("a", &Added { by })).into()).await;
+    views.get("superstitious", "all", at_least(last)).await.expect("in time");
+    let before = views.dead_letters("superstitious", None, None).await.expect("available");
+    assert_eq!(before.len(), 2);
+    views.rebuild("superstitious", true, &metadata()).await.expect("begun");
+    let built = generation(&views, "superstitious", 2, |one| one.phase == Phase::Live).await;
+    assert_eq!(built.report.expect("compared")["differing"], 0);
+    let answer = views.get("superstitious", "all", at_least(last)).await.expect("in time");
+    assert_eq!(answer.data.expect("the document").body.get(), "7");
+    let after = views.dead_letters("superstitious", None, None).await.expect("available");
+    let plain = |letters: Vec<daybook_views::DeadLetter>| {
+        letters.into_iter().map(|one| (one.key, one.position, one.error)).collect::<Vec<_>>()
+    };
+    assert_eq!(plain(after), plain(before));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    let last = world.append(["a", "b"].map(|key| event(key, &Added { by: 1 })).into()).await;
+    read_all(&views, last).await;
+    let other = r#"{"owner":null,"sum":{"total":7},"events":1}"#;
+    world.execute(&format!("UPDATE view_counters_v1_g1 SET body = '{other}' WHERE key = 'a'")).await;
+    views.rebuild("counters", true, &metadata()).await.expect("begun");
+    let held = generation(&views, "counters", 2, |one| one.phase == Phase::Held).await;
+    let report = held.report.expect("compared");
+    assert_eq!((&report["differing"], &report["served"], &report["built"]), (&1.into(), &2.into(), &2.into()));
+    let sample = serde_json::json!({
+        "key": "a", "fields": [{"field": "sum.total", "served": 7, "built": 1}],
+    });
+    assert_eq!(report["samples"][0], sample);
+    views.confirm("counters", &metadata()).await.expect("done");
+    live(&views, 2).await;
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_rebuild_waits_goes_on_and_is_given_up_as_asked(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    let last = world.append_any(&mut Dice(24), 100).await;
+    let expected = read_all(&views, last).await;
+    projectors.stop().await;
+    assert!(matches!(views.pause("counters", &metadata()).await, Err(ViewError::Refused(_))));
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    views.pause("counters", &metadata()).await.expect("done");
+    let projectors = start(&views, 1_000);
+    let last = world.append(vec![event("z", &Added { by: 1 })]).await;
+    views.get("counters", "z", at_least(last)).await.expect("in time");
+    let paused = generation(&views, "counters", 2, |one| one.paused).await;
+    assert_eq!((paused.phase, paused.position), (Phase::Replay, Position::START));
+    views.abort("counters", &metadata()).await.expect("done");
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    views.pause("counters", &metadata()).await.expect("done");
+    views.resume("counters", &metadata()).await.expect("done");
+    live(&views, 3).await;
+    assert_eq!(read_all(&views, last).await.len(), expected.len() + 1);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_newer_version_builds_itself_while_the_older_one_is_served(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let mut dice = Dice(25);
+    let older = world.views(&counters());
+    let of_older = start(&older, 1_000);
+    let last = world.append_any(&mut dice, 100).await;
+    read_all(&older, last).await;
+    of_older.stop().await;
+    // What is there is served by the newer program, as it is, before it has built its own.
+    let newer = world.views(&[projection::<Counters<2>>()]);
+    assert_eq!(newer.status().await.expect("available")[0].version, 1);
+    assert_eq!(newer.get("counters", "c01", None).await.expect("an answer").position, last);
+    let of_newer = start(&newer, 1_000);
+    until(&newer, "counters", |status| status.version == 2).await;
+    // Both go on, each with its own.
+    let of_older = start(&older, 1_000);
+    let last = world.append_any(&mut dice, 50).await;
+    let expected = plain_fold(&world.history().await);
+    assert_eq!(read_all(&newer, last).await, expected);
+    assert_eq!(read_all(&older, last).await, expected);
+    assert_eq!(older.status().await.expect("available")[0].version, 1);
+    of_newer.stop().await;
+    of_older.stop().await;
+    world.log.close().await;
+}
