@@ -50,7 +50,9 @@ pub use projection::{
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};
 pub use scenario::{Scenario, Then, event};
-pub use sealing::{Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects};
+pub use sealing::{
+    Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects, show_fresh,
+};
 pub use seed::{Seed, SeedAccount, SeedActor, SeedExample, SeedStep};
 
 #[doc(hidden)]

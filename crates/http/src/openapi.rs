@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use daybook_core::{Actor, AnyProjection, CommandSpec, Domain, Receipt, Ruling};
+use daybook_dispatch::Preview;
 use daybook_identity::{Login, Logout, Refresh, Registration};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -46,6 +47,7 @@ pub fn document(domain: &Domain) -> Value {
     operation(&mut paths);
     schemas.subschema_for::<problem::Document>();
     schemas.subschema_for::<Receipt>();
+    schemas.subschema_for::<Preview>();
     let mut definitions: Map<String, Value> = schemas.take_definitions(true);
     definitions.insert("Event".into(), event_schema());
     json!({
@@ -96,9 +98,16 @@ fn command(spec: &CommandSpec, schemas: &mut SchemaGenerator) -> Value {
                 "name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
                 "description": "The revision, in quotes, that the command's own aggregate has to be at.",
             },
+            {
+                "name": "dry_run", "in": "query", "schema": {"type": "boolean", "default": false},
+                "description": "Answer the events that would be, decided over what is committed, and write nothing. \
+                                An idempotency key is not looked at then.",
+            },
         ],
         "requestBody": {"required": true, "content": {"application/json": {"schema": schema}}},
-        "responses": answers("200", "Its receipt.", json!({"$ref": "#/components/schemas/Receipt"})),
+        "responses": answers("200", "Its receipt; of a dry run, the events that would be.", json!({"anyOf": [
+            {"$ref": "#/components/schemas/Receipt"}, {"$ref": "#/components/schemas/Preview"},
+        ]})),
     })
 }
 
