@@ -19,6 +19,7 @@ mod forgetting;
 mod ids;
 mod input;
 mod json;
+mod json_text;
 mod loading;
 mod metadata;
 mod personal;
@@ -41,6 +42,7 @@ pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, Recor
 pub use forgetting::{SubjectEvent, SubjectForgotten};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
+pub use json_text::JsonText;
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::{Client, Metadata};
 pub use personal::{Personal, account_of_subject, account_subject, day_subject};

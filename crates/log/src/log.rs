@@ -12,6 +12,7 @@ use crate::appender::{Appender, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find};
 use crate::postgres::PostgresStore;
 use crate::prepare::Prepared;
+use crate::scan::Scan;
 use crate::seen::Seen;
 use crate::snapshots::{self, Keeper};
 use crate::sqlite::SqliteStore;
@@ -154,6 +155,12 @@ impl Log {
         }
         self.check(checkpoint).await?;
         Err(HistoryError::OtherEvent(checkpoint.position).into())
+    }
+
+    /// All events behind a checkpoint, in order, page after page: the way to read much of the log. Each page makes sure
+    /// that what was read before still stands (invariant L11).
+    pub fn scan(&self, checkpoint: &Checkpoint, page: usize) -> Scan {
+        Scan::new(self.clone(), *checkpoint, page.clamp(1, PAGE_EVENTS_MAX - 1))
     }
 
     /// The event at a position.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use daybook_core::{Contracts, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
-use daybook_log::{Checkpoint, Head, Log, LogError};
+use daybook_log::{Checkpoint, Head, Log, LogError, Scan};
 use tokio::sync::watch;
 
 use crate::fold::{self, Unfit};
@@ -178,20 +178,23 @@ impl Projector {
         );
         let mut appended = self.log.watch();
         loop {
-            if *self.stopping.borrow() {
-                return Err(Halt::Asked);
-            }
             // Marked as seen before reading, so that whatever is appended from here on wakes.
             appended.mark_unchanged();
-            let events = self.read(&checkpoint).await?;
-            if events.is_empty() {
-                self.wait(&mut appended).await?;
-            } else {
-                let begun = Instant::now();
-                let count = self.take_in(&lease, &mut checkpoint, head, &events).await?;
-                self.view.committed.send_replace(checkpoint.position);
-                self.measure(count, begun.elapsed());
+            let mut scan = self.log.scan(&checkpoint, self.settings.page_events_max);
+            while let Some(events) = self.next(&mut scan, &checkpoint).await? {
+                let mut left = &events[..];
+                while !left.is_empty() {
+                    if *self.stopping.borrow() {
+                        return Err(Halt::Asked);
+                    }
+                    let begun = Instant::now();
+                    let count = self.take_in(&lease, &mut checkpoint, head, left).await?;
+                    self.view.committed.send_replace(checkpoint.position);
+                    self.measure(count, begun.elapsed());
+                    left = &left[count..];
+                }
             }
+            self.wait(&mut appended).await?;
         }
     }
 
@@ -216,16 +219,16 @@ impl Projector {
         }
     }
 
-    /// The next page. Where the log is damaged, it ends before the damage.
-    async fn read(&self, checkpoint: &Checkpoint) -> Result<Vec<RecordedEvent>, Halt> {
+    /// The next page; `None` at the end of the log. Where the log is damaged, it ends before the damage.
+    async fn next(&self, scan: &mut Scan, checkpoint: &Checkpoint) -> Result<Option<Vec<RecordedEvent>>, Halt> {
         let after = checkpoint.position;
         let mut limit = self.settings.page_events_max.max(1);
         loop {
-            let (position, reason) = match self.log.read_on(checkpoint, limit).await {
-                Ok(events) => return in_sequence(after, events),
+            let (position, reason) = match scan.next().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(events)) => return in_sequence(after, events).map(Some),
                 Err(LogError::History(error)) => (after, error.to_string()),
                 Err(LogError::Damaged { position, reason }) => (position, reason),
-                Err(LogError::Decode(error)) => (error.position, error.to_string()),
                 Err(error) => return Err(error.into()),
             };
             let readable = position.get().saturating_sub(after.get() + 1) as usize;
@@ -233,6 +236,7 @@ impl Projector {
                 return Err(Halt::Stopped(Stopped { position, reason }));
             }
             limit = readable;
+            *scan = self.log.scan(checkpoint, limit);
         }
     }
 
