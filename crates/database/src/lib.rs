@@ -8,6 +8,7 @@ mod fault;
 mod lines;
 mod location;
 mod migrate;
+mod signals;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -23,6 +24,7 @@ pub use fault::{Fault, fault, was_undone};
 pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;
+pub use signals::{Heard, Signal, Signals};
 pub use sqlite::SqliteFile;
 
 /// How to connect.

@@ -15,6 +15,7 @@ pub mod backup;
 mod checkpoint;
 mod error;
 mod find;
+mod follow;
 mod group;
 mod json;
 mod known;
@@ -36,6 +37,7 @@ pub use append::{Append, Claim, Conflict, Expected, IdempotencyKey, NewRecord, V
 pub use appender::Submitted;
 pub use checkpoint::{Checkpoint, Head, HistoryError};
 pub use error::LogError;
+pub use follow::Follow;
 pub use log::{Log, Settings};
 pub use query::{EventFilter, EventPage};
 pub use scan::Scan;

@@ -169,7 +169,7 @@ impl Projector {
     async fn follow(&mut self, lease: Lease, head: &Head) -> Result<std::convert::Infallible, Halt> {
         let mut checkpoint = lease.checkpoint;
         self.prepare(&checkpoint).await?;
-        self.view.committed.send_replace(checkpoint.position);
+        self.view.reached(checkpoint.position);
         tracing::info!(
             projection = self.view.table.projection,
             position = %checkpoint.position,
@@ -189,7 +189,7 @@ impl Projector {
                     }
                     let begun = Instant::now();
                     let count = self.take_in(&lease, &mut checkpoint, head, left).await?;
-                    self.view.committed.send_replace(checkpoint.position);
+                    self.view.reached(checkpoint.position);
                     self.measure(count, begun.elapsed());
                     left = &left[count..];
                 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daybook_core::{AnyProjection, Contracts, Position};
-use daybook_database::Database;
+use daybook_database::{Database, Heard, Signal};
 use daybook_log::Log;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +16,8 @@ use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
 use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
 
-/// How often a query that waits for a position looks, when the projector is another process: at first, and at most.
+/// How often a query that waits for a position looks, when the projector is another process and is not heard: at first, and
+/// at most.
 const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
@@ -41,8 +42,18 @@ pub(crate) struct View {
     pub(crate) table: Table,
     /// The position that this process's projector has committed: wakes queries that wait for it.
     pub(crate) committed: watch::Sender<Position>,
+    /// Tells other processes, and is heard from them.
+    signal: Signal,
     /// Whether the table was seen.
     exists: AtomicBool,
+}
+
+impl View {
+    /// Wakes the queries that wait for a position that this process's projector has committed, in every process.
+    pub(crate) fn reached(&self, position: Position) {
+        self.committed.send_replace(position);
+        self.signal.send(position.get());
+    }
 }
 
 impl Views {
@@ -64,7 +75,8 @@ impl Views {
             let table = Table::new(projection.spec())?;
             let name = table.projection;
             let committed = watch::Sender::new(Position::START);
-            let view = View { projection, table, committed, exists: AtomicBool::new(false) };
+            let signal = log.signal(&table.name);
+            let view = View { projection, table, committed, signal, exists: AtomicBool::new(false) };
             if views.insert(name, Arc::new(view)).is_some() {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
@@ -123,12 +135,13 @@ impl Views {
         at_least: Option<AtLeast>,
     ) -> Result<Selected, ViewError> {
         let view = self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))?;
-        let mut committed = view.committed.subscribe();
+        let (mut committed, mut heard) = (view.committed.subscribe(), view.signal.hear());
         let mut closing = self.shared.closing.subscribe();
         let mut poll = POLL_MIN;
         loop {
             // Marked as seen before reading, so that whatever is committed from here on wakes.
             committed.mark_unchanged();
+            heard.mark_unchanged();
             let late = *closing.borrow() || at_least.is_some_and(|wanted| Instant::now() >= wanted.deadline);
             let selected = self.read_now(view, selection).await?;
             match at_least {
@@ -139,7 +152,11 @@ impl Views {
                     let until = wanted.deadline.min(Instant::now() + poll);
                     // Whichever comes first, it is time to look again.
                     tokio::select! {
-                        () = reaches(&mut committed, wanted.position) => {}
+                        () = reaches(&mut committed, |reached| *reached >= wanted.position) => {}
+                        () = reaches(&mut heard, |heard| match heard {
+                            Heard::Number(reached) => *reached >= wanted.position.get(),
+                            Heard::Deaf => true,
+                        }) => {}
                         _ = closing.wait_for(|closing| *closing) => {}
                         () = sleep_until(until) => {}
                     }
@@ -183,10 +200,10 @@ impl fmt::Debug for Views {
     }
 }
 
-/// Waits for a newly committed position that is far enough.
-async fn reaches(committed: &mut watch::Receiver<Position>, position: Position) {
-    while committed.changed().await.is_ok() {
-        if *committed.borrow_and_update() >= position {
+/// Waits for news that are far enough.
+async fn reaches<T>(news: &mut watch::Receiver<T>, far_enough: impl Fn(&T) -> bool) {
+    while news.changed().await.is_ok() {
+        if far_enough(&news.borrow_and_update()) {
             return;
         }
     }
