@@ -57,7 +57,7 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
     let filter = EventFilter {
         after: query.after,
         stream: query.stream,
-        category: None,
+        of_people: false,
         event_type: query.event_type,
         actor: query.actor,
         correlation_id: query.correlation_id,

@@ -81,17 +81,13 @@ impl Revocations {
             nudge: Notify::new(),
         };
         let since = Utc::now() - revocations.remembered_for;
-        for category in [Session::CATEGORY, Account::CATEGORY, SubjectEvent::CATEGORY] {
-            let mut filter =
-                EventFilter { category: Some(category.into()), since: Some(since), ..EventFilter::default() };
-            loop {
-                let page = log.find(&filter, PAGE).await?;
-                revocations.take(&page.events)?;
-                let Some(next) = page.next.filter(|next| *next < head.position) else { break };
-                filter.after = next;
-            }
+        let mut filter = EventFilter { of_people: true, since: Some(since), ..EventFilter::default() };
+        loop {
+            let page = log.find(&filter, PAGE).await?;
+            revocations.take(&page.events)?;
+            let Some(next) = page.next.filter(|next| *next < head.position) else { return Ok(revocations) };
+            filter.after = next;
         }
-        Ok(revocations)
     }
 
     /// Follows the log until `stop` says so or is gone.
