@@ -98,7 +98,7 @@ impl Passwords {
 }
 
 /// What looks like a hash at this cost. Nobody knows a password that it belongs to: it was not made from one, which
-/// would take a tenth of a second at each start.
+/// would take some 50 ms at each start.
 fn nobodys(params: &Params) -> password_hash::Result<PasswordHash> {
     Ok(PasswordHash {
         algorithm: argon2::ARGON2ID_IDENT,

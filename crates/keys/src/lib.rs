@@ -25,7 +25,7 @@ pub use rotation::{Rotated, rotate};
 pub use store::TABLES;
 
 /// Gathers the entropy that all keys are drawn from. The cryptographic library does so when the first is drawn, which
-/// then takes a hundred times as long as usual; a process that starts can have it done beside other things.
+/// then takes some 50 ms; a process that starts can have it done beside other things.
 ///
 /// # Errors
 ///
