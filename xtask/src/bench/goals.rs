@@ -116,7 +116,7 @@ sealed, and `append.snapshot_open`, after it was open for a time, with the same 
                 "append.sqlite.c64",
                 "events/s",
                 RatioAtLeast(0.8),
-                "Pages: what claims, keys and streams change lies anywhere in its index, and each page is written whole. Each statement is a hop to another thread.",
+                "Pages: what claims, keys and streams change lies anywhere in its index, and each page is written whole.",
             ),
             metric(
                 "append.snapshot_open",
@@ -214,7 +214,7 @@ From the start of a `daybook serve` on a store with a shop's history until `/hea
             "start_ms",
             "ms",
             AtMost(300.0),
-            "Connecting, and checking migrations, one after the other.",
+            "Connecting: each connection is a process that PostgreSQL begins. Entropy for the first key, gathered meanwhile.",
         )],
     },
     Bench {
@@ -237,7 +237,7 @@ streams from all over it. Streams are named with UUIDs of version 7; with random
                 "size.start",
                 "ms",
                 RatioAtMost(1.2),
-                "The events of the last twenty minutes are searched for changes to accounts and sessions: here, all of them.",
+                "Nothing that depends on the log's length, but for a search for the time of twenty minutes ago.",
             ),
             metric("size.memory", "MiB", RatioAtMost(1.2), "Nothing that depends on the log's length."),
             metric(
