@@ -22,6 +22,10 @@ pub struct Settings {
     pub refusal_window: Duration,
     /// The most aggregates that are held in memory between commands.
     pub memory_streams_max: usize,
+    /// The most bytes of them, more or less.
+    pub memory_bytes_max: usize,
+    /// Aggregates that were not used for this long, or twice as long, are not held any more.
+    pub memory_unused_max: Duration,
 }
 
 impl Default for Settings {
@@ -30,6 +34,8 @@ impl Default for Settings {
             deadline: Duration::from_secs(10),
             refusal_window: Duration::from_secs(60),
             memory_streams_max: 20_000,
+            memory_bytes_max: 32 << 20,
+            memory_unused_max: Duration::from_secs(60),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! was decided over fails; and a refusal is queued like any append, though it writes nothing, to find out whether what
 //! it was decided over is what the log says at its turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use daybook_core::{
     AnyCommand, ClaimChange, Context, Decision, Judgement, Metadata, Missing, Outcome, Receipt, Rejection,
@@ -16,6 +16,7 @@ use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, Submitted, Ticke
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::memory::Memory;
@@ -78,8 +79,10 @@ impl Drop for Loading<'_> {
 
 impl Executor {
     pub(crate) fn new(log: Log, keys: Keys, settings: Settings) -> Self {
-        let memory = Memory::new(settings.memory_streams_max);
-        Self { log, keys, memory: Arc::new(Mutex::new(memory)), settings }
+        let memory = Memory::new(settings.memory_streams_max, settings.memory_bytes_max);
+        let memory = Arc::new(Mutex::new(memory));
+        tokio::spawn(grow_old(Arc::downgrade(&memory), settings.memory_unused_max));
+        Self { log, keys, memory, settings }
     }
 
     /// Decides and appends, again and again while others change what it decides over.
@@ -115,7 +118,7 @@ impl Executor {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.memory)
     }
 
     async fn load(&self, streams: Vec<Missing>) -> Result<(), DispatchError> {
@@ -230,6 +233,19 @@ impl Executor {
                 None => memory.forget(&new.stream),
             }
         }
+    }
+}
+
+fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets what is not used any more go, as long as there is a memory.
+async fn grow_old(memory: Weak<Mutex<Memory>>, interval: Duration) {
+    loop {
+        sleep(interval).await;
+        let Some(memory) = memory.upgrade() else { return };
+        locked(&memory).grow_old();
     }
 }
 

@@ -12,6 +12,7 @@ use daybook_core::Position;
 use futures_util::future::join;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::group::{Group, Plan};
@@ -25,6 +26,9 @@ use crate::{LogError, Ticket, Verdict};
 
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// For how long nothing has to be appended until what is known of the log is forgotten, to be found out again.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// An append that waits, and where its verdict goes.
 struct Waiting {
@@ -168,6 +172,10 @@ impl Worker {
                 biased;
                 _ = self.closed.wait_for(|closed| *closed), if !closing => None,
                 count = self.waiting.recv_many(&mut taken, self.group_appends_max) => Some(count),
+                () = sleep(KNOWN_FOR), if self.known.is_some() => {
+                    self.known = None;
+                    continue;
+                }
             };
             match count {
                 // Closed or dropped. What is in the queue is still received.
