@@ -177,9 +177,8 @@ impl Board {
     }
 
     fn unsent(&self) -> Vec<(Arc<str>, u64)> {
-        let unsent = |(name, entry): (&Arc<str>, &Entry)| {
-            (entry.said != entry.sent).then(|| (name.clone(), entry.said))
-        };
+        let unsent =
+            |(name, entry): (&Arc<str>, &Entry)| (entry.said != entry.sent).then(|| (name.clone(), entry.said));
         self.entries().iter().filter_map(unsent).collect()
     }
 

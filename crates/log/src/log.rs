@@ -75,7 +75,9 @@ impl Log {
             Follow::Looking | Follow::Appending => Signals::none(),
         };
         let (store, pace): (Arc<dyn Store>, Pace) = match database {
-            Database::Postgres(pool) => (Arc::new(PostgresStore::new(pool, settings.lock_timeout)), postgres::PACE),
+            Database::Postgres(pool) => {
+                (Arc::new(PostgresStore::new(pool, settings.lock_timeout)), postgres::PACE)
+            }
             Database::Sqlite(file) => (Arc::new(SqliteStore::new(file)), sqlite::PACE),
         };
         let here = store.head().await?;

@@ -40,7 +40,10 @@ async fn wakes(log: &Log, other: &Log) {
     timeout(LIMIT, woken).await.expect("it is woken");
 }
 
-async fn what_others_append_is_seen_by_whoever_is_woken_and_by_whoever_looks(location: Location, database: Database) {
+async fn what_others_append_is_seen_by_whoever_is_woken_and_by_whoever_looks(
+    location: Location,
+    database: Database,
+) {
     let log = open(&database).await;
     let woken = open_again(&location).await;
     let settings = Settings { follow: Follow::Looking, ..Settings::default() };
