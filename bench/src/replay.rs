@@ -12,7 +12,7 @@ use crate::arguments;
 use crate::filled::FilledEvent;
 
 /// How many events are read at a time.
-const PAGE: usize = 5_000;
+const PAGE: usize = 2_000;
 
 pub(crate) fn command() -> Command {
     Command::new("replay").about("Replays a filled log, typed").args(arguments::store())

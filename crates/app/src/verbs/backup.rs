@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::terminal;
 
 /// How many events are read at a time.
-const PAGE: usize = 5_000;
+const PAGE: usize = 2_000;
 
 /// Backs up while everything else goes on.
 pub(crate) async fn backup(

@@ -127,11 +127,8 @@ impl Process {
     /// What the registration says the address is.
     async fn registered_email(&self) -> String {
         let event = self.events("account.registered").await.swap_remove(0);
-        let opened = self
-            .keys
-            .open_documents(vec![event.payload.check().expect("JSON").to_owned()], &|_| true)
-            .await
-            .expect("the keys answer");
+        let payload = event.payload.check().expect("JSON").to_owned();
+        let opened = self.keys.open_documents(vec![payload], &|_| true).await.expect("the keys answer");
         let payload: serde_json::Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
         payload["email"].to_string()
     }

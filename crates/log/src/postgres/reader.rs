@@ -17,21 +17,22 @@ use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged};
 use crate::{Head, LogError};
 
-/// The event in a row of [`event_columns`].
+/// The event in a row of [`event_columns`], whose types are known: that each value is of its own takes as long to check
+/// as to read it. `json` comes as the text that was stored; asked for as JSON, it would be parsed.
 fn event(row: &PgRow) -> Result<RecordedEvent, LogError> {
-    let position = row.try_get(0)?;
-    // `json` comes as the text that was stored. Asked for as JSON, it would be parsed.
-    let json = |column: usize| row.try_get_unchecked::<&str, _>(column).map(JsonText::new);
+    let text = |column: usize| row.try_get_unchecked::<&str, _>(column);
+    let position = row.try_get_unchecked(0)?;
+    let schema_version: i32 = row.try_get_unchecked(5)?;
     Ok(RecordedEvent {
         position: Position::from_i64(position),
-        stream: row.try_get::<&str, _>(1)?.parse().map_err(|error| damaged(position, error))?,
-        revision: Revision::from_i64(row.try_get(2)?),
-        id: row.try_get(3)?,
-        event_type: row.try_get(4)?,
-        schema_version: row.try_get::<i32, _>(5)?.try_into().map_err(|error| damaged(position, error))?,
-        recorded_at: row.try_get(6)?,
-        metadata: json(7)?,
-        payload: json(8)?,
+        stream: text(1)?.parse().map_err(|error| damaged(position, error))?,
+        revision: Revision::from_i64(row.try_get_unchecked(2)?),
+        id: row.try_get_unchecked(3)?,
+        event_type: text(4)?.to_owned(),
+        schema_version: schema_version.try_into().map_err(|error| damaged(position, error))?,
+        recorded_at: row.try_get_unchecked(6)?,
+        metadata: JsonText::new(text(7)?),
+        payload: JsonText::new(text(8)?),
     })
 }
 

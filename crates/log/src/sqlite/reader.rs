@@ -16,13 +16,13 @@ use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged, misfit};
 use crate::{Head, LogError};
 
-/// The characters between two columns and between two events of a [`lines`]. Neither can be in them: names are visible
+/// The characters between two columns and between two events of a page. Neither can be in them: names are visible
 /// ASCII, and in JSON they would be escaped.
 const BETWEEN_COLUMNS: char = '\u{1f}';
 const BETWEEN_EVENTS: char = '\u{1e}';
 
-/// An event as one text. Each value that SQLite hands out is copied and allocated, and each row goes from its thread to
-/// ours by itself: that takes much longer than to find it.
+/// An event as one text, of which a page is made: for each value that SQLite hands out, some memory is allocated, and
+/// each row goes from its thread to ours by itself. That takes longer than to find it.
 macro_rules! line {
     () => {
         concat!("concat_ws(char(31), ", event_columns!(), ")")
@@ -165,5 +165,32 @@ impl Store for SqliteStore {
 
     fn writer(&self, log: &Head) -> Box<dyn Writer> {
         Box::new(SqliteWriter::new(self.file.clone(), log))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_has_not_its_columns_is_damage() {
+        let columns = [
+            "7",
+            "order-1",
+            "2",
+            "018f0000-0000-7000-8000-0000000000ab",
+            "order.placed",
+            "1",
+            "2026-01-31T09:15:00.000000Z",
+            "null",
+            "{}",
+        ];
+        let line = |columns: &[&str]| columns.join(&BETWEEN_COLUMNS.to_string());
+        let read = event(&line(&columns)).expect("an event");
+        assert_eq!((read.position.get(), read.revision.get(), read.payload.get()), (7, 2, "{}"));
+        for damaged in [line(&columns[..8]), line(&[&columns[..], &["{}"]].concat())] {
+            let error = event(&damaged).expect_err("not an event's columns");
+            assert!(matches!(error, LogError::Damaged { position, .. } if position.get() == 7), "{error}");
+        }
     }
 }

@@ -98,7 +98,7 @@ async fn a_scan_reads_all_that_there_is_in_the_same_history(_: Location, databas
     let mut scan = log.scan(&log.checkpoint(&head, events.last()), 2);
     let error = scan.next().await.expect_err("another event is there");
     assert!(matches!(error, LogError::History(HistoryError::OtherEvent(_))), "{error}");
-    assert!(scan.next().await.expect("nothing more").is_none());
+    assert!(matches!(scan.next().await, Err(LogError::Closed)), "there is nothing more, which is not the end");
 }
 
 async fn nothing_is_appended_to_another_history(_: Location, database: Database) {
