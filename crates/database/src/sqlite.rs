@@ -1,6 +1,7 @@
 //! A SQLite file: one writer, many readers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
@@ -13,7 +14,7 @@ use crate::Options;
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
     path: PathBuf,
-    writing: SqliteConnectOptions,
+    writing: Arc<SqliteConnectOptions>,
     writer: SqlitePool,
     readers: SqlitePool,
 }
@@ -41,8 +42,8 @@ impl SqliteFile {
                 .max_lifetime(None)
         };
         // In KiB: the upper pages of all indexes, and what one transaction changes.
-        let writing = connect.clone().pragma("cache_size", "-16384");
-        let writer = pool(1).connect_with(writing.clone()).await?;
+        let writing = Arc::new(connect.clone().pragma("cache_size", "-16384"));
+        let writer = pool(1).connect_with((*writing).clone()).await?;
         let readers = pool(options.connections_max.max(2))
             .min_connections(1)
             .connect_with(connect.pragma("query_only", "1"))
