@@ -7,7 +7,7 @@
 
 use daybook_core::{Position, Revision};
 
-use crate::criteria::{FieldValue, Filter, Operator, Sort};
+use crate::criteria::{FieldValue, Operator, Sort};
 use crate::query::Cursor;
 use crate::store::{Row, Selected, Selection};
 use crate::table::Table;
@@ -85,112 +85,231 @@ impl Parameters {
     }
 }
 
+/// A column and the parameter that it has to be equal to.
+type Equal = (&'static str, String);
+
+/// A part of a list, in its order.
+enum Range {
+    /// All of it.
+    Whole,
+    /// What is behind a document with this value, where the list is sorted by one, and this key.
+    Behind(Option<String>, String),
+    /// What has nothing in the field that is sorted by, behind this key.
+    Nothing(Option<String>),
+    /// What has something there.
+    Something,
+}
+
 /// The documents of a selection, piece by piece.
 fn documents_sql(dialect: Dialect, table: &Table, selection: &Selection, parameters: &mut Parameters) -> String {
-    let Selection { sort, limit, .. } = selection;
-    let body = match dialect {
-        Dialect::Postgres => "body::text",
-        Dialect::Sqlite => "body",
-    };
-    let sorted = sort.map_or_else(|| "NULL".to_owned(), |sort| column(&sort));
-    let order = match sort {
-        None => "key".to_owned(),
-        Some(sort) if sort.descending => format!("{} DESC NULLS LAST, key DESC", column(sort)),
-        Some(sort) => format!("{} NULLS FIRST, key", column(sort)),
-    };
-    let mut pieces = vec![conditions(dialect, table, selection, parameters)];
+    let list = List::new(dialect, table, selection, parameters);
+    let mut combinations = vec![list.equal.clone()];
     for filter in selection.filters.iter().filter(|filter| filter.operator == Operator::In) {
-        let values = filter.values.iter().cloned();
-        let alternatives = values.map(|value| vec![compare(filter, "=", parameters.add(value))]).collect();
-        pieces = combined(&pieces, alternatives);
+        let values: Vec<_> = filter.values.iter().map(|value| parameters.add(value.clone())).collect();
+        let with = |equal: Vec<Equal>| {
+            let with = move |value: &String| [equal.as_slice(), &[(filter.field.name, value.clone())]].concat();
+            values.iter().map(with).collect::<Vec<_>>()
+        };
+        combinations = combinations.into_iter().flat_map(with).collect();
     }
-    pieces = combined(&pieces, behind(selection, parameters));
-    let piece = |conditions: &Vec<String>| {
-        let conditions = if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
-        format!(
-            "SELECT key, {body} AS body, position, revision, CAST({sorted} AS text) AS sorted FROM {} \
-             WHERE {conditions} ORDER BY {order} LIMIT {limit}",
-            table.name,
-        )
-    };
-    match pieces.as_slice() {
-        [one] => piece(one),
+    let ranges = ranges(selection, parameters);
+    let pieces = combinations.iter().flat_map(|equal| ranges.iter().map(|range| list.piece(equal, range)));
+    match pieces.collect::<Vec<_>>().as_slice() {
+        [one] => one.clone(),
         several => {
-            let several: Vec<_> =
-                several.iter().map(|one| format!("SELECT * FROM ({}) AS piece", piece(one))).collect();
+            let several: Vec<_> = several.iter().map(|one| format!("SELECT * FROM ({one}) AS piece")).collect();
             several.join(" UNION ALL ")
         }
     }
 }
 
-/// What holds in all pieces.
-fn conditions(dialect: Dialect, table: &Table, selection: &Selection, parameters: &mut Parameters) -> Vec<String> {
-    let mut conditions = Vec::new();
-    if let Some(key) = &selection.key {
-        conditions.push(format!("key = {}", parameters.add_text(key)));
-    }
-    match (&selection.owner, table.owner) {
-        (Some(owner), Some(column)) => {
-            conditions.push(format!("\"{column}\" = {}", parameters.add_text(owner)));
-        }
-        (Some(_), None) => conditions.push("FALSE".to_owned()),
-        (None, _) => {}
-    }
-    // SQLite has no statistics. What one owner has is always little, so nothing else may tempt it to another index: `+`
-    // makes a column an expression that none serves.
-    let hidden = if dialect == Dialect::Sqlite && selection.owner.is_some() { "+" } else { "" };
-    for filter in &selection.filters {
-        let operator = match filter.operator {
-            Operator::Is => "=",
-            Operator::Gt => ">",
-            Operator::Gte => ">=",
-            Operator::Lt => "<",
-            Operator::Lte => "<=",
-            Operator::In => continue,
-        };
-        for value in &filter.values {
-            conditions.push(format!("{hidden}{}", compare(filter, operator, parameters.add(value.clone()))));
-        }
-    }
-    conditions
-}
-
-/// What is behind the cursor. Where `null` ends or begins, that is two ranges.
-fn behind(Selection { sort, after, filters, .. }: &Selection, parameters: &mut Parameters) -> Vec<Vec<String>> {
-    let Some(Cursor { key, value }) = after else { return vec![vec![]] };
+/// The parts of a list behind its cursor. Where `null` ends or begins, there are two.
+fn ranges(Selection { sort, after, filters, .. }: &Selection, parameters: &mut Parameters) -> Vec<Range> {
+    let Some(Cursor { key, value }) = after else { return vec![Range::Whole] };
     let key = parameters.add_text(key);
-    let Some(sort) = sort else { return vec![vec![format!("key > {key}")]] };
-    let (column, than) = (column(sort), if sort.descending { "<" } else { ">" });
-    let is_null = format!("{column} IS NULL");
+    let Some(sort) = sort else { return vec![Range::Behind(None, key)] };
     // No filter holds where there is nothing.
-    let has_nulls = !filters.iter().any(|filter| filter.field == sort.field);
+    let has_nothing = !filters.iter().any(|filter| filter.field == sort.field);
     match value {
         Some(value) => {
-            let value = parameters.add(value.clone());
-            let rest = vec![format!("({column}, key) {than} ({value}, {key})")];
-            if sort.descending && has_nulls { vec![rest, vec![is_null]] } else { vec![rest] }
+            let rest = Range::Behind(Some(parameters.add(value.clone())), key);
+            if sort.descending && has_nothing { vec![rest, Range::Nothing(None)] } else { vec![rest] }
         }
-        None => {
-            let rest = vec![is_null, format!("key {than} {key}")];
-            if sort.descending { vec![rest] } else { vec![rest, vec![format!("{column} IS NOT NULL")]] }
-        }
+        None if sort.descending => vec![Range::Nothing(Some(key))],
+        None => vec![Range::Nothing(Some(key)), Range::Something],
     }
 }
 
-/// Each of `pieces` with each of `alternatives`.
-fn combined(pieces: &[Vec<String>], alternatives: Vec<Vec<String>>) -> Vec<Vec<String>> {
-    let with = |piece: &Vec<String>| {
-        alternatives.iter().map(|more| [piece.as_slice(), more].concat()).collect::<Vec<_>>()
-    };
-    pieces.iter().flat_map(with).collect()
+/// What holds in all pieces of a list.
+struct List<'a> {
+    dialect: Dialect,
+    table: &'a Table,
+    selection: &'a Selection,
+    /// What the owner and filters are equal to.
+    equal: Vec<Equal>,
+    /// Whatever else has to hold.
+    conditions: Vec<String>,
+    /// Where the field that is sorted by has to be: the operator and the parameter.
+    bounds: Vec<(&'static str, String)>,
 }
 
-fn column(sort: &Sort) -> String {
-    format!("\"{}\"", sort.field.name)
+impl<'a> List<'a> {
+    fn new(dialect: Dialect, table: &'a Table, selection: &'a Selection, parameters: &mut Parameters) -> Self {
+        let (equal, conditions, bounds) = (Vec::new(), Vec::new(), Vec::new());
+        let mut list = Self { dialect, table, selection, equal, conditions, bounds };
+        if let Some(key) = &selection.key {
+            list.conditions.push(format!("key = {}", parameters.add_text(key)));
+        }
+        match (&selection.owner, table.owner) {
+            (Some(owner), Some(column)) => list.equal.push((column, parameters.add_text(owner))),
+            (Some(_), None) => list.conditions.push("FALSE".to_owned()),
+            (None, _) => {}
+        }
+        for filter in &selection.filters {
+            let operator = match filter.operator {
+                Operator::Is => "=",
+                Operator::Gt => ">",
+                Operator::Gte => ">=",
+                Operator::Lt => "<",
+                Operator::Lte => "<=",
+                Operator::In => continue,
+            };
+            for value in &filter.values {
+                let (column, parameter) = (filter.field.name, parameters.add(value.clone()));
+                if operator == "=" {
+                    list.equal.push((column, parameter));
+                    continue;
+                }
+                list.conditions.push(format!("{}\"{column}\" {operator} {parameter}", list.hidden()));
+                if selection.sort.is_some_and(|sort| sort.field == filter.field) {
+                    list.bounds.push((operator, parameter));
+                }
+            }
+        }
+        list
+    }
+
+    /// SQLite has no statistics. What one owns is always little, so nothing else may tempt it to another index: `+`
+    /// makes a column an expression that none serves.
+    fn hidden(&self) -> &'static str {
+        if self.dialect == Dialect::Sqlite && self.selection.owner.is_some() { "+" } else { "" }
+    }
+
+    /// The columns of an index that has what is equal, and then what the list is sorted by: those before that.
+    fn prefix(&self, equal: &[Equal]) -> Vec<Equal> {
+        let sorted = self.selection.sort.map(|sort| sort.field.name);
+        let owner = self.selection.owner.as_ref().and(self.table.owner);
+        let mut best = Vec::new();
+        for index in &self.table.indexes {
+            let (prefix, last) = match (sorted, index.columns.split_last()) {
+                (Some(sorted), Some((last, prefix))) => (prefix, *last == sorted),
+                _ => (index.columns.as_slice(), true),
+            };
+            let of = |column: &&'static str| equal.iter().find(|(name, _)| name == column).cloned();
+            let Some(found) = prefix.iter().map(of).collect::<Option<Vec<_>>>() else { continue };
+            let is_own = owner.is_none() || owner == prefix.first().copied();
+            if last && is_own && found.len() > best.len() {
+                best = found;
+            }
+        }
+        best
+    }
+
+    /// The statement of a piece.
+    fn piece(&self, equal: &[Equal], range: &Range) -> String {
+        let Selection { sort, limit, .. } = self.selection;
+        let sorted = sort.map(|sort| quoted(sort.field.name));
+        let prefix = match range {
+            Range::Whole | Range::Behind(..) if self.dialect == Dialect::Postgres => self.prefix(equal),
+            _ => Vec::new(),
+        };
+        let mut conditions = self.bounded(&prefix, range);
+        for (column, parameter) in equal.iter().filter(|one| !prefix.contains(one)) {
+            let is_owner = self.selection.owner.is_some() && self.table.owner == Some(*column);
+            let hidden = if is_owner { "" } else { self.hidden() };
+            conditions.push(format!("{hidden}{} = {parameter}", quoted(column)));
+        }
+        conditions.extend(self.conditions.iter().cloned());
+        if conditions.is_empty() {
+            conditions.push("TRUE".to_owned());
+        }
+        let (nulls, key) = match sort {
+            Some(Sort { descending: true, .. }) => (" DESC NULLS LAST", "key DESC"),
+            _ => (" NULLS FIRST", "key"),
+        };
+        let order = prefix.iter().map(|(column, _)| quoted(column)).chain(sorted.clone());
+        let order: Vec<_> = order.map(|column| column + nulls).chain([key.to_owned()]).collect();
+        format!(
+            "SELECT key, {} AS body, position, revision, CAST({} AS text) AS sorted FROM {} WHERE {} ORDER BY {} \
+             LIMIT {limit}",
+            match self.dialect {
+                Dialect::Postgres => "body::text",
+                Dialect::Sqlite => "body",
+            },
+            sorted.as_deref().unwrap_or("NULL"),
+            self.table.name,
+            conditions.join(" AND "),
+            order.join(", "),
+        )
+    }
+
+    /// Where a range begins and ends.
+    ///
+    /// For PostgreSQL, what is equal in the index before the sorted field is written as a range too, and sorted by. It
+    /// would otherwise take it for a constant, and rather walk through the whole index of the sorted field until it has
+    /// met enough documents: its statistics do not know, say, that all orders which are still open are young ones. SQLite,
+    /// without statistics, takes the index with the most columns that are equal.
+    fn bounded(&self, prefix: &[Equal], range: &Range) -> Vec<String> {
+        let sorted = self.selection.sort.map(|sort| quoted(sort.field.name));
+        let (up, down) = match self.selection.sort {
+            Some(Sort { descending: true, .. }) => ("<", ">"),
+            _ => (">", "<"),
+        };
+        let tuple = |operator: &str, further: &[(String, &String)]| {
+            let (mut columns, mut values): (Vec<_>, Vec<_>) =
+                prefix.iter().map(|(column, value)| (quoted(column), value.as_str())).unzip();
+            columns.extend(further.iter().map(|(column, _)| column.clone()));
+            values.extend(further.iter().map(|(_, value)| value.as_str()));
+            match columns.as_slice() {
+                [] => None,
+                [column] => Some(format!("{column} {operator} {}", values[0])),
+                columns => Some(format!("({}) {operator} ({})", columns.join(", "), values.join(", "))),
+            }
+        };
+        // The bound that a filter sets on a side of the sorted field, or else that of what is equal before it.
+        let side = |direction: &str| {
+            if prefix.is_empty() {
+                return None;
+            }
+            let bound = self.bounds.iter().find(|(operator, _)| operator.starts_with(direction));
+            match (bound, &sorted) {
+                (Some((operator, value)), Some(sorted)) => tuple(operator, &[(sorted.clone(), value)]),
+                _ => tuple(&format!("{direction}="), &[]),
+            }
+        };
+        let key = || "key".to_owned();
+        let mut bounds = Vec::new();
+        match (range, sorted.clone()) {
+            (Range::Whole, _) => bounds.extend([side(up), side(down)].into_iter().flatten()),
+            (Range::Behind(value, last), sorted) => {
+                let mut further: Vec<_> = sorted.zip(value.as_ref()).into_iter().collect();
+                further.push((key(), last));
+                bounds.extend([tuple(up, &further), side(down)].into_iter().flatten());
+            }
+            (Range::Nothing(last), Some(sorted)) => {
+                bounds.push(format!("{sorted} IS NULL"));
+                bounds.extend(last.iter().map(|last| format!("key {up} {last}")));
+            }
+            (Range::Something, Some(sorted)) => bounds.push(format!("{sorted} IS NOT NULL")),
+            // A list in the order of keys has no such ranges.
+            (Range::Nothing(_) | Range::Something, None) => {}
+        }
+        bounds
+    }
 }
 
-fn compare(filter: &Filter, operator: &str, parameter: String) -> String {
-    format!("\"{}\" {operator} {parameter}", filter.field.name)
+fn quoted(column: &str) -> String {
+    format!("\"{column}\"")
 }
 
 #[cfg(test)]

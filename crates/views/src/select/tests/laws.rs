@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::Answer;
+use crate::criteria::Filter;
 use crate::store::store;
 use crate::testing::FIELDS;
 

@@ -48,11 +48,14 @@ async fn the_usual_lists_are_ranges_of_an_index(_: Location, database: Database)
                 let name = format!("view_orders_v1_{index}");
                 let index_is_used = match &database {
                     Database::Sqlite(_) if index == "pkey" => plan.contains("sqlite_autoindex_view_orders_v1_1"),
-                    _ => plan.contains(&format!("{name} ")) || plan.contains(&format!("{name}_idx ")),
+                    _ => plan.split_whitespace().any(|word| word == name || word == format!("{name}_idx")),
                 };
                 assert!(index_is_used, "`{query}` of {owner:?} is not a range of {name}:\n{plan}");
                 let sorts = plan.contains("Sort") || plan.contains("TEMP B-TREE");
                 assert!(!sorts, "`{query}` of {owner:?} is sorted:\n{plan}");
+                let removed = plan.lines().filter_map(|line| line.trim().strip_prefix("Rows Removed by Filter: "));
+                let removed: usize = removed.map(|count| count.parse::<usize>().expect("a number")).sum();
+                assert!(removed < 1_000, "`{query}` of {owner:?} reads what it does not want:\n{plan}");
                 let scans = plan.contains("Seq Scan on view_") || plan.contains("SCAN view_orders_v1\n");
                 assert!(!scans, "`{query}` of {owner:?} reads everything:\n{plan}");
             }
@@ -60,7 +63,8 @@ async fn the_usual_lists_are_ranges_of_an_index(_: Location, database: Database)
     }
 }
 
-/// A million orders of a hundred thousand customers, over eleven days; of five statuses, one is rare.
+/// A million orders of a hundred thousand customers, over eleven days. Only the oldest are not confirmed yet, which
+/// statistics do not know.
 async fn fill_postgres(database: &Database) {
     for index in table().indexes {
         run(database, &format!("DROP INDEX {}", index.name)).await;
@@ -72,7 +76,7 @@ async fn fill_postgres(database: &Database) {
         "INSERT INTO view_orders_v1 (key, body, position, revision) \
          SELECT 'k' || lpad(n::text, 10, '0'), \
                 ('{\"customer_id\":\"c' || n % 99991 || '\",\"status\":\"' \
-                 || (ARRAY['confirmed', 'confirmed', 'cancelled', 'placed'])[1 + n % 4] \
+                 || CASE WHEN n <= 10000 THEN 'placed' WHEN n % 10 = 0 THEN 'cancelled' ELSE 'confirmed' END \
                  || '\",\"total\":{\"amount\":' || n::bigint * 7919 % 1000 || '},\"placed_at\":\"2026-01-' \
                  || lpad((1 + n / 100000)::text, 2, '0') || 'T09:15:00.' || lpad((n % 1000000)::text, 6, '0') \
                  || 'Z\",\"open\":true}')::jsonb, n, 1 \
@@ -88,7 +92,7 @@ async fn fill_sqlite(database: &Database) {
          WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 20000) \
          SELECT printf('k%010d', n), \
                 json_object('customer_id', printf('c%d', n % 1999), \
-                    'status', CASE n % 4 WHEN 0 THEN 'placed' WHEN 1 THEN 'cancelled' ELSE 'confirmed' END, \
+                    'status', CASE WHEN n <= 200 THEN 'placed' ELSE 'confirmed' END, \
                     'total', json_object('amount', n * 7919 % 1000), \
                     'placed_at', printf('2026-01-%02dT09:15:00.%06dZ', 1 + n / 2000, n), 'open', json('true')), n, 1 \
          FROM number",
@@ -122,7 +126,7 @@ async fn plans(database: &Database, selection: &Selection) -> Vec<String> {
                 ] {
                     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await.expect("it runs");
                 }
-                let explain = format!("EXPLAIN EXECUTE listed ('orders', 1{values})");
+                let explain = format!("EXPLAIN (ANALYZE, TIMING OFF) EXECUTE listed ('orders', 1{values})");
                 let lines =
                     sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *transaction).await.expect("a plan");
                 plans.push(lines.iter().map(|line| line.get::<String, _>(0) + "\n").collect());
