@@ -29,6 +29,7 @@ mod rejection;
 mod scenario;
 mod sealing;
 mod seed;
+mod shape;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -56,6 +57,7 @@ pub use sealing::{
     Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects, show_fresh,
 };
 pub use seed::{Seed, SeedAccount, SeedActor, SeedExample, SeedStep};
+pub use shape::{Property, Shape};
 
 #[doc(hidden)]
 pub use serde_json as __serde_json;

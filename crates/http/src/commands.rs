@@ -31,7 +31,7 @@ pub(crate) async fn post(
     if spec.access.rule(&actor) == Ruling::SignIn {
         return Err(Problem::sign_in());
     }
-    let CommandQuery { dry_run } = request::query(&http)?;
+    let CommandQuery { dry_run } = request::query(http.query_string())?;
     let request = request::command_request(&http, actor)?;
     if dry_run {
         return preview(&http, &backend, spec, &body, request).await;

@@ -9,9 +9,11 @@ use daybook_log::Checkpoint;
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
+use crate::criteria::FieldValue;
+use crate::select::{self, Dialect, SelectedRow, select_sql};
 use crate::status::Stopped;
-use crate::store::{Lease, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
-use crate::table::Table;
+use crate::store::{Lease, Progress, ProgressRow, Selected, Selection, Store};
+use crate::table::{Index, Table};
 
 pub(crate) struct Postgres(pub(crate) PgPool);
 
@@ -26,22 +28,30 @@ fn create_sql(table: &Table) -> Vec<String> {
         "CREATE TABLE IF NOT EXISTS {name} (key text COLLATE \"C\" PRIMARY KEY, body jsonb NOT NULL, \
          position bigint NOT NULL, revision bigint NOT NULL{columns})"
     );
-    let index = |field: &Field| {
-        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
-    };
-    std::iter::once(create).chain(table.fields.iter().map(index)).collect()
+    std::iter::once(create).chain(table.indexes.iter().map(|index| index_sql(name, index))).collect()
 }
 
-/// A field's column. A value of another type than the declared one is refused.
+/// An index. Nothing comes first in it, as it does on SQLite, so that lists are in the same order on both.
+fn index_sql(table: &str, index: &Index) -> String {
+    let columns: String = index.columns.iter().map(|column| format!("\"{column}\" NULLS FIRST, ")).collect();
+    format!("CREATE INDEX IF NOT EXISTS {} ON {table} ({columns}key)", index.name)
+}
+
+/// A field's column. A value of another type than the declared one is refused, and a time that would not sort as text.
 fn column(field: &Field) -> String {
     let (name, path) = (field.name, field.path.join(","));
-    let (sql_type, json_type, value) = match field.kind {
-        FieldKind::Text => ("text COLLATE \"C\"", "string", format!("body #>> '{{{path}}}'")),
-        FieldKind::Integer => ("bigint", "number", format!("(body #>> '{{{path}}}')::bigint")),
+    let (sql_type, json_type, cast) = match field.kind {
+        FieldKind::Text | FieldKind::Time => ("text COLLATE \"C\"", "string", ""),
+        FieldKind::Integer => ("bigint", "number", "::bigint"),
+        FieldKind::Bool => ("boolean", "boolean", "::boolean"),
+    };
+    let form = match field.kind {
+        FieldKind::Time => format!(" AND body #>> '{{{path}}}' LIKE '____-__-__T__:__:__.______Z'"),
+        FieldKind::Text | FieldKind::Integer | FieldKind::Bool => String::new(),
     };
     format!(
-        ", \"{name}\" {sql_type} GENERATED ALWAYS AS ({value}) STORED \
-         CHECK (jsonb_typeof(body #> '{{{path}}}') IN ('{json_type}', 'null'))"
+        ", \"{name}\" {sql_type} GENERATED ALWAYS AS ((body #>> '{{{path}}}'){cast}) STORED \
+         CHECK (jsonb_typeof(body #> '{{{path}}}') IN ('{json_type}', 'null'){form})"
     )
 }
 
@@ -217,14 +227,18 @@ impl Store for Postgres {
     }
 
     async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error> {
-        let (sql, parameters) = select_sql(table, selection, "body::text");
+        let (sql, parameters) = select_sql(Dialect::Postgres, table, selection);
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
             .bind(table.projection)
             .bind(i64::from(table.version));
         for parameter in parameters {
-            query = query.bind(parameter);
+            query = match parameter {
+                FieldValue::Text(text) => query.bind(text),
+                FieldValue::Integer(integer) => query.bind(integer),
+                FieldValue::Bool(yes) => query.bind(yes),
+            };
         }
-        query.fetch_all(&self.0).await.map(selected)
+        Ok(select::selected(selection, query.fetch_all(&self.0).await?))
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, sqlx::Error> {

@@ -10,9 +10,11 @@ use daybook_log::Checkpoint;
 use sqlx::AssertSqlSafe;
 use uuid::fmt::Hyphenated;
 
+use crate::criteria::FieldValue;
+use crate::select::{self, Dialect, SelectedRow, select_sql};
 use crate::status::Stopped;
-use crate::store::{Lease, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
-use crate::table::Table;
+use crate::store::{Lease, Progress, ProgressRow, Selected, Selection, Store};
+use crate::table::{Index, Table};
 
 pub(crate) struct Sqlite(pub(crate) SqliteFile);
 
@@ -24,22 +26,31 @@ fn create_sql(table: &Table) -> Vec<String> {
         "CREATE TABLE IF NOT EXISTS {name} (key TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL, \
          position INTEGER NOT NULL, revision INTEGER NOT NULL{columns}) STRICT"
     );
-    let index = |field: &Field| {
-        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
-    };
-    std::iter::once(create).chain(table.fields.iter().map(index)).collect()
+    std::iter::once(create).chain(table.indexes.iter().map(|index| index_sql(name, index))).collect()
 }
 
-/// A field's column. It takes no room beside its index. A value of another type than the declared one is refused.
+/// An index.
+fn index_sql(table: &str, index: &Index) -> String {
+    let columns: String = index.columns.iter().map(|column| format!("\"{column}\", ")).collect();
+    format!("CREATE INDEX IF NOT EXISTS {} ON {table} ({columns}key)", index.name)
+}
+
+/// A field's column. It takes no room beside its index. A value of another type than the declared one is refused, and
+/// a time that would not sort as text.
 fn column(field: &Field) -> String {
     let (name, path) = (field.name, field.path.join("."));
-    let (sql_type, json_type) = match field.kind {
-        FieldKind::Text => ("TEXT", "text"),
-        FieldKind::Integer => ("INTEGER", "integer"),
+    let (sql_type, json_types) = match field.kind {
+        FieldKind::Text | FieldKind::Time => ("TEXT", "'text'"),
+        FieldKind::Integer => ("INTEGER", "'integer'"),
+        FieldKind::Bool => ("INTEGER", "'true', 'false'"),
+    };
+    let form = match field.kind {
+        FieldKind::Time => format!(" AND body ->> '$.{path}' LIKE '____-__-__T__:__:__.______Z'"),
+        FieldKind::Text | FieldKind::Integer | FieldKind::Bool => String::new(),
     };
     format!(
         ", \"{name}\" {sql_type} GENERATED ALWAYS AS (body ->> '$.{path}') VIRTUAL \
-         CHECK (json_type(body, '$.{path}') IN ('{json_type}', 'null'))"
+         CHECK (json_type(body, '$.{path}') IN ({json_types}, 'null'){form})"
     )
 }
 
@@ -212,14 +223,18 @@ impl Store for Sqlite {
     }
 
     async fn select(&self, table: &Table, selection: &Selection) -> Result<Selected, sqlx::Error> {
-        let (sql, parameters) = select_sql(table, selection, "body");
+        let (sql, parameters) = select_sql(Dialect::Sqlite, table, selection);
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
             .bind(table.projection)
             .bind(i64::from(table.version));
         for parameter in parameters {
-            query = query.bind(parameter);
+            query = match parameter {
+                FieldValue::Text(text) => query.bind(text),
+                FieldValue::Integer(integer) => query.bind(integer),
+                FieldValue::Bool(yes) => query.bind(yes),
+            };
         }
-        query.fetch_all(self.0.readers()).await.map(selected)
+        Ok(select::selected(selection, query.fetch_all(self.0.readers()).await?))
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, sqlx::Error> {

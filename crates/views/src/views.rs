@@ -12,6 +12,7 @@ use daybook_log::Log;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::select::rows_for;
 use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
 use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
@@ -74,6 +75,10 @@ impl Views {
         for projection in projections {
             let table = Table::new(projection.spec())?;
             let name = table.projection;
+            let misdeclared = table.fields.iter().find_map(|field| projection.shape().check(field).err());
+            if let Some(reason) = misdeclared {
+                return Err(ViewError::Spec { projection: name, reason });
+            }
             let committed = watch::Sender::new(Position::START);
             let signal = log.signal(&table.name);
             let view = View { projection, table, committed, signal, exists: AtomicBool::new(false) };
@@ -100,7 +105,7 @@ impl Views {
         Answer::one(self.read(view, &selection, at_least).await?)
     }
 
-    /// A page of documents, in the order of their keys.
+    /// A page of documents.
     ///
     /// # Errors
     ///
@@ -115,8 +120,10 @@ impl Views {
         let selection = Selection {
             key: None,
             owner: query.owner.clone(),
-            after: query.after.as_ref().map(|cursor| cursor.key.clone()),
-            limit: limit + 1,
+            filters: query.criteria.filters.clone(),
+            sort: query.criteria.sort,
+            after: query.after.clone(),
+            limit: rows_for(limit),
         };
         Answer::page(self.read(view, &selection, at_least).await?, limit as usize)
     }

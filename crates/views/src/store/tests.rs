@@ -34,6 +34,7 @@ fn table() -> Table {
         summary: "",
         category: "order",
         fields: &FIELDS,
+        indexes: &[],
         access: Access::anyone(),
         owner: Some("owner"),
     };
@@ -231,7 +232,7 @@ async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {
     );
     let store = store.as_ref();
     assert_eq!(all(store, &table, Selection::default()).await, ["B", "a", "a-b", "ab", "é"]);
-    let after = Some("a".to_owned());
+    let after = Some(Cursor { key: "a".into(), value: None });
     let owner = Some("me".to_owned());
     let behind_a = Selection { after: after.clone(), ..Selection::default() };
     assert_eq!(all(store, &table, behind_a).await, ["a-b", "ab", "é"]);
