@@ -55,9 +55,9 @@ async fn preview(
 ) -> Result<HttpResponse, Problem> {
     let mut preview = backend.dispatcher.preview(spec, body, &request).await?;
     let mut reader = Reader::new(http, backend, request.actor)?;
-    for event in &mut preview.events {
-        let opened = reader.opened(vec![event.payload.clone()], false).await?;
-        event.payload = opened.into_iter().next().unwrap_or_default();
+    let payloads = preview.events.iter_mut().map(|event| std::mem::take(&mut event.payload)).collect();
+    for (event, payload) in preview.events.iter_mut().zip(reader.opened(payloads, false).await?) {
+        event.payload = payload;
     }
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(preview))
 }
