@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Command};
-use daybook_core::{Envelope, Position};
+use daybook_core::Envelope;
 use daybook_log::{Log, Settings};
 use serde_json::{Value, json};
 
 use crate::arguments;
 use crate::filled::FilledEvent;
 
-/// How many events are read at a time: the most that the log gives.
-const PAGE: usize = 10_000;
+/// How many events are read at a time.
+const PAGE: usize = 2_000;
 
 pub(crate) fn command() -> Command {
     Command::new("replay").about("Replays a filled log, typed").args(arguments::store())
@@ -21,19 +21,17 @@ pub(crate) fn command() -> Command {
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let database = arguments::open(arguments).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
-    let head = log.head().await?.position;
+    let head = log.head().await?;
     let begun = Instant::now();
     let mut seen = Seen::default();
-    let mut after = Position::START;
-    while after < head {
-        let page = log.read(after, PAGE).await?;
+    let mut scan = log.scan(&log.checkpoint(&head, None), PAGE);
+    while let Some(page) = scan.next().await? {
         for record in &page {
             let envelope = Envelope::<FilledEvent>::open(record)?.context("another kind of event")?;
             seen.take(&envelope.event);
         }
-        after = page.last().map(|record| record.position).context("the log ends before its head")?;
     }
-    let measured = seen.to_json(begun, head.get())?;
+    let measured = seen.to_json(begun, head.position.get())?;
     log.close().await;
     database.close().await;
     Ok(measured)

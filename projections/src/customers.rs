@@ -49,15 +49,17 @@ impl Projection for Customers {
     fn spec() -> ProjectionSpec {
         ProjectionSpec {
             name: "customers",
-            version: 1,
+            version: 2,
             summary: "Customers: oneself, or everybody for staff.",
             category: "customer",
             fields: &[
                 Field { name: "customer_id", path: &["customer_id"], kind: FieldKind::Text },
-                Field { name: "registered_at", path: &["registered_at"], kind: FieldKind::Text },
+                Field { name: "registered_at", path: &["registered_at"], kind: FieldKind::Time },
+                Field { name: "forgotten", path: &["forgotten"], kind: FieldKind::Bool },
                 Field { name: "orders_placed", path: &["orders_placed"], kind: FieldKind::Integer },
                 Field { name: "orders_cancelled", path: &["orders_cancelled"], kind: FieldKind::Integer },
             ],
+            indexes: &[],
             access: Access::owner_or(&[Role::Staff]),
             owner: Some("customer_id"),
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use chrono::DateTime;
 use daybook_core::{
-    AnyProjection, Changed, Event, Opened, Personal, Position, Projection, RecordedEvent, Revision, Sealing,
-    StreamId, open_fields, projection, seal_fields,
+    AnyProjection, Changed, Event, JsonText, Opened, Personal, Position, Projection, RecordedEvent, Revision,
+    Sealing, StreamId, open_fields, projection, seal_fields,
 };
 use daybook_events::{
     CustomerRegistered, Money, OrderCancelled, OrderConfirmed, OrderLine, OrderPlaced, ProductCreated,
@@ -14,7 +14,6 @@ use daybook_events::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{Customers, Orders, Products, Stock};
@@ -89,7 +88,7 @@ impl History {
             event_type: E::TYPE.to_owned(),
             schema_version: E::VERSION,
             recorded_at: DateTime::from_timestamp(1_769_850_900 + position as i64, 0).expect("a time"),
-            metadata: RawValue::NULL.to_owned(),
+            metadata: JsonText::new("null"),
             payload: sealed(&event, event_id),
         });
         self
@@ -102,10 +101,10 @@ impl History {
 }
 
 /// An event's payload as it is recorded: sealed, with a cipher that hides nothing.
-fn sealed(event: &impl Event, id: Uuid) -> Box<RawValue> {
+fn sealed(event: &impl Event, id: Uuid) -> JsonText {
     let payload = serde_json::to_string(event).expect("JSON");
     match seal_fields(payload, id, &mut |_, plain| Some(plain.to_owned())) {
-        Sealing::Sealed(payload) => RawValue::from_string(payload).expect("JSON"),
+        Sealing::Sealed(payload) => JsonText::new(payload),
         Sealing::Missing(_, subjects) => panic!("no keys of {subjects:?}"),
     }
 }

@@ -9,6 +9,8 @@ mod products;
 mod stock;
 
 #[cfg(test)]
+mod declarations;
+#[cfg(test)]
 mod fold;
 
 use daybook_core::Domain;

@@ -53,8 +53,9 @@ impl Projection for Orders {
                 Field { name: "customer_id", path: &["customer_id"], kind: FieldKind::Text },
                 Field { name: "status", path: &["status"], kind: FieldKind::Text },
                 Field { name: "total", path: &["total", "amount"], kind: FieldKind::Integer },
-                Field { name: "placed_at", path: &["placed_at"], kind: FieldKind::Text },
+                Field { name: "placed_at", path: &["placed_at"], kind: FieldKind::Time },
             ],
+            indexes: &[&["customer_id", "placed_at"], &["status", "placed_at"]],
             access: Access::owner_or(&[Role::Staff]),
             owner: Some("customer_id"),
         }

@@ -43,6 +43,7 @@ impl Projection for Products {
                 Field { name: "category", path: &["category"], kind: FieldKind::Text },
                 Field { name: "price", path: &["price", "amount"], kind: FieldKind::Integer },
             ],
+            indexes: &[&["category", "name"], &["category", "price"]],
             access: Access::anyone(),
             owner: None,
         }

@@ -55,6 +55,7 @@ impl Projection for Stock {
                 Field { name: "allocated", path: &["allocated"], kind: FieldKind::Integer },
                 Field { name: "available", path: &["available"], kind: FieldKind::Integer },
             ],
+            indexes: &[],
             access: Access::anyone(),
             owner: None,
         }

@@ -16,6 +16,7 @@ async fn bad_input_gets_a_problem_document(backend: Backend) {
     what_does_not_exist_is_404(&shop).await;
     what_http_does_not_allow_is_told_so(&shop).await;
     a_stale_if_match_is_412(&shop).await;
+    a_dry_run_shows_what_would_be(&shop).await;
     a_view_that_is_not_there_yet_is_503(&shop).await;
     shop.assert_no_orders().await;
 }
@@ -209,6 +210,17 @@ async fn a_stale_if_match_is_412(shop: &Shop) {
     cancel("one").send().await.problem(400);
     assert_eq!(client.order(&placed).await.expect(200)["data"]["status"], "placed");
     cancel("\"1\"").send().await.expect(200);
+}
+
+async fn a_dry_run_shows_what_would_be(shop: &Shop) {
+    let customer = Customer::register(&shop.anyone).await;
+    let (client, order) = (&customer.client, shop.product.order(1));
+    let preview = client.request(Method::POST, "/v1/commands/order.place?dry_run=true").json(&order).send().await;
+    let preview = preview.expect(200);
+    assert_eq!(preview["events"][0]["type"], "order.placed", "{preview}");
+    assert_eq!(preview["events"][0]["payload"]["lines"][0]["quantity"], 1, "{preview}");
+    let maybe = client.request(Method::POST, "/v1/commands/order.place?dry_run=maybe").json(&order).send().await;
+    maybe.problem_code(400, "invalid_parameter");
 }
 
 async fn a_view_that_is_not_there_yet_is_503(shop: &Shop) {

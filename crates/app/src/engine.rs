@@ -10,6 +10,8 @@ use daybook_identity::{AccountEvent, Identity, SessionEvent};
 use daybook_keys::Keys;
 use daybook_log::Log;
 use daybook_views::{ProjectionEvent, Views};
+use futures_util::future::try_join_all;
+use tokio::try_join;
 
 use crate::backup::RestoreEvent;
 use crate::config::Config;
@@ -54,11 +56,9 @@ impl Databases {
     }
 
     async fn connect(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self {
-            log: Database::connect(&config.log, &config.database).await?,
-            views: Database::connect(&config.views, &config.database).await?,
-            keys: Database::connect(&config.keys, &config.database).await?,
-        })
+        let connect = |location| Database::connect(location, &config.database);
+        let (log, views, keys) = try_join!(connect(&config.log), connect(&config.views), connect(&config.keys))?;
+        Ok(Self { log, views, keys })
     }
 
     fn each(&self) -> [(&Database, Schema); 3] {
@@ -67,18 +67,12 @@ impl Databases {
 
     /// Runs the migrations that wait.
     pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
-        for (database, schema) in self.each() {
-            database.migrate(schema).await?;
-        }
-        Ok(())
+        try_join_all(self.each().map(|(database, schema)| database.migrate(schema))).await.map(drop)
     }
 
     /// Checks that no migrations wait.
     pub(crate) async fn check_migrated(&self) -> Result<(), DatabaseError> {
-        for (database, schema) in self.each() {
-            database.check_migrated(schema).await?;
-        }
-        Ok(())
+        try_join_all(self.each().map(|(database, schema)| database.check_migrated(schema))).await.map(drop)
     }
 
     /// Closes all connections.
@@ -119,9 +113,12 @@ impl Engine {
         missing: Missing,
     ) -> anyhow::Result<Self> {
         let domain = Arc::new(domain);
-        let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
-        let masters = master::keys(config, &databases.keys, missing).await?;
-        let keys = Keys::open(&databases.keys, masters).await?;
+        let log = async { anyhow::Ok(Log::open(databases.log.clone(), config.appends.clone()).await?) };
+        let keys = async {
+            let masters = master::keys(config, &databases.keys, missing).await?;
+            anyhow::Ok(Keys::open(&databases.keys, masters).await?)
+        };
+        let (log, keys) = try_join!(log, keys)?;
         let dispatcher = Dispatcher::new(log.clone(), keys.clone(), config.commands.clone());
         let identity = Identity::start(
             databases.keys.clone(),

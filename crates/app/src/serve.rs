@@ -11,6 +11,7 @@ use daybook_http::{Backend, Readiness, Running};
 use daybook_log::Log;
 use daybook_views::Projectors;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 
 use crate::config::{Config, Role};
 use crate::engine::{Databases, Engine};
@@ -45,6 +46,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     };
     let render = telemetry::start_metrics()?;
 
+    let entropy = spawn_blocking(daybook_keys::gather_entropy);
     let databases = Databases::create(&config).await?;
     if config.migrate_on_start {
         databases.migrate().await?;
@@ -56,6 +58,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
         Kind::Plain => Missing::IsMadeForEmbedded,
     };
     let engine = Engine::start(domain, &config, databases, missing).await?;
+    entropy.await??;
     if kind == Kind::Plain && config.keys_beside_log {
         tracing::warn!(
             "the keys are in the log's database, so its backups hold both: `KEYS_DATABASE_URL` parts them"

@@ -24,6 +24,13 @@ pub trait Aggregate: Default + Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Takes one event in.
     fn apply(&mut self, event: &Self::Event);
+
+    /// About how many bytes its lists, maps and texts hold, besides what is in the struct itself. States are kept in
+    /// memory up to a limit: one that grows with its stream has to say so. Asked after each event, so not to be counted
+    /// one by one.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// When and how an aggregate's state is kept beside the log. A snapshot only saves time: one that cannot be read, or is

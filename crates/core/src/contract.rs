@@ -166,11 +166,10 @@ mod tests {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
     use serde_json::json;
-    use serde_json::value::RawValue;
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Position, Revision, StreamId, event_set};
+    use crate::{JsonText, Position, Revision, StreamId, event_set};
 
     /// Once it was `{"how": "loud"}`, then `{"volume": "loud"}`, now a number.
     #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -232,8 +231,8 @@ mod tests {
             event_type: event_type.into(),
             schema_version,
             recorded_at: DateTime::UNIX_EPOCH,
-            metadata: RawValue::NULL.to_owned(),
-            payload: RawValue::from_string(payload.to_string()).expect("JSON"),
+            metadata: JsonText::new("null"),
+            payload: JsonText::new(payload.to_string()),
         }
     }
 

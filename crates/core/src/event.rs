@@ -7,10 +7,9 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{EventType, Metadata, Position, Revision, StreamId, Upcaster};
+use crate::{EventType, JsonText, Metadata, Position, Revision, StreamId, Upcaster};
 
 /// One event contract: a plain struct with a stable name and a schema version.
 ///
@@ -117,7 +116,7 @@ impl<E: EventSet> AnyEvent for E {
     }
 
     fn sealed(&self, sealed: Encoded) -> Result<Box<dyn AnyEvent>, DecodeError> {
-        let mut record = RecordedEvent {
+        let record = RecordedEvent {
             position: Position::START,
             stream: StreamId::new("new", "event"),
             revision: Revision::NONE,
@@ -125,10 +124,9 @@ impl<E: EventSet> AnyEvent for E {
             event_type: sealed.event_type.to_owned(),
             schema_version: sealed.schema_version,
             recorded_at: DateTime::UNIX_EPOCH,
-            metadata: RawValue::NULL.to_owned(),
-            payload: RawValue::NULL.to_owned(),
+            metadata: JsonText::new("null"),
+            payload: JsonText::new(sealed.payload),
         };
-        record.payload = RawValue::from_string(sealed.payload).map_err(|error| record.unreadable(error))?;
         Ok(Box::new(E::require(&record)?))
     }
 }
@@ -158,9 +156,9 @@ pub struct RecordedEvent {
     #[serde(serialize_with = "micros")]
     pub recorded_at: DateTime<Utc>,
     /// Who, what and why: see [`Metadata`].
-    pub metadata: Box<RawValue>,
+    pub metadata: JsonText,
     /// What happened.
-    pub payload: Box<RawValue>,
+    pub payload: JsonText,
 }
 
 fn micros<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -127,7 +127,8 @@ impl FromStr for StreamId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let valid = text.len() <= Self::BYTES_MAX
-            && text.bytes().all(|b| b.is_ascii_graphic())
+            // Without a way out at the first that is not, many are looked at in one step.
+            && text.bytes().fold(true, |all, b| all & b.is_ascii_graphic())
             && text.split_once('-').is_some_and(|(category, id)| {
                 !id.is_empty()
                     && category.starts_with(|c: char| c.is_ascii_lowercase())

@@ -19,6 +19,7 @@ mod forgetting;
 mod ids;
 mod input;
 mod json;
+mod json_text;
 mod loading;
 mod metadata;
 mod personal;
@@ -28,6 +29,7 @@ mod rejection;
 mod scenario;
 mod sealing;
 mod seed;
+mod shape;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -41,6 +43,7 @@ pub use event::{AnyEvent, DecodeError, Encoded, Envelope, Event, EventSet, Recor
 pub use forgetting::{SubjectEvent, SubjectForgotten};
 pub use ids::{IdError, Position, Revision, StreamId};
 pub use input::{FieldError, InputError, decode_json};
+pub use json_text::JsonText;
 pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::{Client, Metadata};
 pub use personal::{Personal, account_of_subject, account_subject, day_subject};
@@ -51,8 +54,11 @@ pub use projection::{
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};
 pub use scenario::{Scenario, Then, event};
-pub use sealing::{Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects};
+pub use sealing::{
+    Opened, Origin, SealField, Sealing, holds_fresh, open_fields, seal_fields, sealed_subjects, show_fresh,
+};
 pub use seed::{Seed, SeedAccount, SeedActor, SeedExample, SeedStep};
+pub use shape::{Property, Shape};
 
 #[doc(hidden)]
 pub use serde_json as __serde_json;

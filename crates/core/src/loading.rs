@@ -22,6 +22,7 @@ trait AnyState: Any + Send + Sync {
     /// Whether the event is one of the aggregate's.
     fn take(&mut self, event: &dyn AnyEvent) -> bool;
     fn copy(&self) -> Arc<dyn AnyState>;
+    fn bytes(&self) -> usize;
     /// The version of its snapshots and after how many events there is another one, if there are any.
     fn snapshots(&self) -> Option<(u32, u64)>;
     fn encode(&self) -> Option<Result<String, serde_json::Error>>;
@@ -43,6 +44,10 @@ impl<A: Aggregate> AnyState for A {
 
     fn copy(&self) -> Arc<dyn AnyState> {
         Arc::new(self.clone())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.heap_bytes()
     }
 
     fn snapshots(&self) -> Option<(u32, u64)> {
@@ -76,6 +81,11 @@ impl State {
     /// The revision that it is at.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.state.bytes()
     }
 
     /// Takes in the stream's next event, as it was recorded.

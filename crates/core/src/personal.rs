@@ -130,6 +130,11 @@ fn unopened_forms() -> [Value; 2] {
     ["sealed", "erased"].map(|name| closed_form(&[(name, json!({"const": true}))]))
 }
 
+/// Whether a schema is that of a personal field.
+pub(crate) fn is_personal(schema: &Value) -> bool {
+    schema.get("oneOf").and_then(Value::as_array).is_some_and(|forms| forms.ends_with(&unopened_forms()))
+}
+
 /// Adds to the schema of a personal field the form in which it is stored. Only an event's contract has it: what is
 /// answered over HTTP never does.
 pub(crate) fn add_stored_form(schema: &mut schemars::Schema) {

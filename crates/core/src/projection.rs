@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent};
+use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent, Shape};
 
 pub use fold::{Batch, Changed, Documents, Misshapen, NotApplied};
 
@@ -45,6 +45,10 @@ pub struct ProjectionSpec {
     pub category: &'static str,
     /// The fields that are indexed, and so can be filtered and sorted on.
     pub fields: &'static [Field],
+    /// The lists that are often asked for, each as the names of fields: those that it is filtered by, and then the one
+    /// that it is sorted by (`&["status", "placed_at"]`). Each gets an index of its own, beside those of single fields. A
+    /// list of what somebody owns begins with the owner's field.
+    pub indexes: &'static [&'static [&'static str]],
     /// Who may read it.
     pub access: Access,
     /// The indexed field that holds the owner's account id, when documents have owners.
@@ -52,7 +56,7 @@ pub struct ProjectionSpec {
 }
 
 /// An indexed field: a typed column beside the document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Field {
     /// Its name in queries, and its column's.
     pub name: &'static str,
@@ -63,13 +67,17 @@ pub struct Field {
 }
 
 /// The types of indexed fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
-    /// A text; also times (RFC 3339 in UTC sorts as text) and ids.
+    /// A text, sorted by its bytes; also ids.
     Text,
     /// A whole number.
     Integer,
+    /// A time, in the one form that sorts as text: RFC 3339 in UTC with six digits (`2026-01-31T09:15:00.000000Z`).
+    Time,
+    /// Yes or no.
+    Bool,
 }
 
 /// Collects the keys of the documents that an event touches.
@@ -90,6 +98,8 @@ impl Keys {
 pub trait AnyProjection: Send + Sync {
     /// See [`Projection::spec`].
     fn spec(&self) -> &ProjectionSpec;
+    /// What its documents look like.
+    fn shape(&self) -> &Shape;
     /// The events that it wants.
     fn event_types(&self) -> &'static [EventType];
     /// The JSON Schema of a document, out of a generator that gathers what several schemas share.

@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    Actor, Aggregate, AnyCommand, Command, Context, Decision, EventSet, Judgement, Loaded, NewEvent, Outcome,
-    Position, RecordedEvent, Revision, StreamId,
+    Actor, Aggregate, AnyCommand, Command, Context, Decision, EventSet, JsonText, Judgement, Loaded, NewEvent,
+    Outcome, Position, RecordedEvent, Revision, StreamId,
 };
 
 /// The history that a command meets.
@@ -113,8 +112,8 @@ fn record<E: EventSet>(
         event_type: encoded.event_type.to_owned(),
         schema_version: encoded.schema_version,
         recorded_at: context.now,
-        metadata: RawValue::NULL.to_owned(),
-        payload: RawValue::from_string(encoded.payload).unwrap_or_else(|error| panic!("{event:?}: {error}")),
+        metadata: JsonText::new("null"),
+        payload: JsonText::new(encoded.payload),
     }
 }
 

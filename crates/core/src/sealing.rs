@@ -98,6 +98,27 @@ pub fn holds_fresh(json: &str) -> bool {
     json.contains(FRESH)
 }
 
+/// Replaces every fresh field by its value: for what is shown to whom it came from, and stored nowhere.
+pub fn show_fresh(json: &str) -> String {
+    let (mut out, mut done) = (String::with_capacity(json.len()), 0);
+    while let Some(found) = json[done..].find(FRESH) {
+        let start = done + found;
+        out.push_str(&json[done..start]);
+        done = match first_value::<FreshField<'_>>(&json[start..]) {
+            Some((field, length)) => {
+                out.push_str(field.personal.get());
+                start + length
+            }
+            // Not one of ours.
+            None => {
+                out.push('{');
+                start + 1
+            }
+        };
+    }
+    out + &json[done..]
+}
+
 /// Seals the fresh fields of a payload. `origin` is the event's id.
 pub fn seal_fields(json: String, origin: Uuid, seal: SealField<'_>) -> Sealing<String> {
     if !holds_fresh(&json) {

@@ -8,6 +8,7 @@ mod fault;
 mod lines;
 mod location;
 mod migrate;
+mod signals;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -17,11 +18,13 @@ use std::time::Duration;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
+use tokio::try_join;
 
 pub use fault::{Fault, fault, is_missing_table, was_undone};
 pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;
+pub use signals::{Heard, Signal, Signals};
 pub use sqlite::SqliteFile;
 
 /// How to connect.
@@ -108,10 +111,13 @@ impl Database {
             Location::Postgres(connect) => {
                 let unreachable = |source| DatabaseError::Unreachable { location: location.to_string(), source };
                 // The pool tries again until its time is up, and then no longer knows why.
-                let probe = timeout(options.acquire_timeout, PgConnection::connect_with(connect)).await;
-                let probe = probe.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(unreachable)?;
-                // Nothing was asked of it; that it cannot say goodbye would show again at once.
-                let _ = probe.close().await;
+                let probe = async {
+                    let probe = timeout(options.acquire_timeout, PgConnection::connect_with(connect)).await;
+                    let probe = probe.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+                    // Nothing was asked of it; that it cannot say goodbye would show again at once.
+                    let _ = probe.close().await;
+                    Ok(())
+                };
                 let pool = PgPoolOptions::new()
                     .max_connections(options.connections_max)
                     .acquire_timeout(options.acquire_timeout)
@@ -119,9 +125,8 @@ impl Database {
                     .after_connect(|connection, _| {
                         Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
                     })
-                    .connect_with((**connect).clone())
-                    .await
-                    .map_err(unreachable)?;
+                    .connect_with((**connect).clone());
+                let ((), pool) = try_join!(probe, pool).map_err(unreachable)?;
                 Self::Postgres(pool)
             }
             Location::Sqlite(path) => Self::Sqlite(

@@ -58,12 +58,24 @@ impl Schema {
 
     fn files(self, database: &Database) -> &'static [(&'static str, &'static str)] {
         match (database, self) {
-            (Database::Postgres(_), Self::Log) => files!["postgres/log/0001_events.sql"],
-            (Database::Postgres(_), Self::Views) => files!["postgres/views/0001_projections.sql"],
-            (Database::Postgres(_), Self::Keys) => files!["postgres/keys/0001_keys.sql"],
-            (Database::Sqlite(_), Self::Log) => files!["sqlite/log/0001_events.sql"],
-            (Database::Sqlite(_), Self::Views) => files!["sqlite/views/0001_projections.sql"],
-            (Database::Sqlite(_), Self::Keys) => files!["sqlite/keys/0001_keys.sql"],
+            (Database::Postgres(_), Self::Log) => {
+                files!["postgres/log/0001_events.sql", "postgres/log/0002_events_of_people.sql"]
+            }
+            (Database::Postgres(_), Self::Views) => {
+                files!["postgres/views/0001_projections.sql", "postgres/views/0002_generations.sql"]
+            }
+            (Database::Postgres(_), Self::Keys) => {
+                files!["postgres/keys/0001_keys.sql", "postgres/keys/0002_subjects_forgotten.sql"]
+            }
+            (Database::Sqlite(_), Self::Log) => {
+                files!["sqlite/log/0001_events.sql", "sqlite/log/0002_events_of_people.sql"]
+            }
+            (Database::Sqlite(_), Self::Views) => {
+                files!["sqlite/views/0001_projections.sql", "sqlite/views/0002_generations.sql"]
+            }
+            (Database::Sqlite(_), Self::Keys) => {
+                files!["sqlite/keys/0001_keys.sql", "sqlite/keys/0002_subjects_forgotten.sql"]
+            }
         }
     }
 
@@ -83,13 +95,18 @@ impl Schema {
 }
 
 impl Database {
-    /// Runs the migrations that have not run yet. Safe to call from several processes at once.
+    /// Runs the migrations that have not run yet. Safe to call from several processes at once. When all have run, it only
+    /// looks.
     ///
     /// # Errors
     ///
     /// When one fails, or one that has run is not the one that this program knows.
     pub async fn migrate(&self, schema: Schema) -> Result<(), DatabaseError> {
         let migrator = schema.migrator(self);
+        let known = migrator.iter().map(|one| (one.version, one.checksum.to_vec(), true));
+        if self.ran(schema).await?.into_iter().eq(known) {
+            return Ok(());
+        }
         match self {
             // On a connection of its own: a migration, or waiting for another process's, may take as long as it takes.
             Self::Postgres(pool) => {
@@ -107,7 +124,14 @@ impl Database {
     ///
     /// [`DatabaseError::NotMigrated`] when not.
     pub async fn check_migrated(&self, schema: Schema) -> Result<(), DatabaseError> {
-        let newest = schema.files(self).iter().filter_map(parse).map(|(number, ..)| number).max().unwrap_or(0);
+        let newest = schema.migrator(self).iter().map(|one| one.version).max();
+        let reached =
+            self.ran(schema).await?.into_iter().filter(|(.., success)| *success).map(|(version, ..)| version);
+        if reached.max() < newest { Err(DatabaseError::NotMigrated(schema.name())) } else { Ok(()) }
+    }
+
+    /// The migrations that ran, in their order: their numbers, their checksums, and whether they succeeded.
+    async fn ran(&self, schema: Schema) -> Result<Vec<(i64, Vec<u8>, bool)>, DatabaseError> {
         let exists: bool = match self {
             Self::Postgres(pool) => {
                 sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
@@ -122,15 +146,14 @@ impl Database {
                     .await?
             }
         };
-        let reached: Option<i64> = if exists {
-            let sql = sqlx::AssertSqlSafe(format!("SELECT max(version) FROM {} WHERE success", schema.table()));
-            match self {
-                Self::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await?,
-                Self::Sqlite(file) => sqlx::query_scalar(sql).fetch_one(file.readers()).await?,
-            }
-        } else {
-            None
-        };
-        if reached.unwrap_or(0) < newest { Err(DatabaseError::NotMigrated(schema.name())) } else { Ok(()) }
+        if !exists {
+            return Ok(Vec::new());
+        }
+        let sql = format!("SELECT version, checksum, success FROM {} ORDER BY version", schema.table());
+        let sql = sqlx::AssertSqlSafe(sql);
+        Ok(match self {
+            Self::Postgres(pool) => sqlx::query_as(sql).fetch_all(pool).await?,
+            Self::Sqlite(file) => sqlx::query_as(sql).fetch_all(file.readers()).await?,
+        })
     }
 }

@@ -1,17 +1,20 @@
 //! A SQLite file: one writer, many readers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use crate::Options;
 
-/// A SQLite file in WAL mode, in which what is removed is overwritten. SQLite has one writer at a time, so this process has one connection that writes,
-/// and waits for other processes at `BEGIN IMMEDIATE`; readers never wait.
+/// A SQLite file in WAL mode, in which what is removed is overwritten. SQLite has one writer at a time: what writes now and
+/// then shares one connection, and whoever writes all the time has one of its own. Both wait for others at
+/// `BEGIN IMMEDIATE`; readers never wait.
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
     path: PathBuf,
+    writing: Arc<SqliteConnectOptions>,
     writer: SqlitePool,
     readers: SqlitePool,
 }
@@ -39,12 +42,13 @@ impl SqliteFile {
                 .max_lifetime(None)
         };
         // In KiB: the upper pages of all indexes, and what one transaction changes.
-        let writer = pool(1).connect_with(connect.clone().pragma("cache_size", "-16384")).await?;
+        let writing = Arc::new(connect.clone().pragma("cache_size", "-16384"));
+        let writer = pool(1).connect_with((*writing).clone()).await?;
         let readers = pool(options.connections_max.max(2))
             .min_connections(1)
             .connect_with(connect.pragma("query_only", "1"))
             .await?;
-        Ok(Self { path: path.to_owned(), writer, readers })
+        Ok(Self { path: path.to_owned(), writing, writer, readers })
     }
 
     /// The file's path.
@@ -52,10 +56,20 @@ impl SqliteFile {
         &self.path
     }
 
-    /// The one connection that writes. Start transactions with `begin_with("BEGIN IMMEDIATE")`: one that reads first
+    /// The connection that writes now and then. Start transactions with `begin_with("BEGIN IMMEDIATE")`: one that reads first
     /// and then writes fails when another process wrote in between, whatever the time-out.
     pub fn writer(&self) -> &SqlitePool {
         &self.writer
+    }
+
+    /// A connection of one's own that writes, for whoever writes all the time: one that is shared is looked at each time
+    /// that it is given back, and the next transaction waits for that. It waits for others as for another process.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+        SqliteConnection::connect_with(&self.writing).await
     }
 
     /// Connections that can only read.

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use daybook_core::{Access, AnyCommand, CommandSpec, Context, Metadata, Receipt, Ruling};
+use daybook_core::{
+    Access, AnyCommand, ClaimChange, CommandSpec, Context, DecodedCommand, Metadata, Receipt, Ruling,
+};
 use daybook_keys::Keys;
 use daybook_log::{IdempotencyKey, Log, LogError, Verdict};
 use uuid::Uuid;
 
-use crate::executor::{Executor, Way};
+use crate::executor::{Done, Executor, Way};
 use crate::in_flight::InFlight;
 use crate::refusals::{Refusal, Refusals};
-use crate::{DispatchError, Request};
+use crate::{DispatchError, Preview, Request};
 
 /// How commands are dispatched.
 #[derive(Debug, Clone)]
@@ -22,6 +24,10 @@ pub struct Settings {
     pub refusal_window: Duration,
     /// The most aggregates that are held in memory between commands.
     pub memory_streams_max: usize,
+    /// The most bytes of them, more or less.
+    pub memory_bytes_max: usize,
+    /// Aggregates that were not used for this long, or twice as long, are not held any more.
+    pub memory_unused_max: Duration,
 }
 
 impl Default for Settings {
@@ -30,6 +36,8 @@ impl Default for Settings {
             deadline: Duration::from_secs(10),
             refusal_window: Duration::from_secs(60),
             memory_streams_max: 20_000,
+            memory_bytes_max: 32 << 20,
+            memory_unused_max: Duration::from_secs(60),
         }
     }
 }
@@ -63,15 +71,59 @@ impl Dispatcher {
         body: &[u8],
         request: &Request,
     ) -> Result<Receipt, DispatchError> {
-        // The token comes first, whatever the body.
-        let decoded = match spec.access.rule(&request.actor) {
-            Ruling::SignIn => Err(DispatchError::SignIn),
-            Ruling::Allowed | Ruling::IfOwner | Ruling::Denied => (spec.decode)(body).map_err(DispatchError::from),
-        };
-        match decoded {
+        match decoded(spec, body, request) {
             Ok(command) => self.run(spec.name, spec.access, &*command, request).await,
             Err(error) => counted(spec.name, Err(error)),
         }
+    }
+
+    /// What a command from outside would do, had it come in earnest: decided over what is committed, and nothing is
+    /// written. Its idempotency key is not looked at. A rejection is answered and not recorded; what somebody is not
+    /// allowed is recorded all the same.
+    ///
+    /// # Errors
+    ///
+    /// See [`DispatchError`].
+    pub async fn preview(
+        &self,
+        spec: &CommandSpec,
+        body: &[u8],
+        request: &Request,
+    ) -> Result<Preview, DispatchError> {
+        let (decoded, context) = (decoded(spec, body, request)?, context(request));
+        let metadata = |request: &Request| request.metadata(spec.name, context.command_id, context.now);
+        let nothing_personal = metadata(&Request { client_ip: None, user_agent: None, ..request.clone() });
+        let way = Way {
+            name: spec.name,
+            command: &*decoded,
+            metadata: &nothing_personal,
+            request,
+            context: &context,
+            dry_run: true,
+        };
+        match self.try_out(&way, spec.access).await {
+            Err(denied @ (DispatchError::Denied | DispatchError::NotTheirs)) => {
+                let sealed = self.keys.sealed_metadata(metadata(request)).await?;
+                self.record_refusal(&Way { metadata: &sealed, ..way }, denied).await
+            }
+            tried => tried,
+        }
+    }
+
+    async fn try_out(&self, way: &Way<'_>, access: Access) -> Result<Preview, DispatchError> {
+        allowed(access, way.request)?;
+        let (position, decision) = match self.executor.execute(way, None).await? {
+            Done::Preview(position, decision) => (position, decision),
+            Done::Receipt(_) => return Err(DispatchError::Internal("a command was not only tried".into())),
+        };
+        for change in &decision.claims {
+            if let ClaimChange::Take { name, key, holder, taken } = change
+                && self.log.claim_holder(name, key).await?.is_some_and(|other| other != *holder)
+            {
+                return Err(DispatchError::Rejected(taken.clone()));
+            }
+        }
+        Preview::new(position, &decision)
     }
 
     /// Runs a command that is already decoded: authorizes, loads, decides, appends.
@@ -86,10 +138,7 @@ impl Dispatcher {
         command: &dyn AnyCommand,
         request: &Request,
     ) -> Result<Receipt, DispatchError> {
-        let id = Uuid::now_v7();
-        let context =
-            Context { actor: request.actor.clone(), now: Utc::now(), command_id: id, fresh_id: Uuid::now_v7() };
-        counted(name, self.run_in(&context, name, access, command, request).await)
+        counted(name, self.run_in(&context(request), name, access, command, request).await)
     }
 
     /// Writes down what is still being counted. To be called once no more commands come in.
@@ -107,38 +156,44 @@ impl Dispatcher {
     ) -> Result<Receipt, DispatchError> {
         let metadata = request.metadata(name, context.command_id, context.now);
         let metadata = self.keys.sealed_metadata(metadata).await?;
-        let way = Way { name, command, metadata: &metadata, request, context };
+        let way = Way { name, command, metadata: &metadata, request, context, dry_run: false };
         let mut result = self.answer(&way, access).await;
         if let Ok(receipt) = &result
             && let Err(error) = self.forget(receipt).await
         {
             result = Err(error);
         }
-        self.record_refusal(&way, result).await
+        match result {
+            Ok(receipt) => Ok(receipt),
+            Err(error) => self.record_refusal(&way, error).await,
+        }
     }
 
     /// Finds the receipt or the refusal, taking into account that the command may have come before.
     async fn answer(&self, way: &Way<'_>, access: Access) -> Result<Receipt, DispatchError> {
         let Way { name, command, request, .. } = *way;
-        match access.rule(&request.actor) {
-            Ruling::Allowed | Ruling::IfOwner => {}
-            Ruling::SignIn => return Err(DispatchError::SignIn),
-            Ruling::Denied => return Err(DispatchError::Denied),
-        }
+        allowed(access, request)?;
         let Some(key) = self.idempotency_key(name, command, request)? else {
-            return self.executor.execute(way, None).await;
+            return self.execute(way, None).await;
         };
         let _in_flight = self.in_flight.enter(key.digest).ok_or(DispatchError::InFlight)?;
         if let Some(answer) = self.repeated(&key).await? {
             return answer;
         }
-        let result = self.executor.execute(way, Some(key)).await;
+        let result = self.execute(way, Some(key)).await;
         // A refusal may have been decided over what a twin, in another process, has just committed.
         match &result {
             Err(DispatchError::Rejected(_) | DispatchError::NotTheirs | DispatchError::Precondition { .. }) => {
                 self.repeated(&key).await?.unwrap_or(result)
             }
             _ => result,
+        }
+    }
+
+    async fn execute(&self, way: &Way<'_>, key: Option<IdempotencyKey>) -> Result<Receipt, DispatchError> {
+        match self.executor.execute(way, key).await? {
+            Done::Receipt(receipt) => Ok(receipt),
+            Done::Preview(..) => Err(DispatchError::Internal("a command was only tried".into())),
         }
     }
 
@@ -185,19 +240,15 @@ impl Dispatcher {
     }
 
     /// A rejection or a denial is part of the audit trail. One that cannot be written down is not answered as such.
-    async fn record_refusal(
-        &self,
-        way: &Way<'_>,
-        result: Result<Receipt, DispatchError>,
-    ) -> Result<Receipt, DispatchError> {
-        let refusal = match &result {
-            Err(DispatchError::Rejected(rejection)) => Refusal::Rejected(rejection.clone()),
-            Err(DispatchError::Denied | DispatchError::NotTheirs) => Refusal::Denied,
-            _ => return result,
+    async fn record_refusal<T>(&self, way: &Way<'_>, error: DispatchError) -> Result<T, DispatchError> {
+        let refusal = match &error {
+            DispatchError::Rejected(rejection) => Refusal::Rejected(rejection.clone()),
+            DispatchError::Denied | DispatchError::NotTheirs => Refusal::Denied,
+            _ => return Err(error),
         };
         let metadata = self.refusal_metadata(way).await?;
         self.refusals.record(way.name, &way.command.target(way.context), refusal, metadata).await?;
-        result
+        Err(error)
     }
 
     /// A refused command made nothing that it could be about. An account that was never opened has no holder who could
@@ -209,6 +260,28 @@ impl Dispatcher {
         let request = Request { about: None, ..way.request.clone() };
         let metadata = request.metadata(way.name, way.context.command_id, way.context.now);
         Ok(self.keys.sealed_metadata(metadata).await?)
+    }
+}
+
+/// The token comes first, whatever the body.
+fn decoded(spec: &CommandSpec, body: &[u8], request: &Request) -> Result<DecodedCommand, DispatchError> {
+    match spec.access.rule(&request.actor) {
+        Ruling::SignIn => Err(DispatchError::SignIn),
+        Ruling::Allowed | Ruling::IfOwner | Ruling::Denied => Ok((spec.decode)(body)?),
+    }
+}
+
+fn context(request: &Request) -> Context {
+    let command_id = Uuid::now_v7();
+    Context { actor: request.actor.clone(), now: Utc::now(), command_id, fresh_id: Uuid::now_v7() }
+}
+
+/// Whether an actor may send a command at all.
+fn allowed(access: Access, request: &Request) -> Result<(), DispatchError> {
+    match access.rule(&request.actor) {
+        Ruling::Allowed | Ruling::IfOwner => Ok(()),
+        Ruling::SignIn => Err(DispatchError::SignIn),
+        Ruling::Denied => Err(DispatchError::Denied),
     }
 }
 

@@ -1,21 +1,22 @@
 //! The executor: decides commands one after the other in memory, and queues what they append.
 //!
 //! **Architecture invariant:** no answer is drawn from a state that was not committed. An append fails when one that it
-//! was decided over fails; and a refusal is queued like any append, though it writes nothing, to find out whether what
-//! it was decided over is what the log says at its turn.
+//! was decided over fails; and a refusal or a dry run is queued like any append, though it writes nothing, to find out
+//! whether what it was decided over is what the log says at its turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use daybook_core::{
-    AnyCommand, ClaimChange, Context, Decision, Judgement, Metadata, Missing, Outcome, Receipt, Rejection,
-    Revision, Sealing, State, States, StreamId,
+    AnyCommand, ClaimChange, Context, Decision, Judgement, Metadata, Missing, Outcome, Position, Receipt,
+    Rejection, Revision, Sealing, State, States, StreamId,
 };
 use daybook_keys::Keys;
 use daybook_log::{Append, Claim, Expected, IdempotencyKey, Log, Submitted, Ticket, Verdict};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::memory::Memory;
@@ -30,6 +31,8 @@ pub(crate) struct Way<'a> {
     pub(crate) metadata: &'a Metadata,
     pub(crate) request: &'a Request,
     pub(crate) context: &'a Context,
+    /// Only to find out what it would do.
+    pub(crate) dry_run: bool,
 }
 
 /// Decides commands. Cheap to clone.
@@ -47,8 +50,8 @@ enum Attempt {
     Missing(Vec<Missing>, Vec<OwnedNotified>),
     /// The keys of these subjects have to be fetched first.
     KeysMissing(Vec<String>),
-    /// It was decided, and the append is queued. That of a refusal writes nothing: it finds out whether what was read
-    /// is what the log says.
+    /// It was decided, and the append is queued. That of a refusal or of a dry run writes nothing: it finds out whether
+    /// what was read is what the log says.
     Queued(Queued),
 }
 
@@ -60,8 +63,23 @@ struct Queued {
     left: Vec<(StreamId, Revision)>,
     /// The states that it changed, with the load that each goes back to.
     changed: Vec<(StreamId, u64)>,
-    /// What to answer when a claim is taken, for each claim; or why the command is refused.
-    decided: Result<Vec<Option<Rejection>>, DispatchError>,
+    /// What was decided, or why the command is refused.
+    decided: Result<Decided, DispatchError>,
+}
+
+enum Decided {
+    /// It is being appended. What to answer when a claim is taken, for each claim.
+    Appending(Vec<Option<Rejection>>),
+    /// It would have been.
+    Previewed(Decision),
+}
+
+/// What a command came to.
+pub(crate) enum Done {
+    /// It happened, now or before.
+    Receipt(Receipt),
+    /// This would happen, in the log as it was at this position.
+    Preview(Position, Decision),
 }
 
 /// Streams that are being loaded. However that ends, those who wait for them are told.
@@ -78,16 +96,14 @@ impl Drop for Loading<'_> {
 
 impl Executor {
     pub(crate) fn new(log: Log, keys: Keys, settings: Settings) -> Self {
-        let memory = Memory::new(settings.memory_streams_max);
-        Self { log, keys, memory: Arc::new(Mutex::new(memory)), settings }
+        let memory = Memory::new(settings.memory_streams_max, settings.memory_bytes_max);
+        let memory = Arc::new(Mutex::new(memory));
+        tokio::spawn(grow_old(Arc::downgrade(&memory), settings.memory_unused_max));
+        Self { log, keys, memory, settings }
     }
 
     /// Decides and appends, again and again while others change what it decides over.
-    pub(crate) async fn execute(
-        &self,
-        way: &Way<'_>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Receipt, DispatchError> {
+    pub(crate) async fn execute(&self, way: &Way<'_>, key: Option<IdempotencyKey>) -> Result<Done, DispatchError> {
         let deadline = Instant::now() + self.settings.deadline;
         loop {
             let attempt = self.attempt(way, key)?;
@@ -105,8 +121,8 @@ impl Executor {
                 }
                 Attempt::Queued(queued) => self.finish(queued, way).await?,
             };
-            if let Some(receipt) = answer {
-                return Ok(receipt);
+            if let Some(done) = answer {
+                return Ok(done);
             }
             if Instant::now() >= deadline {
                 return Err(DispatchError::Conflict);
@@ -115,7 +131,7 @@ impl Executor {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.memory)
     }
 
     async fn load(&self, streams: Vec<Missing>) -> Result<(), DispatchError> {
@@ -151,7 +167,8 @@ impl Executor {
         }
         let mut decided = judge(judgement, way.request.if_match, actual);
         let mut append = to_append(way, &target, decided.as_ref().ok(), read, &memory);
-        if let Ok(decision) = &mut decided {
+        if let Some(decision) = decided.as_mut().ok().filter(|_| !way.dry_run) {
+            append.claims = decision.claims.iter().map(claim).collect();
             append.key = key;
             append.events = match sealed_records(&self.keys, decision)? {
                 Sealing::Sealed(records) => records,
@@ -163,17 +180,20 @@ impl Executor {
         let ids: Vec<Uuid> = append.events.iter().map(|record| record.id).collect();
         let submitted = self.log.submit(append)?;
         let mut changed = Vec::new();
-        if let Ok(decision) = &decided {
+        if let Some(decision) = decided.as_ref().ok().filter(|_| !way.dry_run) {
             self.apply(decision, &ids, &mut left, &mut memory, submitted.ticket());
             let streams = decision.events.iter().map(|new| &new.stream);
             changed.extend(streams.filter_map(|stream| Some((stream.clone(), memory.load(stream)?))));
         }
-        let decided = decided.map(|decision| decision.claims.into_iter().map(when_taken).collect());
+        let decided = decided.map(|decision| match way.dry_run {
+            true => Decided::Previewed(decision),
+            false => Decided::Appending(decision.claims.into_iter().map(when_taken).collect()),
+        });
         Ok(Attempt::Queued(Queued { submitted, target, left, changed, decided }))
     }
 
     /// Waits for the verdict; `None` when it has to be decided again.
-    async fn finish(&self, queued: Queued, way: &Way<'_>) -> Result<Option<Receipt>, DispatchError> {
+    async fn finish(&self, queued: Queued, way: &Way<'_>) -> Result<Option<Done>, DispatchError> {
         let verdict = queued.submitted.verdict().await;
         if !matches!(verdict, Ok(Verdict::Committed(_))) {
             self.memory().undo(&queued.changed);
@@ -181,9 +201,12 @@ impl Executor {
         match verdict? {
             Verdict::Committed(receipt) => {
                 self.memory().seen(&queued.left, receipt.position);
-                queued.decided.map(|_| Some(receipt))
+                Ok(Some(match queued.decided? {
+                    Decided::Appending(_) => Done::Receipt(receipt),
+                    Decided::Previewed(decision) => Done::Preview(receipt.position, decision),
+                }))
             }
-            Verdict::Repeated(receipt) => Ok(Some(receipt)),
+            Verdict::Repeated(receipt) => Ok(Some(Done::Receipt(receipt))),
             Verdict::KeyReused => Err(DispatchError::KeyReused),
             Verdict::Abandoned => Ok(None),
             Verdict::Conflict(conflict) => {
@@ -198,7 +221,10 @@ impl Executor {
                 }
             }
             Verdict::ClaimTaken { index, .. } => {
-                let rejection = queued.decided?.into_iter().nth(index).flatten();
+                let rejection = match queued.decided? {
+                    Decided::Appending(taken) => taken.into_iter().nth(index).flatten(),
+                    Decided::Previewed(_) => None,
+                };
                 Err(rejection.map_or_else(
                     || DispatchError::Internal(format!("no claim with index {index} was made")),
                     DispatchError::Rejected,
@@ -233,6 +259,19 @@ impl Executor {
     }
 }
 
+fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets what is not used any more go, as long as there is a memory.
+async fn grow_old(memory: Weak<Mutex<Memory>>, interval: Duration) {
+    loop {
+        sleep(interval).await;
+        let Some(memory) = memory.upgrade() else { return };
+        locked(&memory).grow_old();
+    }
+}
+
 /// The decision, unless somebody or something says no to it. `actual` is where the command's own aggregate is.
 fn judge(
     judgement: Judgement,
@@ -255,7 +294,7 @@ fn when_taken(change: ClaimChange) -> Option<Rejection> {
     }
 }
 
-/// The append of a decision, its events still to come; of none, when it was refused.
+/// The append of a decision, its events and claims still to come; of none, when it was refused.
 fn to_append(
     way: &Way<'_>,
     target: &StreamId,
@@ -285,7 +324,6 @@ fn to_append(
             append.expected.push(Expected { stream, revision, read_at: None });
         }
     }
-    append.claims = decision.claims.iter().map(claim).collect();
     append
 }
 

@@ -16,13 +16,17 @@ use tokio::sync::Notify;
 /// The most streams that one append names.
 const READ_MAX: usize = 1_000;
 
+/// About how many bytes a slot takes besides its state: its place in the map, its stream's name, its ticket.
+const SLOT_BYTES: usize = 256;
+
 /// The states in use. Those that were not used for longest are dropped when there are too many.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// Used since `older` was replaced.
-    newer: HashMap<StreamId, Slot>,
-    older: HashMap<StreamId, Slot>,
-    half_max: usize,
+    newer: Slots,
+    older: Slots,
+    half_streams_max: usize,
+    half_bytes_max: usize,
     /// How many times something was loaded.
     loads: u64,
     /// The streams that are being loaded, and who is to be told when they are.
@@ -39,6 +43,33 @@ struct Slot {
     last: Option<Ticket>,
     /// Which load it goes back to.
     load: u64,
+}
+
+/// Slots, and about how many bytes they hold.
+#[derive(Debug, Default)]
+struct Slots {
+    slots: HashMap<StreamId, (Slot, usize)>,
+    bytes: usize,
+}
+
+impl Slots {
+    fn get(&self, stream: &StreamId) -> Option<&Slot> {
+        self.slots.get(stream).map(|(slot, _)| slot)
+    }
+
+    fn put(&mut self, stream: StreamId, slot: Slot) {
+        let bytes = SLOT_BYTES + slot.state.bytes();
+        self.bytes += bytes;
+        if let Some((_, before)) = self.slots.insert(stream, (slot, bytes)) {
+            self.bytes -= before;
+        }
+    }
+
+    fn remove(&mut self, stream: &StreamId) -> Option<Slot> {
+        let (slot, bytes) = self.slots.remove(stream)?;
+        self.bytes -= bytes;
+        Some(slot)
+    }
 }
 
 impl Slot {
@@ -65,10 +96,16 @@ impl States for Memory {
 }
 
 impl Memory {
-    /// Holds at most `streams_max` states, and no fewer than one command may read.
-    pub(crate) fn new(streams_max: usize) -> Self {
-        let half_max = (streams_max / 2).max(READ_MAX);
-        Self { newer: HashMap::new(), older: HashMap::new(), half_max, loads: 0, loading: HashMap::new() }
+    /// Holds at most `streams_max` states of about `bytes_max` bytes, and no fewer than one command may read.
+    pub(crate) fn new(streams_max: usize, bytes_max: usize) -> Self {
+        Self {
+            newer: Slots::default(),
+            older: Slots::default(),
+            half_streams_max: streams_max / 2,
+            half_bytes_max: bytes_max / 2,
+            loads: 0,
+            loading: HashMap::new(),
+        }
     }
 
     fn slot(&self, stream: &StreamId) -> Option<&Slot> {
@@ -93,11 +130,18 @@ impl Memory {
     }
 
     fn put(&mut self, stream: StreamId, slot: Slot) {
-        if self.newer.len() >= self.half_max {
-            self.older = std::mem::take(&mut self.newer);
+        let streams = self.newer.slots.len();
+        let full = streams >= self.half_streams_max || self.newer.bytes >= self.half_bytes_max;
+        if full && streams >= READ_MAX {
+            self.grow_old();
         }
         self.older.remove(&stream);
-        self.newer.insert(stream, slot);
+        self.newer.put(stream, slot);
+    }
+
+    /// Drops what was not used since this was called before.
+    pub(crate) fn grow_old(&mut self) {
+        self.older = std::mem::take(&mut self.newer);
     }
 
     /// The log's position at which the stream was known to be at its revision; `None` while that is not committed.
@@ -153,8 +197,10 @@ impl Memory {
             if let Some(slot) = self.older.remove(stream) {
                 self.put(stream.clone(), slot);
             }
-            if let Some(slot) = self.newer.get_mut(stream).filter(|slot| slot.state.revision() == *revision) {
+            let slot = self.newer.slots.get_mut(stream).map(|(slot, _)| slot);
+            if let Some(slot) = slot.filter(|slot| slot.state.revision() == *revision) {
                 slot.read_at = slot.read_at.max(position);
+                slot.last = slot.uncommitted().cloned();
             }
         }
     }
@@ -195,5 +241,127 @@ impl Memory {
         for loaded in streams.iter().filter_map(|stream| self.loading.remove(stream)) {
             loaded.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::{
+        Access, Actor, Aggregate, AnyCommand, Command, Context, Decision, Entity, Event, NotLoaded, Outcome,
+        Reads, Rejection, event_set,
+    };
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+    struct Written {
+        text: String,
+    }
+
+    impl Event for Written {
+        const TYPE: &'static str = "note.written";
+        const VERSION: u32 = 1;
+    }
+
+    event_set! {
+        enum NoteEvent { Written }
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Note(String);
+
+    impl Aggregate for Note {
+        const CATEGORY: &'static str = "note";
+        type Event = NoteEvent;
+
+        fn apply(&mut self, NoteEvent::Written(written): &NoteEvent) {
+            self.0.clone_from(&written.text);
+        }
+
+        fn heap_bytes(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    /// Reads the notes up to a number.
+    #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, garde::Validate)]
+    struct ReadNotes(#[garde(skip)] usize);
+
+    impl Command for ReadNotes {
+        const NAME: &'static str = "note.read";
+        const ACCESS: Access = Access::anyone();
+        type Model = Vec<Entity<Note>>;
+
+        fn target(&self, _: &Context) -> StreamId {
+            note(0)
+        }
+
+        fn load(&self, reads: &mut Reads<'_>, _: &Context) -> Result<Self::Model, NotLoaded> {
+            reads.all(0..self.0)
+        }
+
+        fn handle(&self, _: &Self::Model, _: &Context) -> Result<Decision, Rejection> {
+            Ok(Decision::new())
+        }
+    }
+
+    fn note(number: usize) -> StreamId {
+        StreamId::new(Note::CATEGORY, number)
+    }
+
+    /// A memory that holds about `bytes_max`, in which so many notes of `bytes` each were put one after the other.
+    fn filled(bytes_max: usize, notes: usize, bytes: usize) -> Memory {
+        let mut memory = Memory::new(1_000_000, bytes_max);
+        let context = Context {
+            actor: Actor::System("test"),
+            now: chrono::DateTime::UNIX_EPOCH,
+            command_id: Uuid::nil(),
+            fresh_id: Uuid::nil(),
+        };
+        let command: &dyn AnyCommand = &ReadNotes(notes);
+        let Outcome::Missing(missing) = command.decide(&memory, &context) else { panic!("nothing is loaded yet") };
+        for mut missing in missing {
+            let written = Written { text: "n".repeat(bytes) };
+            assert!(missing.state().apply(&NoteEvent::from(written)), "a note takes it");
+            memory.insert(vec![missing], Position::START);
+        }
+        memory
+    }
+
+    fn held(memory: &Memory, notes: usize) -> Vec<usize> {
+        (0..notes).filter(|number| memory.state(&note(*number)).is_some()).collect()
+    }
+
+    #[test]
+    fn few_large_states_take_the_room_of_many_small_ones() {
+        assert_eq!(held(&filled(10 << 20, 5_000, 10), 5_000).len(), 5_000);
+        let large = filled(10 << 20, 5_000, 10_000);
+        assert_eq!(held(&large, 5_000), (3_000..5_000).collect::<Vec<_>>(), "twice what one command may read");
+    }
+
+    #[test]
+    fn what_is_held_is_counted() {
+        let mut memory = filled(10 << 20, 2, 10_000);
+        assert!((20_000..21_000).contains(&memory.newer.bytes), "{}", memory.newer.bytes);
+        memory.forget(&note(0));
+        assert!((10_000..10_500).contains(&memory.newer.bytes), "{}", memory.newer.bytes);
+        memory.grow_old();
+        memory.seen(&[(note(1), Revision::new(1))], Position::new(1));
+        memory.forget(&note(1));
+        assert_eq!((memory.newer.bytes, memory.older.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_used_stays() {
+        let mut memory = filled(10 << 20, 3, 10);
+        memory.grow_old();
+        memory.seen(&[(note(1), Revision::new(1))], Position::new(1));
+        memory.grow_old();
+        assert_eq!(held(&memory, 3), [1]);
+        memory.grow_old();
+        assert_eq!(held(&memory, 3), [0; 0]);
     }
 }

@@ -182,10 +182,16 @@ async fn what_is_personal_is_sealed_before_it_is_appended(_: Location, database:
     for event in &events {
         let line = serde_json::to_string(event).expect("JSON");
         assert!(!line.contains("rent") && !line.contains("192.0.2.7"), "{line}");
-        let opened = keys.open_documents(vec![event.metadata.clone()], &|_| true).await.expect("the keys answer");
+        let opened = keys
+            .open_documents(vec![event.metadata.check().expect("JSON").to_owned()], &|_| true)
+            .await
+            .expect("the keys answer");
         assert!(opened.documents[0].get().contains(r#""client":{"ip":"192.0.2.7"}"#), "{opened:?}");
     }
-    let opened = keys.open_documents(vec![events[0].payload.clone()], &|_| true).await.expect("the keys answer");
+    let opened = keys
+        .open_documents(vec![events[0].payload.check().expect("JSON").to_owned()], &|_| true)
+        .await
+        .expect("the keys answer");
     assert!(opened.documents[0].get().contains(r#""note":"for the rent""#), "{opened:?}");
     log.close().await;
 }
@@ -264,6 +270,37 @@ async fn of_two_with_the_same_precondition_one_is_told(_: Location, database: Da
     );
     let told = |result: &Result<_, DispatchError>| matches!(result, Err(DispatchError::Precondition { .. }));
     assert!((a.is_ok() && told(&b)) || (b.is_ok() && told(&a)), "{a:?} {b:?}");
+    log.close().await;
+}
+
+async fn a_dry_run_answers_what_would_be_and_writes_nothing(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let spec = CommandSpec::of::<Pay>();
+    let keyed = Request { idempotency_key: Some("a".into()), ..request(Role::Staff) };
+    dispatcher.dispatch(&spec, &body(None, 1, 10), &request(Role::Staff)).await.expect("a receipt");
+    let with_note =
+        br#"{"from":"00000000-0000-0000-0000-000000000001","to":"00000000-0000-0000-0000-000000000002",
+        "amount":4,"note":"for the rent"}"#;
+    let preview = dispatcher.preview(&spec, with_note, &keyed).await.expect("a preview");
+    let would: Vec<_> = preview.events.iter().map(|event| (event.stream.id(), event.revision.get())).collect();
+    assert_eq!(would, [(&*Uuid::from_u128(1).to_string(), 2), (&*Uuid::from_u128(2).to_string(), 1)]);
+    assert!(preview.events[1].payload.get().contains(r#""note":"for the rent""#), "{preview:?}");
+    assert_eq!(preview.position, Position::new(1));
+
+    let rejected = dispatcher.preview(&spec, &body(Some(1), 2, 11), &keyed).await;
+    assert!(matches!(rejected, Err(DispatchError::Rejected(_))), "{rejected:?}");
+    let stale = Request { if_match: Some(Revision::NONE), ..request(Role::Staff) };
+    let stale = dispatcher.preview(&spec, &body(Some(1), 2, 1), &stale).await;
+    assert!(matches!(stale, Err(DispatchError::Precondition { .. })), "{stale:?}");
+    assert_eq!(history(&log).await.len(), 1, "not even the rejection");
+    // Nothing of it is left in memory either, and the key was not used up.
+    let receipt = dispatcher.dispatch(&spec, &body(Some(1), 2, 10), &keyed).await.expect("a receipt");
+    assert_eq!(receipt.events[1].revision, Revision::new(1));
+
+    // To see what would be, one has to be allowed to do it; who tries is written down.
+    let denied = dispatcher.preview(&spec, &body(Some(1), 2, 1), &request(Role::Customer)).await;
+    assert!(matches!(denied, Err(DispatchError::NotTheirs)), "{denied:?}");
+    assert_eq!(history(&log).await.len(), 4);
     log.close().await;
 }
 
@@ -391,6 +428,7 @@ on_both!(
     many_at_once_overdraw_nothing,
     a_stale_precondition_is_told_and_writes_nothing,
     of_two_with_the_same_precondition_one_is_told,
+    a_dry_run_answers_what_would_be_and_writes_nothing,
     refusals_are_in_the_log_once_and_counted,
     a_window_that_is_over_writes_its_count,
     a_twin_in_another_process_gets_the_winners_receipt,

@@ -1,7 +1,9 @@
 //! A personal field keeps its origin wherever an upcaster puts it.
 
 use chrono::DateTime;
-use daybook_core::{Event, Personal, Position, RecordedEvent, Revision, StreamId, Upcaster, account_subject};
+use daybook_core::{
+    Event, JsonText, Personal, Position, RecordedEvent, Revision, StreamId, Upcaster, account_subject,
+};
 use daybook_database::{Database, Location, on_both};
 use daybook_keys::{Keys, MasterKeys};
 use schemars::JsonSchema;
@@ -64,8 +66,8 @@ async fn a_sealed_field_that_was_moved_and_renamed_still_opens(_: Location, data
         event_type: Arrived::TYPE.into(),
         schema_version: 1,
         recorded_at: DateTime::UNIX_EPOCH,
-        metadata: RawValue::NULL.to_owned(),
-        payload: RawValue::from_string(keys.sealed(EVENT, payload).await.expect("sealed")).expect("JSON"),
+        metadata: JsonText::new("null"),
+        payload: JsonText::new(keys.sealed(EVENT, payload).await.expect("sealed")),
     };
 
     // What a view, a snapshot or a later event copies of it.

@@ -1,11 +1,22 @@
 //! `POST /v1/commands/{name}`
 
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
-use daybook_core::{Actor, InputError, Ruling};
+use daybook_core::{Actor, CommandSpec, InputError, Ruling};
+use daybook_dispatch::Request;
+use serde::Deserialize;
 
+use crate::personal::{NO_STORE, Reader};
 use crate::{Backend, Problem, request};
 
-/// Sends a command and answers its receipt.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Sends a command and answers its receipt; with `dry_run`, answers what it would do.
 pub(crate) async fn post(
     http: HttpRequest,
     name: web::Path<String>,
@@ -20,7 +31,11 @@ pub(crate) async fn post(
     if spec.access.rule(&actor) == Ruling::SignIn {
         return Err(Problem::sign_in());
     }
+    let CommandQuery { dry_run } = request::query(http.query_string())?;
     let request = request::command_request(&http, actor)?;
+    if dry_run {
+        return preview(&http, &backend, spec, &body, request).await;
+    }
     let receipt = backend.dispatcher.dispatch(spec, &body, &request).await?;
     if receipt.forgotten().next().is_some()
         && let Err(error) = backend.identity.forgotten(receipt.position).await
@@ -28,6 +43,23 @@ pub(crate) async fn post(
         tracing::warn!(%error, "their key is deleted, and the rest follows");
     }
     Ok(HttpResponse::Ok().json(receipt))
+}
+
+/// The events that would be, as whoever sent the command may see them.
+async fn preview(
+    http: &HttpRequest,
+    backend: &web::Data<Backend>,
+    spec: &CommandSpec,
+    body: &[u8],
+    request: Request,
+) -> Result<HttpResponse, Problem> {
+    let mut preview = backend.dispatcher.preview(spec, body, &request).await?;
+    let mut reader = Reader::new(http, backend, request.actor)?;
+    let payloads = preview.events.iter_mut().map(|event| std::mem::take(&mut event.payload)).collect();
+    for (event, payload) in preview.events.iter_mut().zip(reader.opened(payloads, false).await?) {
+        event.payload = payload;
+    }
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(preview))
 }
 
 /// What is wrong with a command that does not exist: whatever is wrong with the request itself comes first.

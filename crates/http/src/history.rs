@@ -3,6 +3,7 @@
 //! Analysts, operators and administrators read all of it. Everybody else reads the streams of what they may see in
 //! a view: a stream has the permission of the document that it stands behind.
 
+use actix_web::http::Method;
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -47,7 +48,7 @@ struct Page {
 /// `GET /v1/events`: a page as JSON, or everything that matches as NDJSON.
 pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
     let mut reader = reader(&http, &backend)?;
-    let query: Query = request::query(&http)?;
+    let query: Query = request::query(http.query_string())?;
     let limit = limit(query.limit)?;
     for (name, time) in [("since", query.since), ("until", query.until)] {
         if time.is_some_and(|time| !(0..=9_999).contains(&time.year())) {
@@ -57,7 +58,7 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
     let filter = EventFilter {
         after: query.after,
         stream: query.stream,
-        category: None,
+        of_people: false,
         event_type: query.event_type,
         actor: query.actor,
         correlation_id: query.correlation_id,
@@ -73,6 +74,9 @@ pub(crate) async fn events(http: HttpRequest, backend: web::Data<Backend>) -> Re
         // What later pages hold is not known yet.
         let mut answer = HttpResponse::Ok();
         answer.insert_header((CACHE_CONTROL, NO_STORE)).content_type("application/x-ndjson");
+        if http.method() == Method::HEAD {
+            return Ok(answer.finish());
+        }
         return Ok(answer.streaming(body));
     }
     let found = backend.log.find(&filter, limit).await?;
@@ -108,7 +112,7 @@ pub(crate) async fn stream_events(
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
     let actor = request::actor(&http, &backend)?;
-    let query: StreamQuery = request::query(&http)?;
+    let query: StreamQuery = request::query(http.query_string())?;
     let limit = limit(query.limit)?;
     let missing = || Problem::not_found(format!("There is no stream `{stream}`, or it is not yours."));
     let stream: StreamId = stream.parse().map_err(|_| missing())?;

@@ -1,13 +1,16 @@
 //! `/openapi.json`: everything that can be asked, made from what is registered.
 
 use actix_web::{HttpResponse, web};
-use daybook_core::{Actor, AnyProjection, CommandSpec, Domain, Receipt, Ruling};
+use daybook_core::{Actor, AnyProjection, CommandSpec, Domain, Field, FieldKind, Receipt, Ruling};
+use daybook_dispatch::Preview;
 use daybook_identity::{Login, Logout, Refresh, Registration};
+use daybook_views::{COMBINATIONS_MAX, Operator, PageQuery, Parameter, parameters};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::problem;
+use crate::views::LIMIT;
 
 /// The description, made once.
 pub(crate) struct Document(Value);
@@ -46,6 +49,7 @@ pub fn document(domain: &Domain) -> Value {
     operation(&mut paths);
     schemas.subschema_for::<problem::Document>();
     schemas.subschema_for::<Receipt>();
+    schemas.subschema_for::<Preview>();
     let mut definitions: Map<String, Value> = schemas.take_definitions(true);
     definitions.insert("Event".into(), event_schema());
     json!({
@@ -96,14 +100,77 @@ fn command(spec: &CommandSpec, schemas: &mut SchemaGenerator) -> Value {
                 "name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"},
                 "description": "The revision, in quotes, that the command's own aggregate has to be at.",
             },
+            {
+                "name": "dry_run", "in": "query", "schema": {"type": "boolean", "default": false},
+                "description": "Answer the events that would be, decided over what is committed, and write nothing. \
+                                An idempotency key is not looked at then.",
+            },
         ],
         "requestBody": {"required": true, "content": {"application/json": {"schema": schema}}},
-        "responses": answers("200", "Its receipt.", json!({"$ref": "#/components/schemas/Receipt"})),
+        "responses": answers("200", "Its receipt; of a dry run, the events that would be.", json!({"anyOf": [
+            {"$ref": "#/components/schemas/Receipt"}, {"$ref": "#/components/schemas/Preview"},
+        ]})),
     })
 }
 
-fn freshness() -> [Value; 2] {
+/// A parameter that a list can be filtered by.
+fn filter(Parameter { name, field, operator }: &Parameter) -> Value {
+    let value = match field.kind {
+        FieldKind::Text => json!({"type": "string"}),
+        FieldKind::Integer => json!({"type": "integer", "format": "int64"}),
+        FieldKind::Time => json!({"type": "string", "format": "date-time"}),
+        FieldKind::Bool => json!({"type": "boolean"}),
+    };
+    let how = match operator {
+        Operator::Is => "is this",
+        Operator::In => "is one of these",
+        Operator::Gt => "is greater than this",
+        Operator::Gte => "is this or greater",
+        Operator::Lt => "is less than this",
+        Operator::Lte => "is this or less",
+    };
+    let description = format!("Only documents whose `{}` {how}.", field.path.join("."));
+    match operator {
+        Operator::In => json!({
+            "name": name, "in": "query", "style": "form", "explode": false, "description": description,
+            "schema": {"type": "array", "items": value, "minItems": 1, "maxItems": COMBINATIONS_MAX},
+        }),
+        _ => json!({"name": name, "in": "query", "schema": value, "description": description}),
+    }
+}
+
+/// What a list can be sorted by.
+fn sort(fields: &[Field]) -> Option<Value> {
+    let orders: Vec<_> =
+        fields.iter().flat_map(|field| [field.name.to_owned(), format!("-{}", field.name)]).collect();
+    (!orders.is_empty()).then(|| {
+        json!({
+            "name": "sort", "in": "query", "schema": {"type": "string", "enum": orders},
+            "description": "In the order of this field, backwards with `-`, and then of the key; without it, of the \
+                            key. A document that has nothing there comes first, and last in a list that goes backwards.",
+        })
+    })
+}
+
+/// Which properties a document is to have.
+fn sparse(projection: &dyn AnyProjection) -> Option<Value> {
+    let names: Vec<_> = projection.shape().properties().iter().map(|property| &property.name).collect();
+    (!names.is_empty()).then(|| {
+        json!({
+            "name": "fields", "in": "query", "style": "form", "explode": false,
+            "schema": {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1},
+            "description": "Only these properties of the documents; the others are left out, those that a whole document always \
+                            has too.",
+        })
+    })
+}
+
+fn freshness() -> [Value; 3] {
     [
+        json!({
+            "name": "If-None-Match", "in": "header", "schema": {"type": "string"},
+            "description": "The `ETag` of an answer that you have: 304 when it would be the same, but for the position.",
+        }),
         json!({
             "name": "min_position", "in": "query", "schema": {"type": "integer", "minimum": 0},
             "description": "Answer only from a view that has reached this position (a receipt bears one); otherwise \
@@ -118,21 +185,36 @@ fn freshness() -> [Value; 2] {
 
 fn list(projection: &dyn AnyProjection, schema: &Value) -> Value {
     let spec = projection.spec();
-    let mut parameters = vec![
-        json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}}),
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": PageQuery::LIMIT_MAX, "default": LIMIT});
+    let mut parameters: Vec<_> = parameters(spec.fields).map(|parameter| filter(&parameter)).collect();
+    parameters.extend(sort(spec.fields));
+    parameters.extend([
+        json!({"name": "limit", "in": "query", "schema": limit}),
         json!({
             "name": "cursor", "in": "query", "schema": {"type": "string"},
-            "description": "Where to go on: `next` of the page before.",
+            "description": "Where to go on: `next` of the page before, with the same filters and the same order.",
         }),
-    ];
+    ]);
+    parameters.extend(sparse(projection));
     parameters.extend(freshness());
+    let personal: Vec<_> =
+        projection.shape().properties().iter().filter(|property| property.is_personal).collect();
+    let personal: Vec<_> = personal.iter().map(|property| format!("`{}`", property.name)).collect();
+    let description = match personal.as_slice() {
+        [] => String::new(),
+        personal => format!(
+            "Personal, and so stored sealed: {}. These can be neither filtered nor sorted by.",
+            personal.join(", ")
+        ),
+    };
     json!({
         "operationId": format!("list_{}", spec.name),
         "tags": ["Views"],
         "summary": spec.summary,
+        "description": description,
         "security": security(&spec.access),
         "parameters": parameters,
-        "responses": answers("200", "A page, and the position that the view has reached.", json!({
+        "responses": tagged("A page, and the position that the view has reached.", &json!({
             "type": "object",
             "properties": {
                 "data": {"type": "array", "items": schema},
@@ -148,6 +230,7 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
     let spec = projection.spec();
     let mut parameters =
         vec![json!({"name": "key", "in": "path", "required": true, "schema": {"type": "string"}})];
+    parameters.extend(sparse(projection));
     parameters.extend(freshness());
     json!({
         "operationId": format!("get_{}", spec.name),
@@ -155,7 +238,7 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
         "summary": spec.summary,
         "security": security(&spec.access),
         "parameters": parameters,
-        "responses": answers("200", "The document, its revision, and the position that the view has reached.", json!({
+        "responses": tagged("The document, its revision, and the position that the view has reached.", &json!({
             "type": "object",
             "properties": {
                 "data": schema,
@@ -289,6 +372,18 @@ fn operation(paths: &mut Map<String, Value>) {
     add("/health/live", "live", "Whether the process answers");
     add("/health/ready", "ready", "Whether the process can do its work");
     add("/openapi.json", "openapi", "This description");
+}
+
+/// What a view answers: with a tag, or that the reader has it already.
+fn tagged(description: &str, schema: &Value) -> Value {
+    let tag = json!({"ETag": {"schema": {"type": "string"}, "description": "For `If-None-Match`."}});
+    json!({
+        "200": {
+            "description": description, "headers": tag, "content": {"application/json": {"schema": schema}},
+        },
+        "304": {"description": "As it is in the answer that has this `ETag`.", "headers": tag},
+        "default": {"$ref": "#/components/responses/Problem"},
+    })
 }
 
 fn answers(status: &str, description: &str, schema: Value) -> Value {

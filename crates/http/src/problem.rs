@@ -312,6 +312,7 @@ impl From<ViewError> for Problem {
                 Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")
                     .with(|document| document.position = Some(reached.get()))
             }
+            ViewError::NotReady { .. } => Self::unavailable("view_not_ready", format!("{error}.")),
             ViewError::Unavailable(cause) => {
                 Self::unavailable("unavailable", "The views are not available. Try again.").because(cause)
             }

@@ -139,12 +139,18 @@ pub(crate) fn header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<
     value.to_str().map(Some).map_err(|_| Problem::parameter(name.as_str(), "This header is not plain ASCII."))
 }
 
-/// Reads the query string into a struct that says which parameters there are. U+0000, which no store holds, is refused.
-pub(crate) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    if request.query_string().contains("%00") {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter holds U+0000."));
+/// Refuses U+0000, which no store holds.
+pub(crate) fn without_nul(query: &str) -> Result<(), Problem> {
+    match query.contains("%00") {
+        true => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_parameter", "A parameter holds U+0000.")),
+        false => Ok(()),
     }
-    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(request.query_string().as_bytes()));
+}
+
+/// Reads a query string into a struct that says which parameters there are.
+pub(crate) fn query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    without_nul(query)?;
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(pairs).map_err(|error| {
         let (name, detail) = (error.path().to_string(), error.inner().to_string());
         match name.as_str() {

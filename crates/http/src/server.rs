@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::dev::{Handler, Server, ServerHandle};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
-use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, web};
+use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, guard, web};
 use tokio::task::JoinHandle;
 
 use crate::{Backend, Problem, auth, commands, health, history, observe, openapi, views};
@@ -93,7 +93,7 @@ fn routes(routes: &mut web::ServiceConfig) {
         .service(at("/openapi.json", Only::Get, openapi::get));
 }
 
-/// The one method that an address answers.
+/// What an address answers. Whoever may read may ask for the head alone.
 #[derive(Clone, Copy)]
 enum Only {
     Get,
@@ -107,11 +107,15 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let (method, allow) = match only {
-        Only::Get => (Method::GET, "GET"),
-        Only::Post => (Method::POST, "POST"),
+    let allow = match only {
+        Only::Get => "GET, HEAD",
+        Only::Post => "POST",
+    };
+    let is_answered = move |context: &guard::GuardContext<'_>| match only {
+        Only::Get => matches!(context.head().method, Method::GET | Method::HEAD),
+        Only::Post => context.head().method == Method::POST,
     };
     web::resource(path)
-        .route(Route::new().method(method).to(handler))
+        .route(Route::new().guard(guard::fn_guard(is_answered)).to(handler))
         .default_service(web::to(move || async move { Err::<String, _>(Problem::method(allow)) }))
 }

@@ -1,28 +1,27 @@
 //! `GET /v1/views/{view}` and `GET /v1/views/{view}/{key}`
 
+mod etag;
+mod parameters;
+mod sparse;
+
 use std::time::Duration;
 
+use actix_web::http::header::{CACHE_CONTROL, ETAG, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use daybook_core::{Actor, Position, ProjectionSpec, Revision, Ruling};
+use daybook_core::{Actor, AnyProjection, Position, ProjectionSpec, Revision, Ruling};
 use daybook_views::{AtLeast, Document, PageQuery};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::personal::Reader;
+use self::etag::Tag;
+use self::parameters::{DocumentQuery, ListQuery};
+use self::sparse::Fields;
+use crate::personal::{NO_STORE, Reader};
 use crate::{Backend, Problem, cursor, request};
 
-/// How many documents a page has when nobody asks for more or fewer.
-const LIMIT: u32 = 20;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    min_position: Option<Position>,
-}
+pub(crate) use self::parameters::LIMIT;
 
 #[derive(Serialize)]
 struct List {
@@ -38,52 +37,42 @@ pub(crate) async fn page(
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
     let actor = request::actor(&http, &backend)?;
-    let spec = spec(&backend, &view)?;
+    let projection = projection(&backend, &view)?;
+    let spec = projection.spec();
     let owner = match spec.access.rule(&actor) {
         Ruling::Allowed => None,
         Ruling::IfOwner => Some(actor.account().map(|account| account.to_string()).unwrap_or_default()),
         Ruling::SignIn => return Err(Problem::sign_in()),
         Ruling::Denied => return Err(Problem::forbidden()),
     };
-    let query: ListQuery = request::query(&http)?;
-    let limit = query.limit.unwrap_or(LIMIT);
-    if !(1..=PageQuery::LIMIT_MAX).contains(&limit) {
-        let detail = format!("The limit is 1 to {}.", PageQuery::LIMIT_MAX);
-        return Err(Problem::parameter("limit", detail));
-    }
-    let scope = format!("{}/{}/{}", spec.name, spec.version, owner.as_deref().unwrap_or("*"));
-    let after = match &query.cursor {
+    let ListQuery { criteria, limit, cursor, fields, min_position } =
+        ListQuery::parse(http.query_string(), projection)?;
+    // A cursor is of this list alone.
+    let scope = json_text(&(spec.name, spec.version, &owner, &criteria))?;
+    let digests = backend.keys.digests();
+    let after = match &cursor {
         None => None,
         Some(sealed) => {
-            let place = cursor::open(backend.keys.digests(), &scope, sealed)?;
+            let place = cursor::open(digests, &scope, sealed)?;
             Some(serde_json::from_str(&place).map_err(|error| Problem::internal(&error))?)
         }
     };
-    let wanted = PageQuery { owner, after, limit };
-    let answer = backend.views.page(spec.name, &wanted, at_least(&http, &backend, query.min_position)).await?;
+    let wanted = PageQuery { owner, criteria, after, limit };
+    let answer = backend.views.page(spec.name, &wanted, at_least(&http, &backend, min_position)).await?;
     let next = match &answer.data.next {
         None => None,
-        Some(place) => {
-            let place = serde_json::to_string(place).map_err(|error| Problem::internal(&error))?;
-            Some(cursor::seal(backend.keys.digests(), &scope, &place))
-        }
+        Some(place) => Some(cursor::seal(digests, &scope, &json_text(place)?)),
     };
-    let documents = answer.data.documents.into_iter().map(|document| document.body).collect();
-    // Whoever may read a restricted view does so as its documents' owner or by a role.
-    let mut reader = Reader::new(&http, &backend, actor)?;
-    let data = reader.opened(documents, spec.access.is_restricted()).await?;
-    Ok(reader.answer().json(List { data, next, position: answer.position }))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DocumentQuery {
-    min_position: Option<Position>,
+    let documents = answer.data.documents.into_iter().map(|document| document.body);
+    let about = json_text(&(spec.name, spec.version, &next))?;
+    let shown = Shown { http: &http, backend: &backend, spec, fields, about };
+    let reader = Reader::new(&http, &backend, actor)?;
+    shown.answer(reader, documents, |data| List { data, next, position: answer.position }).await
 }
 
 #[derive(Serialize)]
 struct One {
-    data: Box<RawValue>,
+    data: Option<Box<RawValue>>,
     position: Position,
     revision: Revision,
 }
@@ -96,7 +85,8 @@ pub(crate) async fn document(
 ) -> Result<HttpResponse, Problem> {
     let (view, key) = path.into_inner();
     let actor = request::actor(&http, &backend)?;
-    let spec = spec(&backend, &view)?;
+    let projection = projection(&backend, &view)?;
+    let spec = projection.spec();
     let missing = || Problem::not_found(format!("There is no `{key}` in `{view}`, or it is not yours."));
     let ruling = spec.access.rule(&actor);
     match ruling {
@@ -104,19 +94,70 @@ pub(crate) async fn document(
         Ruling::SignIn => return Err(Problem::sign_in()),
         Ruling::Denied => return Err(Problem::forbidden()),
     }
-    let query: DocumentQuery = request::query(&http)?;
+    let DocumentQuery { fields, min_position } = DocumentQuery::parse(http.query_string(), projection)?;
     if key.contains('\0') {
         return Err(missing());
     }
-    let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, query.min_position)).await?;
-    let document = answer
+    let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, min_position)).await?;
+    let Document { body, revision, .. } = answer
         .data
         .filter(|document| ruling == Ruling::Allowed || is_own(document, spec, &actor))
         .ok_or_else(missing)?;
-    let revision = document.revision;
-    let mut reader = Reader::new(&http, &backend, actor)?;
-    let data = reader.opened(vec![document.body], spec.access.is_restricted()).await?.pop().ok_or_else(missing)?;
-    Ok(reader.answer().json(One { data, position: answer.position, revision }))
+    let about = json_text(&(spec.name, spec.version, revision))?;
+    let shown = Shown { http: &http, backend: &backend, spec, fields, about };
+    let reader = Reader::new(&http, &backend, actor)?;
+    let one = |mut data: Vec<_>| One { data: data.pop(), position: answer.position, revision };
+    shown.answer(reader, std::iter::once(body), one).await
+}
+
+/// How documents are shown to somebody who asked for them.
+struct Shown<'a> {
+    http: &'a HttpRequest,
+    backend: &'a Backend,
+    spec: &'a ProjectionSpec,
+    fields: Option<Fields>,
+    /// What is answered beside the documents, but for the position.
+    about: String,
+}
+
+impl Shown<'_> {
+    /// Answers with them, or that they are as the reader has them already. Then nothing of them is opened.
+    async fn answer<T: Serialize>(
+        self,
+        mut reader: Reader,
+        documents: impl Iterator<Item = Box<RawValue>>,
+        answer: impl FnOnce(Vec<Box<RawValue>>) -> T,
+    ) -> Result<HttpResponse, Problem> {
+        let documents: Vec<_> = match &self.fields {
+            None => documents.collect(),
+            Some(fields) => documents.map(|document| fields.of(&document)).collect::<Result<_, _>>()?,
+        };
+        // Whoever may read a restricted view does so as its documents' owner or by a role.
+        let all = self.spec.access.is_restricted();
+        let sight = reader.sight(&documents, all).await?;
+        let tag = Tag::new(self.backend.keys.digests(), &self.about, &sight, &documents);
+        // What is kept is asked for again each time; nobody but its reader keeps what not everybody sees.
+        let kept = match (sight.is_open(), all) {
+            (true, _) => NO_STORE,
+            (false, true) => HeaderValue::from_static("private, no-cache"),
+            (false, false) => HeaderValue::from_static("no-cache"),
+        };
+        let mut response = match tag.is_known_to(self.http) {
+            true => HttpResponse::NotModified().finish(),
+            false => {
+                let data = reader.opened(documents, all).await?;
+                HttpResponse::Ok().json(answer(data))
+            }
+        };
+        response.headers_mut().insert(CACHE_CONTROL, kept);
+        let tag = HeaderValue::from_str(tag.as_str()).map_err(|error| Problem::internal(&error))?;
+        response.headers_mut().insert(ETAG, tag);
+        Ok(response)
+    }
+}
+
+fn json_text(value: &impl Serialize) -> Result<String, Problem> {
+    serde_json::to_string(value).map_err(|error| Problem::internal(&error))
 }
 
 /// How long a view may take to catch up with what decides whether somebody may read.
@@ -141,9 +182,9 @@ pub(crate) async fn may_read(
     }
 }
 
-fn spec<'a>(backend: &'a Backend, view: &str) -> Result<&'a ProjectionSpec, Problem> {
+fn projection<'a>(backend: &'a Backend, view: &str) -> Result<&'a dyn AnyProjection, Problem> {
     let projection = backend.domain.projections.get(view);
-    projection.map(|one| one.spec()).ok_or_else(|| Problem::not_found(format!("There is no view `{view}`.")))
+    projection.map(|one| &**one).ok_or_else(|| Problem::not_found(format!("There is no view `{view}`.")))
 }
 
 /// Whether a document is the actor's own.

@@ -118,11 +118,11 @@ impl Forgettings {
 
     /// Carries out everything behind a position, up to the end of the log.
     async fn catch_up(&self, after: Position) -> Result<(), IdentityError> {
-        let category = Some(SubjectEvent::CATEGORY.to_owned());
-        let mut filter = EventFilter { after, category, ..EventFilter::default() };
+        let mut filter = EventFilter { after, of_people: true, ..EventFilter::default() };
         loop {
             let page = self.log.find(&filter, PAGE).await?;
-            for event in &page.events {
+            let of_subjects = page.events.iter().filter(|event| event.stream.category() == SubjectEvent::CATEGORY);
+            for event in of_subjects {
                 self.carry_out(event).await?;
             }
             let Some(next) = page.next else { return Ok(()) };
@@ -174,13 +174,12 @@ async fn carried_out(log: &Log, store: &Store) -> Result<Option<Checkpoint>, Ide
 
 /// Whether an account was opened up to a position.
 async fn has_accounts(log: &Log, through: Position) -> Result<bool, IdentityError> {
-    let mut filter = EventFilter { category: Some(Account::CATEGORY.into()), ..EventFilter::default() };
+    let mut filter = EventFilter { of_people: true, ..EventFilter::default() };
     loop {
-        let page = log.find(&filter, 1).await?;
-        if let Some(first) = page.events.first() {
+        let page = log.find(&filter, PAGE).await?;
+        if let Some(first) = page.events.iter().find(|event| event.stream.category() == Account::CATEGORY) {
             return Ok(first.position <= through);
         }
-        // A search looks at some of the log at a time.
         match page.next {
             Some(next) if next < through => filter.after = next,
             _ => return Ok(false),

@@ -17,6 +17,7 @@ use daybook_log::{Checkpoint, EventFilter, Log, LogError};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::try_join;
 use uuid::Uuid;
 
 pub use accounts::NewAccount;
@@ -71,9 +72,10 @@ impl Identity {
         on_opened: fn(&AccountOpened) -> Decision,
         settings: Settings,
     ) -> Result<Self, IdentityError> {
-        let passwords = Passwords::start(&settings).await?;
-        let revocations = Arc::new(Revocations::read(&log, &settings).await?);
-        let signing_keys = SigningKeys::open(keys.clone()).await?;
+        let passwords = Passwords::new(&settings)?;
+        let (revocations, signing_keys) =
+            try_join!(Revocations::read(&log, &settings), SigningKeys::open(keys.clone()))?;
+        let revocations = Arc::new(revocations);
         let store = Store::new(database);
         let forgettings =
             Forgettings::start(log.clone(), keys.clone(), store.clone(), dispatcher.clone(), revocations.clone());

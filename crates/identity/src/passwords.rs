@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use argon2::password_hash::{self, PasswordHasher, PasswordVerifier, phc::PasswordHash};
+use argon2::password_hash::phc::{Output, PasswordHash, Salt};
+use argon2::password_hash::{self, PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ pub(crate) struct Passwords {
     /// One permit for each hash that runs.
     turns: Arc<Semaphore>,
     /// The hash of a password that nobody knows: what an unknown account's password is compared with.
-    dummy: Arc<str>,
+    nobodys: PasswordHash,
 }
 
 /// What came of comparing a password with a stored hash.
@@ -34,21 +35,18 @@ pub(crate) struct Compared {
 }
 
 impl Passwords {
-    pub(crate) async fn start(settings: &Settings) -> Result<Self, IdentityError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, IdentityError> {
         let HashCost { memory_kib, passes, lanes } = settings.hash_cost;
         let params = Params::new(memory_kib, passes, lanes, None)
             .map_err(|error| IdentityError::Internal(format!("the cost of hashing: {error}")))?;
         let hashes_max = settings.hashes_max.max(1);
-        let mut passwords = Self {
+        Ok(Self {
+            nobodys: nobodys(&params)
+                .map_err(|error| IdentityError::Internal(format!("a hash of nobody's: {error}")))?,
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             places: Arc::new(Semaphore::new(hashes_max + settings.hashes_waiting_max)),
             turns: Arc::new(Semaphore::new(hashes_max)),
-            dummy: Arc::from(""),
-        };
-        let mut nobodys = [0; 32];
-        aws_lc_rs::rand::fill(&mut nobodys)?;
-        passwords.dummy = passwords.hash(&Secret::from(hex::encode(nobodys))).await?.into();
-        Ok(passwords)
+        })
     }
 
     /// Hashes a new password.
@@ -74,10 +72,7 @@ impl Passwords {
             hash
         });
         let known = stored.is_some();
-        let hash = match stored {
-            Some(hash) => hash,
-            None => PasswordHash::new(&self.dummy).map_err(|error| IdentityError::Internal(error.to_string()))?,
-        };
+        let hash = stored.unwrap_or_else(|| self.nobodys.clone());
         let outdated = cost_of(&hash) != cost(self.argon2.params());
         let (argon2, password) = (self.argon2.clone(), password.clone());
         let compared = self.work(move || argon2.verify_password(password.expose().as_bytes(), &hash)).await?;
@@ -100,6 +95,18 @@ impl Passwords {
         .await
         .map_err(|error| IdentityError::Internal(format!("hashing: {error}")))
     }
+}
+
+/// What looks like a hash at this cost. Nobody knows a password that it belongs to: it was not made from one, which
+/// would take some 50 ms at each start.
+fn nobodys(params: &Params) -> password_hash::Result<PasswordHash> {
+    Ok(PasswordHash {
+        algorithm: argon2::ARGON2ID_IDENT,
+        version: Some(Version::V0x13.into()),
+        params: params.try_into()?,
+        salt: Some(Salt::new(&[0; Salt::RECOMMENDED_LENGTH])?),
+        hash: Some(Output::new(&[0; Params::DEFAULT_OUTPUT_LEN])?),
+    })
 }
 
 /// Reads a stored hash, unless it is of another kind or asks for an absurd amount of work.
@@ -129,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_password_matches_and_no_other_does() {
-        let passwords = Passwords::start(&cheap()).await.expect("starts");
+        let passwords = Passwords::new(&cheap()).expect("starts");
         let hash = passwords.hash(&Secret::from("correct horse".to_owned())).await.expect("hashes");
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         let compared = |password: &'static str, hash: Option<String>| {
@@ -146,10 +153,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_of_another_cost_is_outdated() {
-        let passwords = Passwords::start(&cheap()).await.expect("starts");
+        let passwords = Passwords::new(&cheap()).expect("starts");
         let old = Settings { hash_cost: HashCost { memory_kib: 32, passes: 1, lanes: 1 }, ..cheap() };
-        let hash =
-            Passwords::start(&old).await.expect("starts").hash(&Secret::from("correct horse".to_owned())).await;
+        let hash = Passwords::new(&old).expect("starts").hash(&Secret::from("correct horse".to_owned())).await;
         let compared =
             passwords.compare(&Secret::from("correct horse".to_owned()), Some(hash.expect("hashes"))).await;
         assert_eq!(compared.expect("compares"), Compared { matches: true, outdated: true });
@@ -169,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_place_is_refused_and_a_client_that_leaves_keeps_its_permit() {
-        let passwords = Passwords::start(&cheap()).await.expect("starts");
+        let passwords = Passwords::new(&cheap()).expect("starts");
         let (started, running) = tokio::sync::oneshot::channel();
         let (finish, finished) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({

@@ -81,22 +81,19 @@ impl Revocations {
             nudge: Notify::new(),
         };
         let since = Utc::now() - revocations.remembered_for;
-        for category in [Session::CATEGORY, Account::CATEGORY, SubjectEvent::CATEGORY] {
-            let mut filter =
-                EventFilter { category: Some(category.into()), since: Some(since), ..EventFilter::default() };
-            loop {
-                let page = log.find(&filter, PAGE).await?;
-                revocations.take(&page.events)?;
-                let Some(next) = page.next.filter(|next| *next < head.position) else { break };
-                filter.after = next;
-            }
+        let mut filter = EventFilter { of_people: true, since: Some(since), ..EventFilter::default() };
+        loop {
+            let page = log.find(&filter, PAGE).await?;
+            revocations.take(&page.events)?;
+            let Some(next) = page.next.filter(|next| *next < head.position) else { return Ok(revocations) };
+            filter.after = next;
         }
-        Ok(revocations)
     }
 
     /// Follows the log until `stop` says so or is gone.
     pub(crate) async fn follow(self: Arc<Self>, log: Log, mut stop: watch::Receiver<bool>, interval: Duration) {
         let mut failing = false;
+        let mut appended = log.watch();
         loop {
             let step = tokio::select! {
                 _ = stop.changed() => return,
@@ -114,9 +111,17 @@ impl Revocations {
             tokio::select! {
                 _ = stop.changed() => return,
                 () = self.nudge.notified() => {}
-                () = tokio::time::sleep(interval) => {}
+                () = self.rest(&mut appended, interval) => {}
             }
         }
+    }
+
+    /// Rests for an interval, and on while there is nothing to take in, but not so long that it could seem to lag.
+    async fn rest(&self, appended: &mut watch::Receiver<Position>, interval: Duration) {
+        tokio::time::sleep(interval).await;
+        let reached = self.reached.borrow().position;
+        let news = appended.wait_for(|newest| *newest > reached);
+        let _ = tokio::time::timeout((self.lag_max / 4).saturating_sub(interval), news).await;
     }
 
     /// Takes in the next events; says whether there are more.

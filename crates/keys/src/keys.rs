@@ -1,6 +1,6 @@
 //! The handle that the other crates hold.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -218,24 +218,7 @@ impl Keys {
         documents: Vec<Box<RawValue>>,
         may_open: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<OpenedDocuments, KeyError> {
-        let subjects: BTreeSet<String> = documents
-            .iter()
-            .flat_map(|document| sealed_subjects(document.get()))
-            .map(|subject| subject.into_owned())
-            .collect();
-        let mut keys = HashMap::new();
-        let mut unknown = Vec::new();
-        for subject in subjects {
-            match self.inner.subjects.get(&subject) {
-                Some(key) => drop(keys.insert(subject, key)),
-                None => unknown.push(subject),
-            }
-        }
-        if !unknown.is_empty() {
-            let found = self.look_up(&unknown).await?;
-            self.inner.subjects.add(&found);
-            keys.extend(found);
-        }
+        let keys = self.keys_of(subjects_of(&documents)).await?;
         let mut opened =
             OpenedDocuments { documents: Vec::with_capacity(documents.len()), subjects: BTreeSet::new() };
         for document in documents {
@@ -264,6 +247,19 @@ impl Keys {
             opened.documents.push(json.unwrap_or(document));
         }
         Ok(opened)
+    }
+
+    /// The people whose data is in documents, and whether they were forgotten.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn people_in(&self, documents: &[Box<RawValue>]) -> Result<BTreeMap<String, bool>, KeyError> {
+        let subjects = subjects_of(documents);
+        let keys = self.keys_of(subjects.clone()).await?;
+        let is_forgotten = |subject: &String| matches!(keys.get(subject), Some(SubjectKey::Forgotten));
+        let forgotten: Vec<_> = subjects.iter().map(is_forgotten).collect();
+        Ok(subjects.into_iter().zip(forgotten).collect())
     }
 
     /// Forgets a subject: its key is deleted, here and in the store. A tombstone stays. Doing so again changes nothing.
@@ -359,6 +355,23 @@ impl Keys {
         Err(KeyError::Unavailable("they are being rotated".into()))
     }
 
+    /// The keys of these subjects, as far as there are any; out of memory where they are there.
+    async fn keys_of(&self, subjects: BTreeSet<String>) -> Result<HashMap<String, SubjectKey>, KeyError> {
+        let (mut keys, mut unknown) = (HashMap::new(), Vec::new());
+        for subject in subjects {
+            match self.inner.subjects.get(&subject) {
+                Some(key) => drop(keys.insert(subject, key)),
+                None => unknown.push(subject),
+            }
+        }
+        if !unknown.is_empty() {
+            let found = self.look_up(&unknown).await?;
+            self.inner.subjects.add(&found);
+            keys.extend(found);
+        }
+        Ok(keys)
+    }
+
     /// The keys of these subjects, as far as there are any.
     async fn look_up(&self, subjects: &[String]) -> Result<HashMap<String, SubjectKey>, KeyError> {
         let mut keys = HashMap::new();
@@ -447,6 +460,12 @@ impl Masters {
         self.learn(wrapped_under(name, wrapped)?)?;
         self.known.unwrap(name, wrapped)?.ok_or_else(|| KeyError::Damaged(name.to_owned()))
     }
+}
+
+/// Whose data is in documents.
+fn subjects_of(documents: &[Box<RawValue>]) -> BTreeSet<String> {
+    let subjects = documents.iter().flat_map(|document| sealed_subjects(document.get()));
+    subjects.map(|subject| subject.into_owned()).collect()
 }
 
 async fn insert(store: &Store, masters: &Masters, place: Place<'_>, secret: &[u8]) -> Result<bool, KeyError> {

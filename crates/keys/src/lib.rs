@@ -23,3 +23,14 @@ pub use keys::{Keys, OpenedDocuments, StoredSigningKey};
 pub use master::{MasterId, MasterKeys};
 pub use rotation::{Rotated, rotate};
 pub use store::TABLES;
+
+/// Gathers the entropy that all keys are drawn from. The cryptographic library does so when the first is drawn, which
+/// then takes some 50 ms; a process that starts can have it done beside other things.
+///
+/// # Errors
+///
+/// When the cryptographic library fails.
+pub fn gather_entropy() -> Result<(), KeyError> {
+    aead::draw()?;
+    Ok(())
+}

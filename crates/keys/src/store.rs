@@ -218,8 +218,9 @@ impl Store {
 
     /// When a key was removed the last time.
     pub(crate) async fn last_forgotten_ms(&self) -> Result<Option<i64>, KeyError> {
-        let sql = "SELECT max(forgotten_at_ms) FROM subject_keys";
-        on!(self, read, pool => Ok(sqlx::query_scalar(sql).fetch_one(pool).await?))
+        let sql = "SELECT forgotten_at_ms FROM subject_keys WHERE forgotten_at_ms IS NOT NULL \
+                   ORDER BY forgotten_at_ms DESC LIMIT 1";
+        on!(self, read, pool => Ok(sqlx::query_scalar(sql).fetch_optional(pool).await?))
     }
 
     /// Removes the key of a subject, and leaves nothing.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daybook_core::Position;
+use daybook_database::Signal;
 use futures_util::future::join;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::group::{Group, Plan};
@@ -25,6 +27,9 @@ use crate::{LogError, Ticket, Verdict};
 
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// For how long nothing has to be appended until what is known of the log is forgotten, to be found out again.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// An append that waits, and where its verdict goes.
 struct Waiting {
@@ -82,9 +87,14 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// Starts a thread that appends with `writer`, on all that was `seen`. It ends when it is closed, when its handle is
-    /// gone, or when the log is not the one that it was.
-    pub(crate) fn start(writer: Box<dyn Writer>, settings: &Settings, seen: Arc<Seen>) -> Result<Self, io::Error> {
+    /// Starts a thread that appends with `writer`, on all that was `seen`, and tells others how far it `appended`. It ends
+    /// when it is closed, when its handle is gone, or when the log is not the one that it was.
+    pub(crate) fn start(
+        writer: Box<dyn Writer>,
+        settings: &Settings,
+        seen: Arc<Seen>,
+        appended: Signal,
+    ) -> Result<Self, io::Error> {
         let (queue, waiting) = mpsc::channel(settings.queue_appends_max.max(1));
         let (closing, closed) = watch::channel(false);
         let (running, ended) = watch::channel(());
@@ -92,6 +102,7 @@ impl Appender {
             waiting,
             closed,
             seen,
+            appended,
             writer,
             known: None,
             unresolved: None,
@@ -145,6 +156,7 @@ struct Worker {
     waiting: mpsc::Receiver<Waiting>,
     closed: watch::Receiver<bool>,
     seen: Arc<Seen>,
+    appended: Signal,
     writer: Box<dyn Writer>,
     /// What is known of the log; nothing before the first group.
     known: Option<Known>,
@@ -168,6 +180,10 @@ impl Worker {
                 biased;
                 _ = self.closed.wait_for(|closed| *closed), if !closing => None,
                 count = self.waiting.recv_many(&mut taken, self.group_appends_max) => Some(count),
+                () = sleep(KNOWN_FOR), if self.known.is_some() => {
+                    self.known = None;
+                    continue;
+                }
             };
             match count {
                 // Closed or dropped. What is in the queue is still received.
@@ -266,7 +282,7 @@ impl Worker {
                 }
                 if let Some(tip) = written? {
                     known.advance(tip, plan.changes());
-                    self.seen.confirm(&[], tip.mark());
+                    self.make_known(&[], tip.mark());
                     return Ok(plan.verdicts);
                 }
             }
@@ -274,8 +290,15 @@ impl Worker {
         }
         marks.push(known.tip.mark());
         let verdicts = write_locked(&mut *self.writer, known, &marks, &group, self.look_up_timeout).await?;
-        self.seen.confirm(&marks, known.tip.mark());
+        let tip = known.tip.mark();
+        self.make_known(&marks, tip);
         Ok(verdicts)
+    }
+
+    /// Lets everybody know where the log ends: here, and elsewhere.
+    fn make_known(&self, checked: &[Mark], tip: Mark) {
+        self.seen.confirm(checked, tip);
+        self.appended.send(tip.position.get());
     }
 }
 

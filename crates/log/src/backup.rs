@@ -5,9 +5,8 @@
 //! belongs to them. All of it is lines of JSON, the same on both databases.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use daybook_core::{Metadata, Position, RecordedEvent, Revision};
+use daybook_core::{JsonText, Metadata, Position, RecordedEvent, Revision};
 use daybook_database::{Database, Lines, Loading, Schema, Snapshot, Statements};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::stored::misfit;
@@ -181,7 +180,6 @@ impl Restoring {
                 sqlx::query_scalar(REVISION).bind(stream).fetch_one(&mut **transaction).await?
             }
         };
-        let raw = |text| RawValue::from_string(text).map_err(|error| misfit("payload", error));
         let metadata = serde_json::to_string(metadata).map_err(|error| misfit("metadata", error))?;
         let event = RecordedEvent {
             position: self.newest.plus(1),
@@ -191,8 +189,8 @@ impl Restoring {
             event_type: record.event_type,
             schema_version: record.schema_version,
             recorded_at: Utc::now().trunc_subsecs(6).max(self.recorded_at),
-            metadata: raw(metadata)?,
-            payload: raw(record.payload)?,
+            metadata: JsonText::new(metadata),
+            payload: JsonText::new(record.payload),
         };
         self.events(std::slice::from_ref(&event)).await?;
         self.loading.commit().await?;

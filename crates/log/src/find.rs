@@ -25,7 +25,8 @@ pub(crate) async fn find(store: &dyn Store, filter: &EventFilter, limit: usize) 
     if after >= end {
         return Ok(EventPage { events: Vec::new(), next: None });
     }
-    let through = if filter.stream.is_some() { end } else { end.min(after.plus(LOOKED_AT_MAX)) };
+    let through =
+        if filter.stream.is_some() || filter.of_people { end } else { end.min(after.plus(LOOKED_AT_MAX)) };
     let events = store.page(Page { after, through, filter, limit }).await?;
     let reached = match events.last() {
         Some(last) if events.len() == limit => last.position,

@@ -1,20 +1,23 @@
 //! The handle that the other crates hold.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_core::{Missing, Position, RecordedEvent, Snapshot, StreamId};
-use daybook_database::{Database, Schema};
+use daybook_database::{Database, Schema, Signal, Signals};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::appender::{Appender, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find};
-use crate::postgres::PostgresStore;
+use crate::follow::{Follow, Follower, Pace};
+use crate::postgres::{self, PostgresStore};
 use crate::prepare::Prepared;
+use crate::scan::Scan;
 use crate::seen::Seen;
 use crate::snapshots::{self, Keeper};
-use crate::sqlite::SqliteStore;
+use crate::sqlite::{self, SqliteStore};
 use crate::store::{Page, Store};
 use crate::{
     Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, LogError, Ticket, Verdict,
@@ -33,8 +36,8 @@ pub struct Settings {
     /// How long the outcome of a commit is looked for, when the connection broke, before its callers are told
     /// [`LogError::Unknown`].
     pub look_up_timeout: Duration,
-    /// How often to look for other processes' appends.
-    pub follow_interval: Duration,
+    /// How to find out what other processes have appended.
+    pub follow: Follow,
 }
 
 impl Default for Settings {
@@ -44,7 +47,7 @@ impl Default for Settings {
             group_appends_max: 1_024,
             lock_timeout: Duration::from_secs(5),
             look_up_timeout: Duration::from_secs(10),
-            follow_interval: Duration::from_millis(100),
+            follow: Follow::Woken,
         }
     }
 }
@@ -56,6 +59,8 @@ pub struct Log {
     appender: Arc<Appender>,
     seen: Arc<Seen>,
     keeper: Keeper,
+    id: Uuid,
+    signals: Signals,
 }
 
 impl Log {
@@ -66,26 +71,29 @@ impl Log {
     /// When the database is away or holds no log.
     pub async fn open(database: Database, settings: Settings) -> Result<Self, LogError> {
         database.check_migrated(Schema::Log).await?;
-        let store: Arc<dyn Store> = match database {
-            Database::Postgres(pool) => Arc::new(PostgresStore::new(pool, settings.lock_timeout)),
-            Database::Sqlite(file) => Arc::new(SqliteStore::new(file)),
+        let signals = match settings.follow {
+            Follow::Woken => Signals::start(&database),
+            Follow::Looking | Follow::Appending => Signals::none(),
+        };
+        let (store, pace): (Arc<dyn Store>, Pace) = match database {
+            Database::Postgres(pool) => {
+                (Arc::new(PostgresStore::new(pool, settings.lock_timeout)), postgres::PACE)
+            }
+            Database::Sqlite(file) => (Arc::new(SqliteStore::new(file)), sqlite::PACE),
         };
         let here = store.head().await?;
         let seen = Arc::new(Seen::new(&here));
-        let appender = Appender::start(store.writer(&here), &settings, seen.clone()).map_err(sqlx::Error::Io)?;
-        let appender = Arc::new(appender);
-        let (every, closing) = (settings.follow_interval, appender.closing());
-        tokio::spawn(background::follow(
-            store.clone(),
-            here,
-            every,
-            seen.clone(),
-            Arc::downgrade(&appender),
-            closing,
-        ));
+        let appended = signals.signal(format!("{} appended", here.log_id));
+        let appender = Appender::start(store.writer(&here), &settings, seen.clone(), appended.clone());
+        let appender = Arc::new(appender.map_err(sqlx::Error::Io)?);
+        if settings.follow != Follow::Appending {
+            let (store, seen) = (store.clone(), seen.clone());
+            let follower = Follower { store, here, seen, appended, appender: Arc::downgrade(&appender) };
+            tokio::spawn(follower.follow(pace, appender.closing()));
+        }
         tokio::spawn(background::remove_expired(store.clone(), appender.closing()));
         let keeper = Keeper::start(store.clone(), appender.closing());
-        Ok(Self { store, appender, seen, keeper })
+        Ok(Self { store, appender, seen, keeper, id: here.log_id, signals })
     }
 
     /// Appends, in a group with whatever else waits. Once called, it goes on though nobody waits for it any more.
@@ -119,10 +127,15 @@ impl Log {
         self.store.head().await
     }
 
-    /// A signal of the newest position that this process knows of: its own appends at once, other processes' within
-    /// [`Settings::follow_interval`]. It only says that there is something to read.
+    /// A signal of the newest position that this process knows of: its own appends at once, other processes' as soon as
+    /// [`Settings::follow`] finds them. It only says that there is something to read.
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.seen.watch()
+    }
+
+    /// A signal between the processes that have this log open. It reaches nobody where [`Follow::Woken`] does nothing.
+    pub fn signal(&self, name: impl fmt::Display) -> Signal {
+        self.signals.signal(format!("{} {name}", self.id))
     }
 
     /// The events after a position, in order, at most `limit`, and never more than 10,000. None are left out between
@@ -156,6 +169,12 @@ impl Log {
         Err(HistoryError::OtherEvent(checkpoint.position).into())
     }
 
+    /// All events behind a checkpoint, in order, page after page: the way to read much of the log. Each page makes sure
+    /// that what was read before still stands (invariant L11).
+    pub fn scan(&self, checkpoint: &Checkpoint, page: usize) -> Scan {
+        Scan::new(self.clone(), *checkpoint, page.clamp(1, PAGE_EVENTS_MAX - 1))
+    }
+
     /// The event at a position.
     ///
     /// # Errors
@@ -183,7 +202,7 @@ impl Log {
     ///
     /// See [`read`](Self::read); also [`LogError::Decode`] when an aggregate does not know one of its events.
     pub async fn load(&self, mut streams: Vec<Missing>) -> Result<(Vec<Missing>, Position), LogError> {
-        let position = *self.seen.watch().borrow();
+        let position = self.seen.position();
         for mark in snapshots::resume(self.store.as_ref(), &mut streams).await? {
             self.seen.loaded(mark);
         }
@@ -254,8 +273,9 @@ impl Log {
         self.appender.ended().await;
     }
 
-    /// Commits what waits, and stops. Later appends get [`LogError::Closed`].
+    /// Commits what waits, tells other processes, and stops. Later appends get [`LogError::Closed`].
     pub async fn close(&self) {
         self.appender.close().await;
+        self.signals.close().await;
     }
 }

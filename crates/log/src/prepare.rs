@@ -110,8 +110,7 @@ fn line_bytes(stream: &StreamId, event_type: usize, metadata: usize, payload: us
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
-    use daybook_core::{Metadata, Position, RecordedEvent, Revision};
-    use serde_json::value::RawValue;
+    use daybook_core::{JsonText, Metadata, Position, RecordedEvent, Revision};
     use uuid::Uuid;
 
     use super::*;
@@ -151,7 +150,6 @@ mod tests {
 
     fn longest_line(prepared: &Prepared) -> String {
         let event = &prepared.append.events[0];
-        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
         let recorded = RecordedEvent {
             position: Position::new(i64::MAX as u64),
             stream: event.stream.clone(),
@@ -160,8 +158,8 @@ mod tests {
             event_type: event.event_type.clone(),
             schema_version: i32::MAX as u32,
             recorded_at: DateTime::<Utc>::default(),
-            metadata: raw(&prepared.metadata),
-            payload: raw(&event.payload),
+            metadata: JsonText::new(prepared.metadata.as_str()),
+            payload: JsonText::new(event.payload.as_str()),
         };
         serde_json::to_string(&recorded).expect("JSON")
     }

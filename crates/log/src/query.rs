@@ -10,8 +10,9 @@ pub struct EventFilter {
     pub after: Position,
     /// Only events of this stream.
     pub stream: Option<StreamId>,
-    /// Only events of streams of this category.
-    pub category: Option<String>,
+    /// Only events that say who somebody is and what they are trusted with: those of accounts, of sessions, and of
+    /// subjects who were forgotten. The log has an index of them.
+    pub of_people: bool,
     /// Only events of this type.
     pub event_type: Option<String>,
     /// Only events that this actor caused.

@@ -92,21 +92,27 @@ impl Seen {
         }
     }
 
-    /// Takes note that a log that ends at `newest` holds what was checked.
-    pub(crate) fn confirm(&self, checked: &[Mark], newest: Mark) {
+    /// The newest position.
+    pub(crate) fn position(&self) -> Position {
+        *self.signal.borrow()
+    }
+
+    /// Takes note that a log that ends at `newest` holds what was checked; says whether that was not known before.
+    pub(crate) fn confirm(&self, checked: &[Mark], newest: Mark) -> bool {
         let mut state = self.state();
         if !state.loaded.is_empty() {
             state.loaded.retain(|mark| !checked.contains(mark));
         }
-        if newest.position > state.newest.position {
-            state.newest = newest;
-            drop(state);
-            self.signal.send_if_modified(|known| {
-                let ahead = newest.position > *known;
-                *known = newest.position.max(*known);
-                ahead
-            });
+        if newest.position <= state.newest.position {
+            return false;
         }
+        state.newest = newest;
+        drop(state);
+        self.signal.send_if_modified(|known| {
+            let ahead = newest.position > *known;
+            *known = newest.position.max(*known);
+            ahead
+        })
     }
 
     /// Takes note that the log is another one. What was said first stays.

@@ -86,6 +86,12 @@ pub(crate) const LAST_BEFORE: &str = "\
     )
     SELECT low FROM search WHERE low = high";
 
+/// Selects the events of people. It is the condition of the index `events_of_people`, word for word: only so do the
+/// databases know that the index holds all of them.
+const OF_PEOPLE: &str = "(stream >= 'account-' AND stream < 'account.' \
+    OR stream >= 'daybook.subject-' AND stream < 'daybook.subject.' \
+    OR stream >= 'session-' AND stream < 'session.')";
+
 /// The events of a page. Takes the position after which it begins, the one at which it ends, the most events, and
 /// then [`page_texts`].
 pub(crate) fn page(filter: &EventFilter) -> String {
@@ -105,8 +111,11 @@ pub(crate) fn page(filter: &EventFilter) -> String {
         sql.push_str("position > $1 AND position <= $2");
         "position"
     };
+    if filter.of_people {
+        sql.push_str(" AND ");
+        sql.push_str(OF_PEOPLE);
+    }
     let conditions = [
-        (&filter.category, "substr(stream, 1, length($) + 1) = $ || '-'"),
         (&filter.event_type, "type = $"),
         (&filter.actor, "metadata->>'actor' = $"),
         (&filter.correlation_id, "metadata->>'correlation_id' = $"),
@@ -127,6 +136,6 @@ pub(crate) fn page(filter: &EventFilter) -> String {
 pub(crate) fn page_texts<'a>(page: &Page<'a>) -> impl Iterator<Item = &'a str> {
     let filter = page.filter;
     let stream = filter.stream.as_ref().map(|stream| stream.as_str());
-    let others = [&filter.category, &filter.event_type, &filter.actor, &filter.correlation_id];
+    let others = [&filter.event_type, &filter.actor, &filter.correlation_id];
     stream.into_iter().chain(others.into_iter().filter_map(|value| value.as_deref()))
 }

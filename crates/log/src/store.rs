@@ -57,7 +57,7 @@ pub(crate) trait Store: Send + Sync + 'static {
 /// A stream that was loaded, and the last event that it was fed, if any.
 pub(crate) type Fed = (Missing, Option<Mark>);
 
-/// Which events to read: those that match the filter's stream, category, type, actor and correlation id, among those after one
+/// Which events to read: those that match the filter's stream, type, actor and correlation id, among those after one
 /// position and up to another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page<'a> {

@@ -27,4 +27,9 @@ impl Aggregate for Activity {
             ActivityEvent::ActivityOrderClosed(closed) => self.open_orders.remove(&closed.order_id),
         };
     }
+
+    /// A node of the set is two thirds full.
+    fn heap_bytes(&self) -> usize {
+        self.open_orders.len() * size_of::<Uuid>() * 3 / 2
+    }
 }

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use daybook_core::{
-    AccountOpened, Actor, Aggregate, ClaimChange, Context, Decision, Domain, EventSet, Judgement, Loaded, Outcome,
-    Personal, Position, RecordedEvent, Rejection, Revision, Role, StreamId, account_subject,
+    AccountOpened, Actor, Aggregate, ClaimChange, Context, Decision, Domain, EventSet, JsonText, Judgement,
+    Loaded, Outcome, Personal, Position, RecordedEvent, Rejection, Revision, Role, StreamId, account_subject,
 };
 use serde_json::Value;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub(crate) struct Book {
@@ -110,8 +109,8 @@ impl Book {
                 event_type: encoded.event_type.to_owned(),
                 schema_version: encoded.schema_version,
                 recorded_at: chrono::DateTime::UNIX_EPOCH,
-                metadata: RawValue::NULL.to_owned(),
-                payload: RawValue::from_string(encoded.payload).expect("JSON"),
+                metadata: JsonText::new("null"),
+                payload: JsonText::new(encoded.payload),
             });
         }
         Ok(())

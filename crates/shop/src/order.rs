@@ -62,6 +62,10 @@ impl Aggregate for Order {
             OrderEvent::OrderCancelled(_) => self.advance(OrderStatus::Cancelled),
         }
     }
+
+    fn heap_bytes(&self) -> usize {
+        self.placed.as_ref().map_or(0, |placed| placed.allocations.len() * size_of::<Allocation>())
+    }
 }
 
 impl Order {

@@ -288,7 +288,6 @@ async fn begin(database: &Database, table: &Table, reached: &Reached) -> Result<
         phase: Phase::Retired,
         shards: 1,
         confirm_diff: false,
-        target: range.checkpoint.position,
         started_by: "restore".to_owned(),
         start: range.checkpoint,
     };

@@ -16,6 +16,14 @@ pub enum ViewError {
         /// How far it has come.
         reached: Position,
     },
+    /// An older version of the view is served until this program's is built, and it has not this field.
+    #[error("version {version} of the view is still served, which has no field `{field}`")]
+    NotReady {
+        /// The version that is served.
+        version: u32,
+        /// The field.
+        field: &'static str,
+    },
     /// What an operator asked for cannot be done as things are.
     #[error("{0}")]
     Refused(String),

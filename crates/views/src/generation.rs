@@ -27,12 +27,10 @@ pub enum Phase {
     Dropped,
     /// It was given up.
     Aborted,
-    /// It could not be built.
-    Failed,
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 8] = [
         Self::Replay,
         Self::CatchUp,
         Self::Verify,
@@ -41,7 +39,6 @@ impl Phase {
         Self::Retired,
         Self::Dropped,
         Self::Aborted,
-        Self::Failed,
     ];
 
     /// Its name in the database, and everywhere else.
@@ -55,7 +52,6 @@ impl Phase {
             Self::Retired => "retired",
             Self::Dropped => "dropped",
             Self::Aborted => "aborted",
-            Self::Failed => "failed",
         }
     }
 
@@ -94,8 +90,6 @@ pub(crate) struct Generation {
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
     pub(crate) confirm_diff: bool,
-    pub(crate) shards: u16,
-    pub(crate) target: Position,
     /// How far the log was folded in memory, while it is replayed.
     pub(crate) replayed: Position,
     pub(crate) declaration: String,

@@ -10,10 +10,12 @@
 //!   (P1). Leases only save work: whoever lost one, and does not know it yet, can write nothing.
 //! - Nothing here depends on how the log was cut into pages (P2), and no event is passed over: what cannot be taken in
 //!   stops its projection, there, with a reason that everybody can see.
-//! - A query reads documents and the position that they correspond to in one statement.
+//! - A query reads documents and the position that they correspond to in one statement. It asks for nothing but declared
+//!   fields, so that an index serves it, and goes on from a document, never from a number of them.
 
 mod acts;
 pub mod backup;
+mod criteria;
 mod dead_letters;
 mod error;
 mod fold;
@@ -24,15 +26,19 @@ mod projectors;
 mod query;
 mod ranges;
 mod rebuild;
+mod select;
 mod slices;
 mod sqlite;
 mod status;
 mod store;
 mod table;
+#[cfg(test)]
+mod testing;
 mod views;
 mod worker;
 
 pub use acts::ProjectionEvent;
+pub use criteria::{COMBINATIONS_MAX, Criteria, Operator, Parameter, Unusable, parameters};
 pub use dead_letters::DeadLetter;
 pub use error::ViewError;
 pub use generation::Phase;

@@ -10,9 +10,11 @@ use async_trait::async_trait;
 use daybook_core::{Changed, Field, FieldKind, Revision};
 use sqlx::{AssertSqlSafe, PgPool};
 
+use crate::criteria::FieldValue;
 use crate::ranges::Claim;
-use crate::store::{Commit, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
-use crate::table::Table;
+use crate::select::{self, Dialect, SelectedRow, select_sql};
+use crate::store::{Commit, Progress, ProgressRow, Selected, Selection, Store};
+use crate::table::{Index, Table};
 
 pub(crate) struct Postgres(pub(crate) PgPool);
 
@@ -51,22 +53,29 @@ fn create_sql(table: &Table, bare: bool) -> Vec<String> {
 fn index_sql(table: &Table) -> Vec<String> {
     let Table { name, .. } = table;
     let key = format!("ALTER TABLE {name} ADD PRIMARY KEY (key)");
-    let index = |field: &Field| {
-        format!("CREATE INDEX IF NOT EXISTS {} ON {name} (\"{}\", key)", table.index_name(field), field.name)
+    let index = |index: &Index| {
+        // Nothing comes first in it, as it does on SQLite, so that lists are in the same order on both.
+        let columns: String = index.iter().map(|column| format!("\"{column}\" NULLS FIRST, ")).collect();
+        format!("CREATE INDEX IF NOT EXISTS {} ON {name} ({columns}key)", table.index_name(index))
     };
-    std::iter::once(key).chain(table.fields.iter().map(index)).collect()
+    std::iter::once(key).chain(table.indexes.iter().map(index)).collect()
 }
 
-/// A field's column. A value of another type than the declared one is refused.
+/// A field's column. A value of another type than the declared one is refused, and a time that would not sort as text.
 fn column(field: &Field) -> String {
     let (name, path) = (field.name, field.path.join(","));
-    let (sql_type, json_type, value) = match field.kind {
-        FieldKind::Text => ("text COLLATE \"C\"", "string", format!("body #>> '{{{path}}}'")),
-        FieldKind::Integer => ("bigint", "number", format!("(body #>> '{{{path}}}')::bigint")),
+    let (sql_type, json_type, cast) = match field.kind {
+        FieldKind::Text | FieldKind::Time => ("text COLLATE \"C\"", "string", ""),
+        FieldKind::Integer => ("bigint", "number", "::bigint"),
+        FieldKind::Bool => ("boolean", "boolean", "::boolean"),
+    };
+    let form = match field.kind {
+        FieldKind::Time => format!(" AND body #>> '{{{path}}}' LIKE '____-__-__T__:__:__.______Z'"),
+        FieldKind::Text | FieldKind::Integer | FieldKind::Bool => String::new(),
     };
     format!(
-        ", \"{name}\" {sql_type} GENERATED ALWAYS AS ({value}) STORED \
-         CHECK (jsonb_typeof(body #> '{{{path}}}') IN ('{json_type}', 'null'))"
+        ", \"{name}\" {sql_type} GENERATED ALWAYS AS ((body #>> '{{{path}}}'){cast}) STORED \
+         CHECK (jsonb_typeof(body #> '{{{path}}}') IN ('{json_type}', 'null'){form})"
     )
 }
 
@@ -213,15 +222,19 @@ impl Store for Postgres {
         version: u32,
         selection: &Selection,
     ) -> Result<Selected, sqlx::Error> {
-        let (sql, parameters) = select_sql(table, selection, "body::text");
+        let (sql, parameters) = select_sql(Dialect::Postgres, table, selection);
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
             .bind(generation)
             .bind(table.projection)
             .bind(i64::from(version));
         for parameter in parameters {
-            query = query.bind(parameter);
+            query = match parameter {
+                FieldValue::Text(text) => query.bind(text),
+                FieldValue::Integer(integer) => query.bind(integer),
+                FieldValue::Bool(yes) => query.bind(yes),
+            };
         }
-        query.fetch_all(&self.0).await.map(selected)
+        Ok(select::selected(selection, query.fetch_all(&self.0).await?))
     }
 
     async fn progress(&self, generations: &[i64]) -> Result<Vec<Progress>, sqlx::Error> {

@@ -111,7 +111,6 @@ impl Projector {
             phase,
             shards,
             confirm_diff: false,
-            target: head.position,
             started_by: self.settings.process.clone(),
             start: self.views.log().checkpoint(&head, None),
         };

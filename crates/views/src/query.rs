@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::ViewError;
+use crate::criteria::FieldValue;
 use crate::store::{Row, Selected};
+use crate::{Criteria, ViewError};
 
 /// A document of a view.
 #[derive(Debug)]
@@ -39,11 +40,13 @@ pub struct AtLeast {
     pub deadline: Instant,
 }
 
-/// Which documents to answer with: in the order of their keys, a page at a time.
+/// Which documents to answer with, a page at a time.
 #[derive(Debug, Clone, Default)]
 pub struct PageQuery {
     /// Only those whose owner this is. A view without owners has none for anybody.
     pub owner: Option<String>,
+    /// Only those whose fields are so, and in which order.
+    pub criteria: Criteria,
     /// Only those behind this place.
     pub after: Option<Cursor>,
     /// The most documents, from 1 to [`PageQuery::LIMIT_MAX`]; what is outside is brought inside.
@@ -60,7 +63,11 @@ impl PageQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
+    /// The key of the last document before it.
     pub(crate) key: String,
+    /// The value of the field that it is sorted by, unless there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<FieldValue>,
 }
 
 /// Some of a view's documents.
@@ -76,7 +83,7 @@ impl TryFrom<Row> for Document {
     type Error = ViewError;
 
     fn try_from(row: Row) -> Result<Self, ViewError> {
-        let Row { key, body, position, revision } = row;
+        let Row { key, body, position, revision, .. } = row;
         match RawValue::from_string(body) {
             Ok(body) => Ok(Self { key, body, position, revision }),
             Err(source) => Err(ViewError::Damaged { key, source }),
@@ -96,7 +103,11 @@ impl Answer<Page> {
     pub(crate) fn page(mut selected: Selected, limit: usize) -> Result<Self, ViewError> {
         let more = selected.rows.len() > limit;
         selected.rows.truncate(limit);
-        let next = selected.rows.last().filter(|_| more).map(|last| Cursor { key: last.key.clone() });
+        let next = selected
+            .rows
+            .last()
+            .filter(|_| more)
+            .map(|last| Cursor { key: last.key.clone(), value: last.sorted.clone() });
         let documents = selected.rows.into_iter().map(Document::try_from).collect::<Result<_, _>>()?;
         Ok(Self { data: Page { documents, next }, position: selected.position })
     }

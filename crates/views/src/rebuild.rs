@@ -96,7 +96,6 @@ impl Views {
             phase: Phase::Replay,
             shards: 1,
             confirm_diff,
-            target: head.position,
             started_by: metadata.actor.clone().unwrap_or_default(),
             start: self.log().checkpoint(&head, None),
         };

@@ -12,8 +12,10 @@ use daybook_core::{Changed, Field, FieldKind, Revision};
 use daybook_database::SqliteFile;
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use crate::store::{Commit, Progress, ProgressRow, Selected, SelectedRow, Selection, Store, select_sql, selected};
-use crate::table::Table;
+use crate::criteria::FieldValue;
+use crate::select::{self, Dialect, SelectedRow, select_sql};
+use crate::store::{Commit, Progress, ProgressRow, Selected, Selection, Store};
+use crate::table::{Index, Table};
 
 pub(crate) struct Sqlite(pub(crate) SqliteFile);
 
@@ -45,23 +47,29 @@ fn create_sql(table: &Table, bare: bool) -> Vec<String> {
 
 /// The statements that make the indexes of a generation's table.
 fn index_sql(table: &Table) -> Vec<String> {
-    let index = |field: &Field| {
-        let (index, name) = (table.index_name(field), &table.name);
-        format!("CREATE INDEX IF NOT EXISTS {index} ON {name} (\"{}\", key)", field.name)
+    let index = |index: &Index| {
+        let columns: String = index.iter().map(|column| format!("\"{column}\", ")).collect();
+        format!("CREATE INDEX IF NOT EXISTS {} ON {} ({columns}key)", table.index_name(index), table.name)
     };
-    table.fields.iter().map(index).collect()
+    table.indexes.iter().map(index).collect()
 }
 
-/// A field's column. It takes no room beside its index. A value of another type than the declared one is refused.
+/// A field's column. It takes no room beside its index. A value of another type than the declared one is refused, and
+/// a time that would not sort as text.
 fn column(field: &Field) -> String {
     let (name, path) = (field.name, field.path.join("."));
-    let (sql_type, json_type) = match field.kind {
-        FieldKind::Text => ("TEXT", "text"),
-        FieldKind::Integer => ("INTEGER", "integer"),
+    let (sql_type, json_types) = match field.kind {
+        FieldKind::Text | FieldKind::Time => ("TEXT", "'text'"),
+        FieldKind::Integer => ("INTEGER", "'integer'"),
+        FieldKind::Bool => ("INTEGER", "'true', 'false'"),
+    };
+    let form = match field.kind {
+        FieldKind::Time => format!(" AND body ->> '$.{path}' LIKE '____-__-__T__:__:__.______Z'"),
+        FieldKind::Text | FieldKind::Integer | FieldKind::Bool => String::new(),
     };
     format!(
         ", \"{name}\" {sql_type} GENERATED ALWAYS AS (body ->> '$.{path}') VIRTUAL \
-         CHECK (json_type(body, '$.{path}') IN ('{json_type}', 'null'))"
+         CHECK (json_type(body, '$.{path}') IN ({json_types}, 'null'){form})"
     )
 }
 
@@ -120,15 +128,19 @@ impl Store for Sqlite {
         version: u32,
         selection: &Selection,
     ) -> Result<Selected, sqlx::Error> {
-        let (sql, parameters) = select_sql(table, selection, "body");
+        let (sql, parameters) = select_sql(Dialect::Sqlite, table, selection);
         let mut query = sqlx::query_as::<_, SelectedRow>(AssertSqlSafe(sql))
             .bind(generation)
             .bind(table.projection)
             .bind(i64::from(version));
         for parameter in parameters {
-            query = query.bind(parameter);
+            query = match parameter {
+                FieldValue::Text(text) => query.bind(text),
+                FieldValue::Integer(integer) => query.bind(integer),
+                FieldValue::Bool(yes) => query.bind(yes),
+            };
         }
-        query.fetch_all(self.0.readers()).await.map(selected)
+        Ok(select::selected(selection, query.fetch_all(self.0.readers()).await?))
     }
 
     async fn progress(&self, generations: &[i64]) -> Result<Vec<Progress>, sqlx::Error> {

@@ -16,6 +16,8 @@ use daybook_core::{Changed, Position, Revision};
 use daybook_database::Database;
 use daybook_log::Checkpoint;
 
+use crate::criteria::{FieldValue, Filter, Sort};
+use crate::query::Cursor;
 use crate::ranges::Claim;
 use crate::status::Stopped;
 use crate::table::Table;
@@ -44,15 +46,19 @@ pub(crate) struct Commit<'a> {
     pub(crate) lease: Duration,
 }
 
-/// Which documents to read; every condition that is given must hold. In the order of their keys.
+/// Which documents to read; every condition that is given must hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
     /// The document with this key.
     pub(crate) key: Option<String>,
     /// Those of this owner; none when the view has no owners.
     pub(crate) owner: Option<String>,
-    /// Those with a later key.
-    pub(crate) after: Option<String>,
+    /// Those whose fields are so.
+    pub(crate) filters: Vec<Filter>,
+    /// In the order of this field and then of their keys; else of their keys alone.
+    pub(crate) sort: Option<Sort>,
+    /// Those behind this place in that order.
+    pub(crate) after: Option<Cursor>,
     /// The most documents.
     pub(crate) limit: u32,
 }
@@ -73,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) body: String,
     pub(crate) position: Position,
     pub(crate) revision: Revision,
+    /// The value that it is sorted by, unless there is none.
+    pub(crate) sorted: Option<FieldValue>,
 }
 
 /// A range as others see it.
@@ -125,46 +133,6 @@ pub(crate) fn store(database: Database) -> Arc<dyn Store> {
     }
 }
 
-/// A selection's statement and its parameters behind the first three, which are the generation, the projection and the
-/// program's version of it. One statement is one snapshot: documents, position and what is served always fit.
-///
-/// `body` is the expression for a document's JSON as text. The position is that of the slowest range of slices.
-pub(crate) fn select_sql<'a>(table: &Table, selection: &'a Selection, body: &str) -> (String, Vec<&'a str>) {
-    // What was removed is there without a body.
-    let mut conditions = vec!["body IS NOT NULL".to_owned()];
-    let mut parameters = Vec::new();
-    let mut parameter = |value: &'a String| {
-        parameters.push(value.as_str());
-        parameters.len() + 3
-    };
-    if let Some(key) = &selection.key {
-        conditions.push(format!("key = ${}", parameter(key)));
-    }
-    if let Some(after) = &selection.after {
-        conditions.push(format!("key > ${}", parameter(after)));
-    }
-    match (&selection.owner, table.owner) {
-        (Some(owner), Some(column)) => conditions.push(format!("\"{column}\" = ${}", parameter(owner))),
-        (Some(_), None) => conditions.push("FALSE".to_owned()),
-        (None, _) => {}
-    }
-    let sql = format!(
-        "SELECT reached.position, reached.served, d.key, d.body, d.position, d.revision \
-         FROM (SELECT coalesce(min(position), 0) AS position, \
-                      (SELECT generation FROM view_generations \
-                       WHERE projection = $2 AND version <= $3 AND phase = 'live' \
-                       ORDER BY version DESC LIMIT 1) AS served \
-               FROM view_ranges WHERE generation = $1) AS reached \
-         LEFT JOIN (SELECT key, {body} AS body, position, revision FROM {} \
-                    WHERE {} ORDER BY key LIMIT {}) AS d ON TRUE \
-         ORDER BY d.key",
-        table.name,
-        conditions.join(" AND "),
-        selection.limit,
-    );
-    (sql, parameters)
-}
-
 /// What [`Store::progress`] reads: generation, position, owner, and why and where it stands still.
 pub(crate) type ProgressRow = (i64, i64, Option<String>, Option<String>, Option<i64>);
 
@@ -175,25 +143,4 @@ impl From<ProgressRow> for Progress {
             .map(|(reason, position)| Stopped { position: Position::from_i64(position), reason });
         Self { generation, position: Position::from_i64(position), owner, stopped }
     }
-}
-
-/// A row of [`select_sql`]: where there is no document, only the position.
-pub(crate) type SelectedRow = (i64, Option<i64>, Option<String>, Option<String>, Option<i64>, Option<i64>);
-
-/// Puts the rows of [`select_sql`] together.
-pub(crate) fn selected(rows: Vec<SelectedRow>) -> Selected {
-    let position = Position::from_i64(rows.first().map_or(0, |row| row.0));
-    let served = rows.first().and_then(|row| row.1);
-    let rows = rows
-        .into_iter()
-        .filter_map(|(_, _, key, body, position, revision)| {
-            Some(Row {
-                key: key?,
-                body: body?,
-                position: Position::from_i64(position?),
-                revision: Revision::from_i64(revision?),
-            })
-        })
-        .collect();
-    Selected { position, served, rows }
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ViewError;
+use crate::criteria::RESERVED;
 use crate::generation::Generation;
+use crate::store::Selection;
 
 /// The columns that every view has; no field can be named like one of them.
 pub(crate) const COLUMNS: [&str; 4] = ["key", "body", "position", "revision"];
@@ -29,7 +31,13 @@ pub(crate) struct Table {
     pub(crate) fields: Vec<Field>,
     /// The column that holds the owner, when documents have owners.
     pub(crate) owner: Option<&'static str>,
+    /// Its indexes, besides that of the keys.
+    pub(crate) indexes: Vec<Index>,
 }
+
+/// An index, as the fields that it has, in their order. Behind them it has the key; and nothing is sorted before
+/// everything else in it, on both databases.
+pub(crate) type Index = Vec<&'static str>;
 
 impl Table {
     /// Checks a declaration and names its table.
@@ -41,6 +49,7 @@ impl Table {
             name: format!("view_{}_v{}", spec.name, spec.version),
             fields: spec.fields.to_vec(),
             owner: spec.owner,
+            indexes: Vec::new(),
         };
         if !is_name(spec.name) {
             return Err(fail("its name has to match [a-z][a-z0-9_]*".into()));
@@ -55,8 +64,11 @@ impl Table {
             if field.path.is_empty() || !field.path.iter().all(|step| is_step(step)) {
                 return Err(fail(format!("the path of `{}` has to be of names", field.name)));
             }
-            if table.index_name(field).len() + NUMBER_BYTES_MAX > NAME_BYTES_MAX {
-                return Err(fail(format!("its name and that of `{}` are too long together", field.name)));
+            if RESERVED.contains(&field.name) {
+                return Err(fail(format!(
+                    "the field name `{}` is that of another parameter of queries",
+                    field.name
+                )));
             }
         }
         if let Some(owner) = spec.owner
@@ -64,7 +76,8 @@ impl Table {
         {
             return Err(fail(format!("the owner `{owner}` is none of its fields")));
         }
-        Ok(table)
+        let indexes = table.declared_indexes(spec).map_err(fail)?;
+        Ok(Self { indexes, ..table })
     }
 
     /// The name of the table of one of this version's generations.
@@ -72,13 +85,40 @@ impl Table {
         format!("{}_g{number}", self.name)
     }
 
-    /// The name of a field's index.
-    pub(crate) fn index_name(&self, field: &Field) -> String {
-        format!("{}_{}_idx", self.name, field.name)
+    /// The name of an index.
+    pub(crate) fn index_name(&self, index: &Index) -> String {
+        format!("{}_{}_idx", self.name, index.join("_"))
     }
 
-    /// The table of a generation. One that another version of the program declared has the fields and the owner that
-    /// both know.
+    /// One for each declared list, and one for each field: a list that is filtered by it alone is in the order of keys.
+    /// Only for the owner that would be too much beside a list of their own, since what one owns is always little.
+    fn declared_indexes(&self, spec: &ProjectionSpec) -> Result<Vec<Index>, String> {
+        let is_field = |name: &&str| spec.fields.iter().any(|field| field.name == *name);
+        let has_own = |owner| spec.indexes.iter().any(|index| index.first() == Some(&owner));
+        let single = spec.fields.iter().map(|field| field.name);
+        let single = single.filter(|name| Some(*name) != spec.owner || !has_own(*name)).map(|name| vec![name]);
+        let mut indexes: Vec<Index> = Vec::new();
+        for index in spec.indexes.iter().map(|columns| columns.to_vec()).chain(single) {
+            let name = self.index_name(&index);
+            let unknown = index.iter().find(|name| !is_field(name));
+            if let Some(unknown) = unknown {
+                return Err(format!("the index of `{unknown}` is of none of its fields"));
+            }
+            let twice = index.iter().enumerate().any(|(nth, name)| index[..nth].contains(name));
+            if index.is_empty() || twice || indexes.contains(&index) {
+                return Err(format!("the index of `{}` is none, or declared already", index.join(", ")));
+            }
+            let is_taken = indexes.iter().any(|other| self.index_name(other) == name);
+            if name.len() + NUMBER_BYTES_MAX > NAME_BYTES_MAX || is_taken {
+                return Err(format!("the index name `{name}` is taken, or too long"));
+            }
+            indexes.push(index);
+        }
+        Ok(indexes)
+    }
+
+    /// The table of a generation. One that another version of the program declared has the fields, the owner and the
+    /// indexes that both know.
     pub(crate) fn of(&self, generation: &Generation) -> Self {
         let name = format!("view_{}_v{}_g{}", self.projection, generation.version, generation.number);
         let declared: Declaration = serde_json::from_str(&generation.declaration).unwrap_or_default();
@@ -87,19 +127,31 @@ impl Table {
         let owner = self.owner.filter(|owner| {
             declared.owner.as_deref() == Some(owner) && fields.iter().any(|field| field.name == *owner)
         });
-        Self { projection: self.projection, version: generation.version, name, fields, owner }
+        let indexes = self.indexes.iter().filter(|index| declared.indexes.iter().any(|other| other == *index));
+        let (projection, version, indexes) = (self.projection, generation.version, indexes.cloned().collect());
+        Self { projection, version, name, fields, owner, indexes }
+    }
+
+    /// A field that a selection names and the table has not, because an older version of the program made it.
+    pub(crate) fn lacks(&self, selection: &Selection) -> Option<Field> {
+        let sorted = selection.sort.map(|sort| sort.field);
+        let mut named = selection.filters.iter().map(|filter| filter.field).chain(sorted);
+        named.find(|field| !self.fields.contains(field))
     }
 
     /// What is declared, as it is kept with a generation.
     pub(crate) fn declaration(&self) -> String {
         let fields = self.fields.iter().map(json).collect();
-        let declaration = Declaration { fields, owner: self.owner.map(str::to_owned) };
+        let indexes = self.indexes.iter().map(|index| index.iter().map(|name| (*name).to_owned()).collect());
+        let declaration = Declaration { fields, owner: self.owner.map(str::to_owned), indexes: indexes.collect() };
         serde_json::to_string(&declaration).unwrap_or_default()
     }
 
-    /// Whether a generation has what is declared. It has not when fields were changed and the version was not raised.
+    /// Whether a generation has the fields and the owner that are declared. It has not when these were changed and the
+    /// version was not raised. Indexes may change: they come with the next generation.
     pub(crate) fn is_declared_like(&self, generation: &Generation) -> bool {
-        self.declaration() == generation.declaration
+        let declared: Declaration = serde_json::from_str(&generation.declaration).unwrap_or_default();
+        declared.owner.as_deref() == self.owner && declared.fields.into_iter().eq(self.fields.iter().map(json))
     }
 }
 
@@ -108,6 +160,7 @@ impl Table {
 struct Declaration {
     fields: Vec<Value>,
     owner: Option<String>,
+    indexes: Vec<Vec<String>>,
 }
 
 fn json(field: &Field) -> Value {
@@ -134,7 +187,7 @@ mod tests {
 
     fn spec(name: &'static str, fields: &'static [Field], owner: Option<&'static str>) -> ProjectionSpec {
         let access = Access::anyone();
-        ProjectionSpec { name, version: 1, summary: "", category: "order", fields, access, owner }
+        ProjectionSpec { name, version: 1, summary: "", category: "order", fields, indexes: &[], access, owner }
     }
 
     const STATUS: Field = Field { name: "status", path: &["status"], kind: FieldKind::Text };
@@ -143,7 +196,36 @@ mod tests {
     fn a_table_is_named_after_its_projection_and_version() {
         let table = Table::new(&spec("orders", &[STATUS], Some("status"))).expect("a good declaration");
         assert_eq!(table.name, "view_orders_v1");
-        assert_eq!(table.index_name(&STATUS), "view_orders_v1_status_idx");
+        assert_eq!(index_names(&table), ["view_orders_v1_status_idx"]);
+    }
+
+    fn index_names(table: &Table) -> Vec<String> {
+        table.indexes.iter().map(|index| table.index_name(index)).collect()
+    }
+
+    #[test]
+    fn lists_and_fields_have_indexes_and_an_owner_has_one_for_all() {
+        const FIELDS: [Field; 3] = [
+            Field { name: "owner", ..STATUS },
+            STATUS,
+            Field { name: "total", path: &["total"], kind: FieldKind::Integer },
+        ];
+        let spec = |indexes| ProjectionSpec { indexes, ..spec("o", &FIELDS, Some("owner")) };
+        let table = Table::new(&spec(&[&["owner", "total"], &["status", "total"]])).expect("a good declaration");
+        let names = ["owner_total", "status_total", "status", "total"].map(|name| format!("view_o_v1_{name}_idx"));
+        assert_eq!(index_names(&table), names);
+        let table = Table::new(&spec(&[])).expect("a good declaration");
+        assert_eq!(table.indexes.len(), 3);
+        let bad: [&[&[&str]]; 5] = [
+            &[&[]],
+            &[&["colour"]],
+            &[&["total", "total"]],
+            &[&["status"]],
+            &[&["owner", "total"], &["owner", "total"]],
+        ];
+        for indexes in bad {
+            assert!(Table::new(&spec(indexes)).is_err(), "{indexes:?}");
+        }
     }
 
     #[test]
@@ -160,7 +242,8 @@ mod tests {
         for name in ["", "Orders", "1orders", "orders;", "order-lines"] {
             assert!(Table::new(&spec(name, &[], None)).is_err(), "{name}");
         }
-        for fields in [&[QUOTED], &[KEY], &[NO_PATH], &[BAD_PATH], &[LONG]] as [&'static [Field]; 5] {
+        const SORT: Field = Field { name: "sort", path: &["a"], kind: FieldKind::Text };
+        for fields in [&[QUOTED], &[KEY], &[NO_PATH], &[BAD_PATH], &[LONG], &[SORT]] as [&'static [Field]; 6] {
             assert!(Table::new(&spec("orders", fields, None)).is_err(), "{fields:?}");
         }
         assert!(Table::new(&spec("orders", &[STATUS, STATUS], None)).is_err());
@@ -176,8 +259,6 @@ mod tests {
             phase: Phase::Live,
             paused: false,
             confirm_diff: false,
-            shards: 8,
-            target: Position::START,
             replayed: Position::START,
             declaration,
             report: None,
@@ -197,7 +278,7 @@ mod tests {
         assert!(old.is_declared_like(&generation) && !new.is_declared_like(&generation));
         let served = new.of(&generation);
         assert_eq!(served.name, "view_orders_v1_g3");
-        assert_eq!((served.fields, served.owner), (vec![STATUS], None));
+        assert_eq!((served.fields, served.owner, served.indexes), (vec![STATUS], None, vec![vec!["status"]]));
         assert_eq!(old.of(&generation).owner, Some("status"));
     }
 }

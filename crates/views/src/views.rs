@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daybook_core::{AnyProjection, Contracts, Position};
-use daybook_database::{Database, is_missing_table};
+use daybook_database::{Database, Heard, Signal, is_missing_table};
 use daybook_log::Log;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::generation::served;
+use crate::select::rows_for;
 use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
 use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
 
-/// How often a query that waits for a position looks, when the projector is another process: at first, and at most.
+/// How often a query that waits for a position looks, when the projector is another process and is not heard: at first, and
+/// at most.
 const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
@@ -41,6 +43,8 @@ pub(crate) struct View {
     pub(crate) table: Table,
     /// The position that this process's projector has committed: wakes queries that wait for it.
     pub(crate) committed: watch::Sender<Position>,
+    /// Tells other processes, and is heard from them.
+    signal: Signal,
     /// Signalled when generations came or went by what this process did.
     pub(crate) generations_changed: watch::Sender<()>,
     /// The generation that was served last, and its table.
@@ -56,6 +60,12 @@ struct Served {
 impl View {
     fn served(&self) -> MutexGuard<'_, Option<Arc<Served>>> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the queries that wait for a position that this process's projector has committed, in every process.
+    pub(crate) fn reached(&self, position: Position) {
+        self.committed.send_replace(position);
+        self.signal.send(position.get());
     }
 }
 
@@ -77,9 +87,14 @@ impl Views {
         for projection in projections {
             let table = Table::new(projection.spec())?;
             let name = table.projection;
+            let misdeclared = table.fields.iter().find_map(|field| projection.shape().check(field).err());
+            if let Some(reason) = misdeclared {
+                return Err(ViewError::Spec { projection: name, reason });
+            }
             let committed = watch::Sender::new(Position::START);
-            let (generations_changed, served) = (watch::Sender::new(()), Mutex::new(None));
-            let view = View { projection, table, committed, generations_changed, served };
+            let (signal, generations_changed) = (log.signal(&table.name), watch::Sender::new(()));
+            let view =
+                View { projection, table, committed, signal, generations_changed, served: Mutex::new(None) };
             if views.insert(name, Arc::new(view)).is_some() {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
@@ -103,7 +118,7 @@ impl Views {
         Answer::one(self.read(view, &selection, at_least).await?)
     }
 
-    /// A page of documents, in the order of their keys.
+    /// A page of documents.
     ///
     /// # Errors
     ///
@@ -118,8 +133,10 @@ impl Views {
         let selection = Selection {
             key: None,
             owner: query.owner.clone(),
-            after: query.after.as_ref().map(|cursor| cursor.key.clone()),
-            limit: limit + 1,
+            filters: query.criteria.filters.clone(),
+            sort: query.criteria.sort,
+            after: query.after.clone(),
+            limit: rows_for(limit),
         };
         Answer::page(self.read(view, &selection, at_least).await?, limit as usize)
     }
@@ -138,12 +155,13 @@ impl Views {
         at_least: Option<AtLeast>,
     ) -> Result<Selected, ViewError> {
         let view = self.view(name)?;
-        let mut committed = view.committed.subscribe();
+        let (mut committed, mut heard) = (view.committed.subscribe(), view.signal.hear());
         let mut closing = self.shared.closing.subscribe();
         let mut poll = POLL_MIN;
         loop {
             // Marked as seen before reading, so that whatever is committed from here on wakes.
             committed.mark_unchanged();
+            heard.mark_unchanged();
             let late = *closing.borrow() || at_least.is_some_and(|wanted| Instant::now() >= wanted.deadline);
             let selected = self.read_now(view, selection).await?;
             match at_least {
@@ -154,7 +172,11 @@ impl Views {
                     let until = wanted.deadline.min(Instant::now() + poll);
                     // Whichever comes first, it is time to look again.
                     tokio::select! {
-                        () = reaches(&mut committed, wanted.position) => {}
+                        () = reaches(&mut committed, |reached| *reached >= wanted.position) => {}
+                        () = reaches(&mut heard, |heard| match heard {
+                            Heard::Number(reached) => *reached >= wanted.position.get(),
+                            Heard::Deaf => true,
+                        }) => {}
                         _ = closing.wait_for(|closing| *closing) => {}
                         () = sleep_until(until) => {}
                     }
@@ -170,7 +192,7 @@ impl Views {
     async fn read_now(&self, view: &View, selection: &Selection) -> Result<Selected, ViewError> {
         let store = &self.shared.store;
         loop {
-            let known = view.served().clone();
+            let known = view.served().clone().filter(|served| served.table.lacks(selection).is_none());
             let served = match known {
                 Some(served) => served,
                 None => match self.look_up(view).await? {
@@ -178,6 +200,9 @@ impl Views {
                     None => return Ok(Selected::default()),
                 },
             };
+            if let Some(field) = served.table.lacks(selection) {
+                return Err(ViewError::NotReady { version: served.table.version, field: field.name });
+            }
             match store.select(served.id, &served.table, view.table.version, selection).await {
                 Ok(selected) if selected.served == Some(served.id) => return Ok(selected),
                 Ok(_) => {}
@@ -224,10 +249,10 @@ impl fmt::Debug for Views {
     }
 }
 
-/// Waits for a newly committed position that is far enough.
-async fn reaches(committed: &mut watch::Receiver<Position>, position: Position) {
-    while committed.changed().await.is_ok() {
-        if *committed.borrow_and_update() >= position {
+/// Waits for news that are far enough.
+async fn reaches<T>(news: &mut watch::Receiver<T>, far_enough: impl Fn(&T) -> bool) {
+    while news.changed().await.is_ok() {
+        if far_enough(&news.borrow_and_update()) {
             return;
         }
     }

@@ -2,6 +2,7 @@
 
 mod advance;
 mod commit;
+mod reader;
 mod replay;
 mod revive;
 
@@ -9,11 +10,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_core::{Contracts, Documents, Position, RecordedEvent};
+use daybook_core::{Contracts, Documents, Position};
 use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
+use self::reader::Reader;
 use crate::fold::Unfit;
 use crate::generation::{Generation, Phase};
 use crate::ranges::{Act, Claim, Range};
@@ -45,6 +47,7 @@ pub(crate) struct Worker {
     owner: String,
     settings: Settings,
     stopping: watch::Receiver<bool>,
+    reader: Reader,
     /// The ranges that it holds, in the order of their slices.
     held: Vec<Range>,
     /// The documents that it wrote lately: nobody else changes them as long as it holds their ranges.
@@ -139,6 +142,7 @@ impl Worker {
             owner: owner.to_owned(),
             settings: settings.clone(),
             stopping,
+            reader: Reader::new(views.log().clone(), settings),
             held: Vec::new(),
             documents: view.projection.documents(),
             parked: HashSet::new(),
@@ -157,6 +161,7 @@ impl Worker {
                 (failures, stops) = (0, 0);
             }
             self.documents.clear();
+            self.reader.clear();
             self.held.clear();
             let pause = match halt {
                 Halt::Asked => return,
@@ -217,7 +222,6 @@ impl Worker {
                 ),
             }));
         }
-        let mut appended = self.log.watch();
         let mut look_at = Instant::now();
         loop {
             if *self.stopping.borrow() {
@@ -227,10 +231,8 @@ impl Worker {
                 self.share().await?;
                 look_at = Instant::now() + self.settings.lease / 4;
             }
-            // Marked as seen before reading, so that whatever is appended from here on wakes.
-            appended.mark_unchanged();
             let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
-                self.wait(&mut appended, look_at).await?;
+                self.wait(look_at).await?;
                 continue;
             };
             if self.generation.phase == Phase::Replay {
@@ -238,9 +240,9 @@ impl Worker {
                 look_at = Instant::now();
                 continue;
             }
-            let events = self.read(&group).await?;
+            let events = self.reader.read(&group.checkpoint, group.limit).await?;
             if events.is_empty() {
-                self.wait(&mut appended, look_at).await?;
+                self.wait(look_at).await?;
                 continue;
             }
             let begun = Instant::now();
@@ -319,7 +321,7 @@ impl Worker {
     /// Wakes those in this process who wait for the view.
     fn tell(&self) {
         if let Some(lowest) = self.lowest().filter(|_| self.generation.phase == Phase::Live) {
-            self.view.committed.send_replace(lowest);
+            self.view.reached(lowest);
         }
     }
 
@@ -336,26 +338,6 @@ impl Worker {
         let to_next = groups.next().map(|(next, _)| next.position.get() - checkpoint.position.get());
         let limit = to_next.map_or(page, |to_next| page.min(usize::try_from(to_next).unwrap_or(page)));
         Some(Group { checkpoint, claims, limit })
-    }
-
-    /// The next page. Where the log is damaged, it ends before the damage.
-    async fn read(&mut self, group: &Group) -> Result<Vec<RecordedEvent>, Halt> {
-        let after = group.checkpoint.position;
-        let mut limit = group.limit;
-        loop {
-            let (position, reason) = match self.log.read_on(&group.checkpoint, limit).await {
-                Ok(events) => return in_sequence(after, events),
-                Err(LogError::History(error)) => (after, error.to_string()),
-                Err(LogError::Damaged { position, reason }) => (position, reason),
-                Err(LogError::Decode(error)) => (error.position, error.to_string()),
-                Err(error) => return Err(error.into()),
-            };
-            let readable = position.get().saturating_sub(after.get() + 1) as usize;
-            if readable == 0 || readable >= limit {
-                return Err(Halt::Stopped(Stopped { position, reason }));
-            }
-            limit = readable;
-        }
     }
 
     /// Takes note of a commit.
@@ -379,11 +361,13 @@ impl Worker {
     }
 
     /// Waits until something is appended, or it is time to look anyway, for it or at the board.
-    async fn wait(&mut self, appended: &mut watch::Receiver<Position>, look_at: Instant) -> Result<(), Halt> {
+    async fn wait(&mut self, look_at: Instant) -> Result<(), Halt> {
         let idle = self.settings.idle_interval.min(look_at.saturating_duration_since(Instant::now()));
         tokio::select! {
-            Ok(()) = appended.changed() => Ok(()),
-            paused = self.pause(idle) => paused,
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),
+            () = self.reader.appended() => Ok(()),
+            () = tokio::time::sleep(idle) => Ok(()),
         }
     }
 
@@ -393,19 +377,6 @@ impl Worker {
             biased;
             _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),
             () = tokio::time::sleep(time) => Ok(()),
-        }
-    }
-}
-
-/// The log has no holes (L2). One that has is not folded over.
-fn in_sequence(after: Position, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Halt> {
-    let hole =
-        (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
-    match hole {
-        None => Ok(events),
-        Some((due, is)) => {
-            let reason = format!("the log has position {is} where {due} is due");
-            Err(Halt::Stopped(Stopped { position: due, reason }))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use chrono::Utc;
 use clap::ArgMatches;
-use daybook_core::{Domain, Position};
+use daybook_core::Domain;
 use daybook_database::{Lines, Snapshot};
 use daybook_log::{Head, Log};
 use daybook_views::backup::{self as views, Tables};
@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::terminal;
 
 /// How many events are read at a time.
-const PAGE: usize = 10_000;
+const PAGE: usize = 2_000;
 
 /// Backs up while everything else goes on.
 pub(crate) async fn backup(
@@ -152,15 +152,16 @@ async fn back_up_events(
     head: &Head,
 ) -> anyhow::Result<(Vec<Segment>, u64)> {
     let mut segments = Vec::new();
-    let mut after = Position::START;
+    let mut reached = log.checkpoint(head, None);
     if let Some(LogBackup { log: end, events, .. }) = before.map(|before| &before.holds) {
         let is_other = || {
             format!("{} is a backup of another history of the log: name another folder", folder.path().display())
         };
         log.check(&end.checkpoint()).await.with_context(is_other)?;
         segments.clone_from(events);
-        after = end.position;
+        reached = end.checkpoint();
     }
+    let mut after = reached.position;
     let new = head.position.get().saturating_sub(after.get());
     if new == 0 {
         return Ok((segments, 0));
@@ -169,14 +170,14 @@ async fn back_up_events(
     let mut file = folder.file(&format!("events-{:020}", first.get()))?;
     let progress = Progress::new("backing up", "events", new);
     let mut last = None;
+    let mut scan = log.scan(&reached, PAGE);
     while after < head.position {
-        let left = usize::try_from(head.position.get() - after.get()).unwrap_or(usize::MAX);
-        let events = log.read(after, left.min(PAGE)).await?;
-        progress.advance(events.len() as u64);
-        if events.is_empty() {
+        let Some(events) = scan.next().await? else {
             bail!("the log ends at {after}, and a moment ago it ended at {}", head.position);
-        }
-        for event in events {
+        };
+        let left = usize::try_from(head.position.get() - after.get()).unwrap_or(usize::MAX);
+        progress.advance(events.len().min(left) as u64);
+        for event in events.into_iter().take(left) {
             after = after.plus(1);
             ensure!(event.position == after, "the log has position {} where {after} is due", event.position);
             file.line(&serde_json::to_string(&event)?)?;

@@ -33,13 +33,12 @@ async fn tail(log: &Log, arguments: &ArgMatches, as_json: bool) -> anyhow::Resul
     let before = log.event(Position::new(head.position.get().saturating_sub(lines))).await?;
     let mut reached = log.checkpoint(&head, before.as_ref());
     loop {
-        let events = log.read_on(&reached, PAGE).await?;
-        for event in &events {
-            print(event, as_json)?;
-            reached = log.checkpoint(&head, Some(event));
-        }
-        if events.len() == PAGE {
-            continue;
+        let mut scan = log.scan(&reached, PAGE);
+        while let Some(events) = scan.next().await? {
+            for event in &events {
+                print(event, as_json)?;
+                reached = log.checkpoint(&head, Some(event));
+            }
         }
         if !arguments.get_flag("follow") {
             return Ok(());

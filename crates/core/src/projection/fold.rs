@@ -6,10 +6,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-
 use super::{AnyProjection, Keys, Projection, ProjectionSpec};
-use crate::{DecodeError, Envelope, EventType, Position, RecordedEvent, Revision};
+use crate::{DecodeError, Envelope, EventType, Position, RecordedEvent, Revision, Shape};
 
 /// What a document takes in memory beside its content, in bytes; a guess.
 const OVERHEAD_BYTES: usize = 160;
@@ -89,21 +87,23 @@ pub trait Documents: Send {
 
 pub(super) struct Registered<P> {
     spec: ProjectionSpec,
+    shape: Shape,
     marker: PhantomData<fn() -> P>,
 }
 
 impl<P: Projection> Registered<P> {
     pub(super) fn new() -> Self {
-        Self { spec: P::spec(), marker: PhantomData }
+        Self { spec: P::spec(), shape: Shape::of::<P::View>(), marker: PhantomData }
     }
 }
 
-impl<P: Projection> AnyProjection for Registered<P>
-where
-    P::View: JsonSchema,
-{
+impl<P: Projection> AnyProjection for Registered<P> {
     fn spec(&self) -> &ProjectionSpec {
         &self.spec
+    }
+
+    fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     fn event_types(&self) -> &'static [EventType] {

@@ -2,11 +2,10 @@
 
 use chrono::DateTime;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Files;
-use crate::{EventType, Opened, Position, RecordedEvent, Revision, StreamId, open_fields};
+use crate::{EventType, JsonText, Opened, Position, RecordedEvent, Revision, StreamId, open_fields};
 
 /// The name of the file that holds the schema of a version, and of its first sample.
 pub(super) fn schema_file(contract: &EventType, version: u32) -> String {
@@ -67,7 +66,6 @@ fn schema(contract: &EventType, version: u32, committed: Option<&String>) -> Res
 
 /// Checks a sample of a version.
 fn sample(contract: &EventType, version: u32, text: &str) -> Result<(), String> {
-    let payload: Box<RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let record = RecordedEvent {
         position: Position::new(1),
         stream: StreamId::new("golden", "1"),
@@ -76,8 +74,8 @@ fn sample(contract: &EventType, version: u32, text: &str) -> Result<(), String> 
         event_type: contract.name.to_owned(),
         schema_version: version,
         recorded_at: DateTime::UNIX_EPOCH,
-        metadata: RawValue::NULL.to_owned(),
-        payload,
+        metadata: JsonText::new("null"),
+        payload: JsonText::new(text),
     };
     let rewritten = contract.rewrite(&record).map_err(|error| error.reason)?;
     let sample: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;

@@ -106,7 +106,11 @@ impl Process {
         let metadata = self.events(event_type).await.swap_remove(0).metadata;
         let stored: daybook_core::Metadata = serde_json::from_str(metadata.get()).expect("metadata");
         let subject = stored.client.expect("an address").subject().to_owned();
-        let opened = self.keys.open_documents(vec![metadata], &|_| true).await.expect("the keys answer");
+        let opened = self
+            .keys
+            .open_documents(vec![metadata.check().expect("JSON").to_owned()], &|_| true)
+            .await
+            .expect("the keys answer");
         let opened: serde_json::Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
         (subject, opened["client"].to_string())
     }
@@ -123,7 +127,8 @@ impl Process {
     /// What the registration says the address is.
     async fn registered_email(&self) -> String {
         let event = self.events("account.registered").await.swap_remove(0);
-        let opened = self.keys.open_documents(vec![event.payload], &|_| true).await.expect("the keys answer");
+        let payload = event.payload.check().expect("JSON").to_owned();
+        let opened = self.keys.open_documents(vec![payload], &|_| true).await.expect("the keys answer");
         let payload: serde_json::Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
         payload["email"].to_string()
     }

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::{Metadata, Position, StreamId};
+use daybook_database::Signals;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -73,7 +74,8 @@ async fn what_waits_when_the_log_is_found_to_be_another_one_is_not_tried() {
     }));
     let settings = Settings { group_appends_max: 1, ..Settings::default() };
     let writer = Gate { permits: permits.clone(), taken };
-    let appender = Appender::start(Box::new(writer), &settings, seen.clone()).expect("a thread");
+    let appended = Signals::none().signal("appended");
+    let appender = Appender::start(Box::new(writer), &settings, seen.clone(), appended).expect("a thread");
     let submitted: Vec<_> = (0..3).map(|_| appender.submit(append()).expect("there is room")).collect();
     assert_eq!(groups.recv().await, Some(1));
     // The first is in the database's hands, the others wait.

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
+use crate::follow::Pace;
+
+/// To be sure: signals are quicker.
+pub(crate) const PACE: Pace = Pace { shortest: Duration::from_millis(100), longest: Duration::from_secs(1) };
+
 /// The log on PostgreSQL.
 pub(crate) struct PostgresStore {
     pool: PgPool,

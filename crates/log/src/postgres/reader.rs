@@ -2,11 +2,10 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use daybook_core::{Missing, Position, RecordedEvent, Revision, StreamId};
+use daybook_core::{JsonText, Missing, Position, RecordedEvent, Revision, StreamId};
 use futures_util::TryStreamExt;
-use serde_json::value::RawValue;
-use sqlx::AssertSqlSafe;
-use sqlx::types::Json;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -18,21 +17,22 @@ use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged};
 use crate::{Head, LogError};
 
-/// A row of [`event_columns`]. `json` comes as the text that was stored.
-type EventRow = (i64, String, i64, Uuid, String, i32, DateTime<Utc>, Json<Box<RawValue>>, Json<Box<RawValue>>);
-
-fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
-    let (position, stream, revision, id, event_type, schema_version, recorded_at, metadata, payload) = row;
+/// The event in a row of [`event_columns`], whose types are known: that each value is of its own takes as long to check
+/// as to read it. `json` comes as the text that was stored; asked for as JSON, it would be parsed.
+fn event(row: &PgRow) -> Result<RecordedEvent, LogError> {
+    let text = |column: usize| row.try_get_unchecked::<&str, _>(column);
+    let position = row.try_get_unchecked(0)?;
+    let schema_version: i32 = row.try_get_unchecked(5)?;
     Ok(RecordedEvent {
         position: Position::from_i64(position),
-        stream: stream.parse().map_err(|error| damaged(position, error))?,
-        revision: Revision::from_i64(revision),
-        id,
-        event_type,
+        stream: text(1)?.parse().map_err(|error| damaged(position, error))?,
+        revision: Revision::from_i64(row.try_get_unchecked(2)?),
+        id: row.try_get_unchecked(3)?,
+        event_type: text(4)?.to_owned(),
         schema_version: schema_version.try_into().map_err(|error| damaged(position, error))?,
-        recorded_at,
-        metadata: metadata.0,
-        payload: payload.0,
+        recorded_at: row.try_get_unchecked(6)?,
+        metadata: JsonText::new(text(7)?),
+        payload: JsonText::new(text(8)?),
     })
 }
 
@@ -55,14 +55,17 @@ impl Store for PostgresStore {
 
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
         let [after, through, limit] = page.bounds();
-        let mut query = sqlx::query_as::<_, EventRow>(AssertSqlSafe(sql::page(page.filter)))
-            .bind(after)
-            .bind(through)
-            .bind(limit);
+        let mut query = sqlx::query(AssertSqlSafe(sql::page(page.filter))).bind(after).bind(through).bind(limit);
         for text in sql::page_texts(&page) {
             query = query.bind(text);
         }
-        query.fetch_all(&self.pool).await?.into_iter().map(event).collect()
+        let mut connection = self.pool.acquire().await?;
+        let mut rows = query.fetch(&mut *connection);
+        let mut events = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            events.push(event(&row)?);
+        }
+        Ok(events)
     }
 
     async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError> {
@@ -75,7 +78,7 @@ impl Store for PostgresStore {
         let reached: Vec<i64> = streams.iter().map(|missing| missing.revision().to_i64()).collect();
         // OFFSET 0 makes each stream a look-up of its own. As a join, PostgreSQL would read the whole table while it
         // has no statistics of it.
-        let query = sqlx::query_as::<_, EventRow>(concat!(
+        let query = sqlx::query(concat!(
             "SELECT ",
             event_columns!(),
             " FROM unnest($1::text[], $2::bigint[]) AS asked (name, reached) \
@@ -87,7 +90,7 @@ impl Store for PostgresStore {
         let mut rows = query.fetch(&self.pool);
         let mut loading = Loading::new(streams);
         while let Some(row) = rows.try_next().await? {
-            loading.take(&event(row)?)?;
+            loading.take(&event(&row)?)?;
         }
         Ok(loading.finish())
     }

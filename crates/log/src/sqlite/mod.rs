@@ -5,7 +5,14 @@ pub(crate) mod restore;
 mod time;
 mod writer;
 
+use std::time::Duration;
+
 use daybook_database::SqliteFile;
+
+use crate::follow::Pace;
+
+/// A look takes 0.1 ms, and is all that there is between processes.
+pub(crate) const PACE: Pace = Pace { shortest: Duration::from_millis(5), longest: Duration::from_millis(250) };
 
 /// The log on SQLite.
 pub(crate) struct SqliteStore {

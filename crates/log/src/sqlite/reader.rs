@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use daybook_core::{Missing, Position, RecordedEvent, Revision, StreamId};
+use daybook_core::{JsonText, Missing, Position, RecordedEvent, StreamId};
 use futures_util::TryStreamExt;
-use serde_json::value::RawValue;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::writer::{SqliteWriter, uuid};
@@ -17,22 +16,40 @@ use crate::store::{Fed, KeptSnapshot, Page, Store, Writer};
 use crate::stored::{self, Loading, damaged, misfit};
 use crate::{Head, LogError};
 
-/// A row of [`event_columns`].
-type EventRow = (i64, String, i64, String, String, i64, String, String, String);
+/// The characters between two columns and between two events of a page. Neither can be in them: names are visible
+/// ASCII, and in JSON they would be escaped.
+const BETWEEN_COLUMNS: char = '\u{1f}';
+const BETWEEN_EVENTS: char = '\u{1e}';
 
-fn event(row: EventRow) -> Result<RecordedEvent, LogError> {
-    let (position, stream, revision, id, event_type, schema_version, recorded_at, metadata, payload) = row;
-    Ok(RecordedEvent {
+/// An event as one text, of which a page is made: for each value that SQLite hands out, some memory is allocated, and
+/// each row goes from its thread to ours by itself. That takes longer than to find it.
+macro_rules! line {
+    () => {
+        concat!("concat_ws(char(31), ", event_columns!(), ")")
+    };
+}
+
+/// The event in a [`line`].
+fn event(line: &str) -> Result<RecordedEvent, LogError> {
+    let mut columns = line.split(BETWEEN_COLUMNS);
+    let position = columns.next().unwrap_or_default().parse().map_err(|error| misfit("position", error))?;
+    let damaged = |error: &dyn std::fmt::Display| damaged(position, error);
+    let mut next = || columns.next().ok_or_else(|| damaged(&"a column is missing"));
+    let event = RecordedEvent {
         position: Position::from_i64(position),
-        stream: stream.parse().map_err(|error| damaged(position, error))?,
-        revision: Revision::from_i64(revision),
-        id: id.parse().map_err(|error| damaged(position, error))?,
-        event_type,
-        schema_version: schema_version.try_into().map_err(|error| damaged(position, error))?,
-        recorded_at: time::from_text(&recorded_at).map_err(|error| damaged(position, error))?,
-        metadata: RawValue::from_string(metadata).map_err(|error| damaged(position, error))?,
-        payload: RawValue::from_string(payload).map_err(|error| damaged(position, error))?,
-    })
+        stream: next()?.parse().map_err(|error| damaged(&error))?,
+        revision: next()?.parse().map_err(|error| damaged(&error))?,
+        id: next()?.parse().map_err(|error| damaged(&error))?,
+        event_type: next()?.to_owned(),
+        schema_version: next()?.parse().map_err(|error| damaged(&error))?,
+        recorded_at: time::from_text(next()?).map_err(|error| damaged(&error))?,
+        metadata: JsonText::new(next()?),
+        payload: JsonText::new(next()?),
+    };
+    match columns.next() {
+        None => Ok(event),
+        Some(_) => Err(damaged(&"a column holds what stands between columns")),
+    }
 }
 
 #[async_trait]
@@ -56,14 +73,15 @@ impl Store for SqliteStore {
 
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
         let [after, through, limit] = page.bounds();
-        let mut query = sqlx::query_as::<_, EventRow>(AssertSqlSafe(sql::page(page.filter)))
-            .bind(after)
-            .bind(through)
-            .bind(limit);
+        let page_sql = sql::page(page.filter);
+        let sql = format!(concat!("SELECT group_concat(", line!(), ", char(30)) FROM ({})"), page_sql);
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(after).bind(through).bind(limit);
         for text in sql::page_texts(&page) {
             query = query.bind(text);
         }
-        query.fetch_all(self.file.readers()).await?.into_iter().map(event).collect()
+        let row = query.fetch_one(self.file.readers()).await?;
+        let lines: Option<&str> = row.try_get(0)?;
+        lines.map_or(Ok(Vec::new()), |lines| lines.split(BETWEEN_EVENTS).map(event).collect())
     }
 
     async fn last_before(&self, time: DateTime<Utc>) -> Result<Position, LogError> {
@@ -77,9 +95,9 @@ impl Store for SqliteStore {
             streams.iter().map(|missing| (missing.stream().as_str(), missing.revision().get())).collect();
         let asked = serde_json::to_string(&asked).map_err(|error| misfit("stream", error))?;
         // CROSS JOIN: SQLite takes the tables in this order.
-        let query = sqlx::query_as::<_, EventRow>(concat!(
+        let query = sqlx::query(concat!(
             "SELECT ",
-            event_columns!(),
+            line!(),
             " FROM (SELECT value->>0 AS name, value->>1 AS reached FROM json_each($1)) \
              CROSS JOIN events ON stream = name AND revision > reached ORDER BY stream, revision"
         ))
@@ -87,7 +105,7 @@ impl Store for SqliteStore {
         let mut rows = query.fetch(self.file.readers());
         let mut loading = Loading::new(streams);
         while let Some(row) = rows.try_next().await? {
-            loading.take(&event(row)?)?;
+            loading.take(&event(row.try_get(0)?)?)?;
         }
         Ok(loading.finish())
     }
@@ -147,5 +165,32 @@ impl Store for SqliteStore {
 
     fn writer(&self, log: &Head) -> Box<dyn Writer> {
         Box::new(SqliteWriter::new(self.file.clone(), log))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_has_not_its_columns_is_damage() {
+        let columns = [
+            "7",
+            "order-1",
+            "2",
+            "018f0000-0000-7000-8000-0000000000ab",
+            "order.placed",
+            "1",
+            "2026-01-31T09:15:00.000000Z",
+            "null",
+            "{}",
+        ];
+        let line = |columns: &[&str]| columns.join(&BETWEEN_COLUMNS.to_string());
+        let read = event(&line(&columns)).expect("an event");
+        assert_eq!((read.position.get(), read.revision.get(), read.payload.get()), (7, 2, "{}"));
+        for damaged in [line(&columns[..8]), line(&[&columns[..], &["{}"]].concat())] {
+            let error = event(&damaged).expect_err("not an event's columns");
+            assert!(matches!(error, LogError::Damaged { position, .. } if position.get() == 7), "{error}");
+        }
     }
 }

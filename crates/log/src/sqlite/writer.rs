@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use daybook_core::{Position, Revision};
-use daybook_database::{DatabaseError, Fault, SqliteFile, fault};
+use daybook_database::{Fault, SqliteFile, fault};
+use futures_util::TryStreamExt;
 use serde::Serialize;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection, Executor, QueryBuilder, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::time;
 use crate::append;
 use crate::checkpoint::check_log;
-use crate::group::{Answers, Group, Plan, PlannedEvent};
+use crate::group::{Answers, Group, Plan};
 use crate::known::{Change, Tip};
 use crate::seen::{self, Mark, to_look_up};
 use crate::sql::{self, event_columns};
@@ -24,21 +25,41 @@ use crate::{Head, LogError};
 /// The most events of one statement: each number of rows is a statement of its own, which the connection remembers.
 pub(super) const ROWS_MAX: usize = 64;
 
-/// The writer. Waits for other writers at BEGIN IMMEDIATE, and from there on sees all that they have committed.
+/// Refuses to go on when the log does not end where it did: it has one identity, and is given a second one then.
+const UNLESS_AT: &str = "\
+    INSERT INTO log_identity SELECT * FROM log_identity \
+    WHERE (SELECT id FROM events ORDER BY position DESC LIMIT 1) IS NOT ";
+
+/// The writer: one connection of its own. Waits for other writers at BEGIN IMMEDIATE, and from there on sees all that
+/// they have committed.
 pub(super) struct SqliteWriter {
     file: SqliteFile,
     /// The log that it writes to.
     log: (Uuid, u64),
+    /// Taken out while in use, and put back only when all went well: another one is made after whatever failed, and what
+    /// had been begun ends with the one that is gone.
+    connection: Option<SqliteConnection>,
 }
 
 impl SqliteWriter {
     pub(super) fn new(file: SqliteFile, log: &Head) -> Self {
-        Self { file, log: (log.log_id, log.epoch) }
+        Self { file, log: (log.log_id, log.epoch), connection: None }
+    }
+
+    async fn take(&mut self) -> Result<SqliteConnection, sqlx::Error> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.file.connect().await,
+        }
     }
 
     /// Begins to write, and reads where the log ends, which has to hold what was seen.
-    async fn begin(&self, marks: &[Mark]) -> Result<(Transaction<'static, Sqlite>, Tip), Failure> {
-        let mut transaction = self.file.writer().begin_with("BEGIN IMMEDIATE").await?;
+    async fn begin<'c>(
+        &self,
+        connection: &'c mut SqliteConnection,
+        marks: &[Mark],
+    ) -> Result<(Transaction<'c, Sqlite>, Tip), Failure> {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let tip = self.read_tip(&mut transaction).await?;
         let mut ids = HashMap::new();
         for position in to_look_up(marks, tip.mark()) {
@@ -81,30 +102,41 @@ async fn id_at(connection: &mut SqliteConnection, position: Position) -> Result<
 #[async_trait]
 impl Writer for SqliteWriter {
     async fn tip(&mut self, seen: &[Mark]) -> Result<Tip, Failure> {
-        Ok(self.begin(seen).await?.1)
+        let mut connection = self.take().await?;
+        let (transaction, tip) = self.begin(&mut connection, seen).await?;
+        transaction.rollback().await?;
+        self.connection = Some(connection);
+        Ok(tip)
     }
 
+    /// All of it goes out at once: with whatever is waited for by itself, the connection's thread waits for a core again.
     async fn write_at(&mut self, tip: &Tip, plan: &Plan<'_>) -> Result<Option<DateTime<Utc>>, Failure> {
-        let (mut transaction, found) = self.begin(&[tip.mark()]).await?;
-        if found.id != tip.id {
-            return Ok(None);
-        }
-        match write(&mut transaction, plan, found.recorded_at).await {
-            Ok(recorded_at) => {
-                transaction.commit().await.map_err(Failure::of_commit)?;
-                Ok(Some(recorded_at))
+        let mut script = Script::new();
+        script.then("BEGIN IMMEDIATE");
+        let (log_id, epoch) = self.log;
+        let fits = script.then(UNLESS_AT);
+        fits.push_bind(tip.id.map(|id| id.to_string()));
+        fits.push(" OR log_id <> ").push_bind(log_id.to_string());
+        fits.push(" OR epoch <> ").push_bind(epoch.cast_signed());
+        let recorded_at = script.write(plan, tip.recorded_at)?;
+        script.then("COMMIT");
+        let mut connection = self.take().await?;
+        let recorded_at = match script.run(&mut connection).await {
+            Ok(()) => Some(recorded_at),
+            Err(Broken { error, .. }) if matches!(fault(&error), Fault::Duplicate | Fault::Data) => {
+                sqlx::query("ROLLBACK").execute(&mut connection).await?;
+                None
             }
-            Err(LogError::Database(DatabaseError::Sql(error)))
-                if matches!(fault(&error), Fault::Duplicate | Fault::Data) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+            Err(Broken { error, at_end: true }) => return Err(Failure::of_commit(error)),
+            Err(Broken { error, at_end: false }) => return Err(error.into()),
+        };
+        self.connection = Some(connection);
+        Ok(recorded_at)
     }
 
     async fn write_locked(&mut self, known: &Tip, seen: &[Mark], group: &Group<'_>) -> Result<Written, Failure> {
-        let (mut transaction, found) = self.begin(seen).await?;
+        let mut connection = self.take().await?;
+        let (mut transaction, found) = self.begin(&mut connection, seen).await?;
         let missed = missed(&mut transaction, known, &found).await?;
         let now = Utc::now();
         let answers = Answers {
@@ -114,11 +146,16 @@ impl Writer for SqliteWriter {
         };
         let plan = group.decide(found.position, &answers);
         remove(&mut transaction, &plan, now).await?;
-        let recorded_at = write(&mut transaction, &plan, found.recorded_at).await?;
+        let mut script = Script::new();
+        let recorded_at = script.write(&plan, found.recorded_at)?;
+        script.run(&mut transaction).await.map_err(|broken| broken.error)?;
         let (tip, uncommitted, changes) = (plan.tip(&found, recorded_at), plan.uncommitted(), plan.changes());
         let changes = missed.map(|missed| missed.into_iter().chain(changes).collect());
         let commit = match transaction.commit().await.map_err(Failure::of_commit) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
             Err(Failure::Unknown) => uncommitted,
             Err(failure) => return Err(failure),
         };
@@ -127,13 +164,16 @@ impl Writer for SqliteWriter {
 
     async fn look_up(&mut self, (position, id): (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure> {
         // Nothing is under way any more once another transaction has begun to write.
-        let mut transaction = self.file.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let mut connection = self.take().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let recorded_at: Option<String> =
             sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1 AND id = $2")
                 .bind(position.to_i64())
                 .bind(id.to_string())
                 .fetch_optional(&mut *transaction)
                 .await?;
+        transaction.rollback().await?;
+        self.connection = Some(connection);
         let time = |text: String| time::from_text(&text).map_err(|error| misfit("recorded_at", error));
         Ok(recorded_at.map(time).transpose()?)
     }
@@ -246,57 +286,77 @@ async fn remove(connection: &mut SqliteConnection, plan: &Plan<'_>, now: DateTim
     Ok(())
 }
 
-/// Writes a plan, and answers the time of its events: the clock's, or that of the newest event when the clock was set
-/// back.
-async fn write(
-    connection: &mut SqliteConnection,
-    plan: &Plan<'_>,
-    newest: DateTime<Utc>,
-) -> Result<DateTime<Utc>, LogError> {
-    let now = Utc::now().trunc_subsecs(6).max(newest);
-    let recorded_at = time::to_text(now);
-    for events in plan.events.chunks(ROWS_MAX) {
-        insert(connection, events, &recorded_at).await?;
-    }
-    if !plan.taken.is_empty() {
-        sqlx::query(
-            "INSERT INTO claims (name, key, holder) \
-             SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
-        )
-        .bind(list(&plan.taken)?)
-        .execute(&mut *connection)
-        .await?;
-    }
-    let expires = time::to_text(now + TimeDelta::days(append::KEY_DAYS.into()));
-    for (key, receipt) in &plan.keys {
-        sqlx::query("INSERT INTO idempotency (digest, body, receipt, expires_at) VALUES ($1, $2, $3, $4)")
-            .bind(key.digest.as_slice())
-            .bind(key.body.as_slice())
-            .bind(receipt)
-            .bind(key.expires.then_some(&expires))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(now)
+/// Statements that are sent together, and of which none is begun once one has failed.
+struct Script {
+    sql: QueryBuilder<Sqlite>,
+    statements: usize,
 }
 
-async fn insert(
-    connection: &mut SqliteConnection,
-    events: &[PlannedEvent<'_>],
-    recorded_at: &str,
-) -> Result<(), sqlx::Error> {
-    let mut sql = QueryBuilder::<Sqlite>::new(concat!("INSERT INTO events (", event_columns!(), ") "));
-    sql.push_values(events, |mut row, event| {
-        row.push_bind(event.position.to_i64())
-            .push_bind(event.record.stream.as_str().to_owned())
-            .push_bind(event.revision.to_i64())
-            .push_bind(event.record.id.to_string())
-            .push_bind(event.record.event_type.clone())
-            .push_bind(event.record.schema_version)
-            .push_bind(recorded_at.to_owned())
-            .push_bind(event.metadata.to_owned())
-            .push_bind(event.record.payload.clone());
-    });
-    sql.build().execute(connection).await?;
-    Ok(())
+/// Why a script was not done.
+struct Broken {
+    error: sqlx::Error,
+    /// Whether all statements but the last one were done, as far as anybody knows.
+    at_end: bool,
+}
+
+impl Script {
+    fn new() -> Self {
+        Self { sql: QueryBuilder::new(""), statements: 0 }
+    }
+
+    /// Begins the next statement.
+    fn then(&mut self, sql: &str) -> &mut QueryBuilder<Sqlite> {
+        if self.statements > 0 {
+            self.sql.push("; ");
+        }
+        self.statements += 1;
+        self.sql.push(sql)
+    }
+
+    /// Writes a plan, and answers the time of its events: the clock's, or that of the newest event when the clock was set
+    /// back.
+    fn write(&mut self, plan: &Plan<'_>, newest: DateTime<Utc>) -> Result<DateTime<Utc>, LogError> {
+        let now = Utc::now().trunc_subsecs(6).max(newest);
+        let recorded_at = time::to_text(now);
+        for events in plan.events.chunks(ROWS_MAX) {
+            let insert = self.then(concat!("INSERT INTO events (", event_columns!(), ") "));
+            insert.push_values(events, |mut row, event| {
+                row.push_bind(event.position.to_i64())
+                    .push_bind(event.record.stream.as_str().to_owned())
+                    .push_bind(event.revision.to_i64())
+                    .push_bind(event.record.id.to_string())
+                    .push_bind(event.record.event_type.clone())
+                    .push_bind(event.record.schema_version)
+                    .push_bind(recorded_at.clone())
+                    .push_bind(event.metadata.to_owned())
+                    .push_bind(event.record.payload.clone());
+            });
+        }
+        let taken =
+            "INSERT INTO claims (name, key, holder) SELECT value->>0, value->>1, value->>2 FROM json_each(";
+        self.then(taken).push_bind(list(&plan.taken)?).push(")");
+        let expires = time::to_text(now + TimeDelta::days(append::KEY_DAYS.into()));
+        let keys: Vec<_> = plan
+            .keys
+            .iter()
+            .map(|(key, receipt)| (hex(&key.digest), hex(&key.body), receipt, key.expires.then_some(&expires)))
+            .collect();
+        let kept = "INSERT INTO idempotency (digest, body, receipt, expires_at) \
+            SELECT unhex(value->>0), unhex(value->>1), value->>2, value->>3 FROM json_each(";
+        self.then(kept).push_bind(list(&keys)?).push(")");
+        Ok(now)
+    }
+
+    async fn run(mut self, connection: &mut SqliteConnection) -> Result<(), Broken> {
+        let mut results = connection.fetch_many(self.sql.build());
+        // None of them answers rows: what is answered is that one is done.
+        for done in 1..=self.statements {
+            match results.try_next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(Broken { error: sqlx::Error::WorkerCrashed, at_end: true }),
+                Err(error) => return Err(Broken { error, at_end: done == self.statements }),
+            }
+        }
+        Ok(())
+    }
 }

@@ -11,6 +11,7 @@ on_both!(
     &[Schema::Log],
     a_log_that_was_swapped_restored_or_rolled_back_is_noticed,
     a_reader_goes_on_only_in_the_same_history,
+    a_scan_reads_all_that_there_is_in_the_same_history,
     nothing_is_appended_to_another_history,
     a_process_that_only_reads_notices_another_log,
 );
@@ -74,6 +75,30 @@ async fn a_reader_goes_on_only_in_the_same_history(_: Location, database: Databa
         log.read_on(&log.checkpoint(&head, events.get(1)), 10).await.expect("it shares this much").len(),
         1
     );
+}
+
+async fn a_scan_reads_all_that_there_is_in_the_same_history(_: Location, database: Database) {
+    let log = open(&database).await;
+    commit(&log, to(&[&order(1), &order(2), &order(3), &order(4), &order(5)])).await;
+    let events = read_all(&log).await;
+    let head = log.head().await.expect("a head");
+    for page in [1, 2, 5, 7] {
+        for reached in [None, events.get(1), events.last()] {
+            let checkpoint = log.checkpoint(&head, reached);
+            let mut scan = log.scan(&checkpoint, page);
+            let mut positions = Vec::new();
+            while let Some(events) = scan.next().await.expect("a page") {
+                assert!((1..=page).contains(&events.len()));
+                positions.extend(events.iter().map(|event| event.position.get()));
+            }
+            assert_eq!(positions, (checkpoint.position.get() + 1..=5).collect::<Vec<_>>());
+        }
+    }
+    replace_newest(&database, 5).await;
+    let mut scan = log.scan(&log.checkpoint(&head, events.last()), 2);
+    let error = scan.next().await.expect_err("another event is there");
+    assert!(matches!(error, LogError::History(HistoryError::OtherEvent(_))), "{error}");
+    assert!(matches!(scan.next().await, Err(LogError::Closed)), "there is nothing more, which is not the end");
 }
 
 async fn nothing_is_appended_to_another_history(_: Location, database: Database) {

@@ -1,15 +1,13 @@
 //! What the tests append, and how they open the log.
 
-use std::time::Duration;
-
 use daybook_core::{Metadata, Position, Receipt, RecordedEvent, Revision, StreamId};
 use daybook_database::{Database, Location, Options};
-use daybook_log::{Append, Expected, Log, NewRecord, Settings, Verdict};
+use daybook_log::{Append, Expected, Follow, Log, NewRecord, Settings, Verdict};
 use uuid::Uuid;
 
 /// Opens the log as a process does.
 pub(crate) async fn open(database: &Database) -> Log {
-    open_with(database, Settings { follow_interval: Duration::from_millis(5), ..Settings::default() }).await
+    open_with(database, Settings::default()).await
 }
 
 /// Opens the log with other settings.
@@ -19,7 +17,7 @@ pub(crate) async fn open_with(database: &Database, settings: Settings) -> Log {
 
 /// A log that finds out about other processes only as it appends.
 pub(crate) async fn open_alone(database: &Database) -> Log {
-    open_with(database, Settings { follow_interval: Duration::from_secs(3_600), ..Settings::default() }).await
+    open_with(database, Settings { follow: Follow::Appending, ..Settings::default() }).await
 }
 
 /// Opens the log as another process does: with connections of its own.

@@ -5,6 +5,7 @@ mod checkpoints;
 mod claims;
 mod contended;
 mod fixture;
+mod following;
 mod idempotency;
 mod immutable;
 mod line;

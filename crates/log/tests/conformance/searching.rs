@@ -1,7 +1,7 @@
 //! Looking for events.
 
 use chrono::{TimeDelta, Utc};
-use daybook_core::Position;
+use daybook_core::{Position, StreamId};
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, EventFilter, Log, NewRecord};
 
@@ -13,6 +13,7 @@ on_both!(
     times_select_what_was_recorded_between_them,
     pages_join_without_gap_or_overlap,
     a_search_looks_at_a_bounded_number_of_events,
+    people_are_found_however_much_lies_between_them,
 );
 
 /// The positions found, over all pages of `limit`.
@@ -58,10 +59,8 @@ async fn each_condition_selects(_: Location, database: Database) {
         (EventFilter { stream: Some(order(1)), after: after(1), ..all.clone() }, &[3]),
         (EventFilter { stream: Some(order(1)), after: after(2), ..all.clone() }, &[3]),
         (EventFilter { stream: Some(order(7)), ..all.clone() }, &[]),
-        (EventFilter { category: text("order"), ..all.clone() }, &[1, 2, 3, 4]),
-        (EventFilter { category: text("order"), stream: Some(order(1)), ..all.clone() }, &[1, 3]),
-        (EventFilter { category: text("orde"), ..all.clone() }, &[]),
-        (EventFilter { category: text("%"), ..all.clone() }, &[]),
+        (EventFilter { of_people: true, ..all.clone() }, &[]),
+        (EventFilter { of_people: true, stream: Some(order(1)), ..all.clone() }, &[]),
         (EventFilter { event_type: text("order.placed"), ..all.clone() }, &[1, 2, 3]),
         (EventFilter { actor: text("bob"), ..all.clone() }, &[3]),
         (EventFilter { actor: text("' OR true --"), ..all.clone() }, &[]),
@@ -69,7 +68,6 @@ async fn each_condition_selects(_: Location, database: Database) {
         (
             EventFilter {
                 stream: Some(order(2)),
-                category: text("order"),
                 event_type: text("order.placed"),
                 actor: text("ada"),
                 correlation_id: text("one"),
@@ -140,4 +138,36 @@ async fn a_search_looks_at_a_bounded_number_of_events(_: Location, database: Dat
     assert_eq!((page.events.len(), page.next), (0, Some(Position::new(10_000))));
     assert_eq!(found(&log, &filter, 10).await, [11_001]);
     assert_eq!(log.read(Position::START, usize::MAX).await.expect("a page").len(), 10_000);
+}
+
+async fn people_are_found_however_much_lies_between_them(_: Location, database: Database) {
+    let log = open(&database).await;
+    let of_people = [("account", "1"), ("session", "1"), ("daybook.subject", "account-1"), ("account", "-")];
+    let of_others = [
+        ("accounts", "1"),
+        ("accoun", "1"),
+        ("session.s", "1"),
+        ("daybook.subjects", "1"),
+        ("daybook", "subject-1"),
+    ];
+    let events = of_people.iter().chain(&of_others).map(|(category, id)| event(&StreamId::new(category, id)));
+    let once = Append { events: events.collect(), ..nothing() };
+    commit(&log, once.clone()).await;
+    let much = Append { events: (0..1_000).map(|_| event(&order(1))).collect(), ..nothing() };
+    for _ in 0..11 {
+        commit(&log, much.clone()).await;
+    }
+    commit(&log, once).await;
+
+    let all = EventFilter { of_people: true, ..EventFilter::default() };
+    let expected = [1, 2, 3, 4, 11_010, 11_011, 11_012, 11_013];
+    for limit in [1, 4, 5, 100] {
+        assert_eq!(found(&log, &all, limit).await, expected);
+        let behind = EventFilter { after: Position::new(4), ..all.clone() };
+        assert_eq!(found(&log, &behind, limit).await, expected[4..]);
+    }
+    let page = log.find(&all, 100).await.expect("a page");
+    assert_eq!((page.events.len(), page.next), (8, None), "one search finds all of them");
+    let session = EventFilter { stream: Some(StreamId::new("session", 1)), ..all };
+    assert_eq!(found(&log, &session, 100).await, [2, 11_011]);
 }

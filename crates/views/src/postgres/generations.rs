@@ -31,9 +31,9 @@ impl Postgres {
                 return Ok(None);
             }
             let row: GenerationRow = sqlx::query_as(concat!(
-                "INSERT INTO view_generations (projection, version, number, phase, shards, confirm_diff, target, \
+                "INSERT INTO view_generations (projection, version, number, phase, shards, confirm_diff, \
                     declaration, started_by, started_at, phase_at) \
-                 SELECT $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5, $6, $7, $8, clock_timestamp(), clock_timestamp() \
+                 SELECT $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp() \
                  FROM view_generations WHERE projection = $1 RETURNING ",
                 generation_columns!()
             ))
@@ -42,7 +42,6 @@ impl Postgres {
             .bind(new.phase.as_str())
             .bind(i32::from(new.shards))
             .bind(new.confirm_diff)
-            .bind(new.target.to_i64())
             .bind(view.declaration())
             .bind(&new.started_by)
             .fetch_one(&mut *transaction)

@@ -16,7 +16,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const DOCUMENTS: usize = 5_000;
 
 type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
-type Counts = (i64, i64, i64, i64, i64);
+type Counts = (i64, i64, i64, i64, i64, i64);
 type Sample = (String, Option<String>, Option<String>);
 
 impl Postgres {
@@ -48,7 +48,11 @@ impl Postgres {
                     .await?;
                 let counts = sqlx::query_as(AssertSqlSafe(counts)).bind(one).bind(other);
                 let counts = counts.fetch_one(&mut *transaction).await?;
-                let samples = sqlx::query_as(AssertSqlSafe(samples)).fetch_all(&mut *transaction).await?;
+                let samples = sqlx::query_as(AssertSqlSafe(samples))
+                    .bind(one)
+                    .bind(other)
+                    .fetch_all(&mut *transaction)
+                    .await?;
                 transaction.rollback().await?;
                 Ok((counts, samples))
             })

@@ -9,7 +9,7 @@ use crate::store::{Commit, Store};
 use crate::table::Table;
 
 type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
-type Counts = (i64, i64, i64, i64, i64);
+type Counts = (i64, i64, i64, i64, i64, i64);
 type Sample = (String, Option<String>, Option<String>);
 
 impl Sqlite {
@@ -31,7 +31,8 @@ impl Sqlite {
         let mut transaction = connection.begin().await?;
         let counts = sqlx::query_as(AssertSqlSafe(counts)).bind(one).bind(other);
         let counts = counts.fetch_one(&mut *transaction).await?;
-        let samples = sqlx::query_as(AssertSqlSafe(samples)).fetch_all(&mut *transaction).await?;
+        let samples =
+            sqlx::query_as(AssertSqlSafe(samples)).bind(one).bind(other).fetch_all(&mut *transaction).await?;
         transaction.rollback().await?;
         Ok((counts, samples))
     }

@@ -14,7 +14,6 @@ pub(crate) struct NewGeneration {
     pub(crate) phase: Phase,
     pub(crate) shards: u16,
     pub(crate) confirm_diff: bool,
-    pub(crate) target: Position,
     pub(crate) started_by: String,
     /// Where its fold begins.
     pub(crate) start: Checkpoint,
@@ -39,28 +38,13 @@ pub(crate) trait Generations: Send + Sync {
 }
 
 /// A row of `view_generations`.
-pub(crate) type GenerationRow = (
-    i64,
-    String,
-    i64,
-    i64,
-    String,
-    bool,
-    bool,
-    i32,
-    i64,
-    i64,
-    String,
-    Option<String>,
-    String,
-    DateTime<Utc>,
-    DateTime<Utc>,
-);
+pub(crate) type GenerationRow =
+    (i64, String, i64, i64, String, bool, bool, i64, String, Option<String>, String, DateTime<Utc>, DateTime<Utc>);
 
 /// The columns of [`GenerationRow`].
 macro_rules! generation_columns {
     () => {
-        "generation, projection, version, number, phase, paused, confirm_diff, shards, target, replayed, declaration, report, \
+        "generation, projection, version, number, phase, paused, confirm_diff, replayed, declaration, report, \
          started_by, started_at, phase_at"
     };
 }
@@ -75,8 +59,6 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         phase,
         paused,
         confirm_diff,
-        shards,
-        target,
         replayed,
         declaration,
         report,
@@ -92,8 +74,6 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         phase: phase.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?,
         paused,
         confirm_diff,
-        shards: shards as u16,
-        target: Position::from_i64(target),
         replayed: Position::from_i64(replayed),
         declaration,
         report,

@@ -26,7 +26,10 @@ pub(crate) struct Comparison {
     pub(crate) served: u64,
     /// How many the one has that is built.
     pub(crate) built: u64,
+    /// How many documents differ of those that were last touched where both have come past.
     pub(crate) differing: u64,
+    /// How many differ of those that one of them has just changed.
+    pub(crate) undecided: u64,
     /// The first ones that differ, in the order of their keys.
     pub(crate) differences: Vec<Difference>,
     /// The lowest and the highest position of all ranges of both.
@@ -49,8 +52,8 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// Moves a generation on, if it is in the phase that it was seen in.
     async fn set_phase(&self, generation: i64, from: Phase, to: Phase) -> Result<bool, sqlx::Error>;
 
-    /// Keeps what was found out about a generation.
-    async fn set_report(&self, generation: i64, report: &str) -> Result<(), sqlx::Error>;
+    /// Keeps what was found out about a generation that is verified, and moves it on; whether it still was.
+    async fn end_verify(&self, generation: i64, report: &str, to: Phase) -> Result<bool, sqlx::Error>;
 
     /// Lets a generation that is built wait, or go on.
     async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error>;
@@ -108,13 +111,17 @@ macro_rules! rebuilds {
                 Ok(moved.rows_affected() == 1)
             }
 
-            async fn set_report(&self, generation: i64, report: &str) -> Result<(), sqlx::Error> {
-                sqlx::query("UPDATE view_generations SET report = $2 WHERE generation = $1")
-                    .bind(generation)
-                    .bind(report)
-                    .execute(self.writer())
-                    .await
-                    .map(drop)
+            async fn end_verify(&self, generation: i64, report: &str, to: Phase) -> Result<bool, sqlx::Error> {
+                let ended = sqlx::query(concat!(
+                    "UPDATE view_generations SET report = $2, phase = $3, phase_at = ", $now,
+                    " WHERE generation = $1 AND phase = 'verify'"
+                ))
+                .bind(generation)
+                .bind(report)
+                .bind(to.as_str())
+                .execute(self.writer())
+                .await?;
+                Ok(ended.rows_affected() == 1)
             }
 
             async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error> {
@@ -139,15 +146,19 @@ macro_rules! rebuilds {
                 served: (i64, &Table),
                 built: (i64, &Table),
             ) -> Result<Comparison, sqlx::Error> {
+                // Up to there, both have taken in the same events.
+                let both = "(SELECT coalesce(min(position), 0) FROM view_ranges WHERE generation IN ($1, $2))";
                 let pairs = format!(
-                    "FROM (SELECT key, body FROM {} WHERE body IS NOT NULL) AS served \
-                     FULL JOIN (SELECT key, body FROM {} WHERE body IS NOT NULL) AS built ON served.key = built.key",
+                    "FROM {} AS served FULL JOIN {} AS built ON served.key = built.key",
                     served.1.name, built.1.name
                 );
-                let differ = "served.body IS DISTINCT FROM built.body";
+                let differ = format!(
+                    "served.body IS DISTINCT FROM built.body AND coalesce(served.position, 0) <= {both} \
+                     AND coalesce(built.position, 0) <= {both}"
+                );
                 let counts = format!(
-                    "SELECT count(served.key), count(built.key), count(CASE WHEN {differ} THEN 1 END), \
-                        (SELECT coalesce(min(position), 0) FROM view_ranges WHERE generation IN ($1, $2)), \
+                    "SELECT count(served.body), count(built.body), count(CASE WHEN {differ} THEN 1 END), \
+                        count(CASE WHEN served.body IS DISTINCT FROM built.body THEN 1 END), {both}, \
                         (SELECT coalesce(max(position), 0) FROM view_ranges WHERE generation IN ($1, $2)) {pairs}"
                 );
                 let samples = format!(
@@ -160,12 +171,13 @@ macro_rules! rebuilds {
                     limit = SAMPLES_MAX,
                 );
                 let (counts, samples) = self.read_as_one(counts, samples, [served.0, built.0]).await?;
-                let (served, built, differing, low, high) = counts;
+                let (served, built, differing, all_differing, low, high) = counts;
                 let difference = |(key, served, built)| Difference { key, served, built };
                 Ok(Comparison {
                     served: served as u64,
                     built: built as u64,
                     differing: differing as u64,
+                    undecided: (all_differing - differing) as u64,
                     differences: samples.into_iter().map(difference).collect(),
                     positions: (Position::from_i64(low), Position::from_i64(high)),
                 })

@@ -2,13 +2,11 @@
 
 use daybook_core::{Access, Field, FieldKind, ProjectionSpec};
 use daybook_database::{Fault, Location, fault, on_both};
-use uuid::Uuid;
 
-use super::generations::NewGeneration;
 use super::*;
 use crate::generation::Phase;
 use crate::ranges::Range;
-use crate::slices::{SLICES, Slices};
+use crate::testing::{LONG, Ready, new};
 
 on_both!(
     &[Schema::Views],
@@ -24,8 +22,6 @@ on_both!(
     a_selection_is_in_the_order_of_keys,
 );
 
-const LONG: Duration = Duration::from_secs(600);
-
 const FIELDS: [Field; 3] = [
     Field { name: "owner", path: &["owner"], kind: FieldKind::Text },
     Field { name: "amount", path: &["total", "amount"], kind: FieldKind::Integer },
@@ -39,15 +35,11 @@ fn table() -> Table {
         summary: "",
         category: "order",
         fields: &FIELDS,
+        indexes: &[],
         access: Access::anyone(),
         owner: Some("owner"),
     };
     Table::new(&spec).expect("a good declaration")
-}
-
-fn at(position: u64) -> Checkpoint {
-    let event_id = Uuid::from_u128(u128::from(position));
-    Checkpoint { log_id: Uuid::from_u128(7), epoch: 3, position: Position::new(position), event_id }
 }
 
 fn put(key: &str, body: &str) -> Changed {
@@ -59,46 +51,13 @@ fn gone(key: &str) -> Changed {
     Changed { body: None, ..put(key, "") }
 }
 
-/// A generation that is served, with one range, which `a` holds.
-struct Ready {
-    store: Arc<dyn Store>,
-    generation: i64,
-    table: Table,
-    claim: Claim,
-}
-
 impl Ready {
-    async fn new(database: Database) -> Self {
-        let (store, view) = (store(database), table());
-        let generation = store.begin(&view, &new(Phase::Live)).await.expect("an answer").expect("the first one");
-        let free = Claim { slices: Slices { from: 0, to: SLICES }, lease_epoch: 0 };
-        assert!(store.take(generation.id, free, "a", LONG).await.expect("an answer"));
-        let claim = Claim { lease_epoch: 1, ..free };
-        Self { store, generation: generation.id, table: view.of(&generation), claim }
-    }
-
-    async fn commit(&self, claim: Claim, from: u64, to: u64, changed: &[Changed]) -> Result<bool, sqlx::Error> {
-        let commit = Commit {
-            generation: self.generation,
-            table: &self.table,
-            ranges: &[claim],
-            from: Position::new(from),
-            to: at(to),
-            changed,
-            parked: &[],
-            revived: None,
-            announced: true,
-            lease: LONG,
-        };
-        self.store.commit(&commit).await
-    }
-
-    async fn select(&self, selection: Selection) -> Selected {
-        self.store.select(self.generation, &self.table, 1, &selection).await.expect("an answer")
+    async fn of_orders(database: Database) -> Self {
+        Self::new(database, &table()).await
     }
 
     async fn all(&self, selection: Selection) -> Vec<String> {
-        let selected = self.select(Selection { limit: 100, ..selection }).await;
+        let selected = self.select(&Selection { limit: 100, ..selection }).await;
         selected.rows.into_iter().map(|row| row.key).collect()
     }
 
@@ -112,17 +71,12 @@ impl Ready {
     }
 }
 
-fn new(phase: Phase) -> NewGeneration {
-    let (target, start) = (Position::START, at(0));
-    NewGeneration { phase, shards: 1, confirm_diff: false, target, started_by: "a test".into(), start }
-}
-
 async fn a_writer_with_an_old_lease_can_write_nothing(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     ready.store.give_back(ready.generation, ready.claim).await.expect("given back");
     assert!(ready.take("b", 1).await);
-    assert!(!ready.commit(ready.claim, 0, 5, &[put("k", "{}")]).await.expect("an answer"));
-    let selected = ready.select(Selection { limit: 1, ..Selection::default() }).await;
+    assert!(!ready.commit(&[ready.claim], 0, 5, &[put("k", "{}")]).await.expect("an answer"));
+    let selected = ready.select(&Selection { limit: 1, ..Selection::default() }).await;
     assert!(selected.rows.is_empty());
     assert_eq!((selected.position, selected.served), (Position::START, Some(ready.generation)));
 
@@ -130,17 +84,17 @@ async fn a_writer_with_an_old_lease_can_write_nothing(_: Location, database: Dat
     ready.store.give_back(ready.generation, ready.claim).await.expect("an answer");
     assert!(!ready.take("c", 2).await);
     let new = Claim { lease_epoch: 2, ..ready.claim };
-    assert!(ready.commit(new, 0, 5, &[put("k", "{}")]).await.expect("an answer"));
+    assert!(ready.commit(&[new], 0, 5, &[put("k", "{}")]).await.expect("an answer"));
 }
 
 async fn a_writer_that_starts_from_elsewhere_can_write_nothing(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
-    assert!(!ready.commit(ready.claim, 1, 5, &[put("k", "{}")]).await.expect("an answer"));
+    let ready = Ready::of_orders(database).await;
+    assert!(!ready.commit(&[ready.claim], 1, 5, &[put("k", "{}")]).await.expect("an answer"));
     assert!(ready.all(Selection::default()).await.is_empty());
 }
 
 async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     assert!(!ready.take("b", 1).await);
     assert_eq!(ready.progress().await.owner.as_deref(), Some("a"));
     // Its own holder may take it anew.
@@ -155,8 +109,8 @@ async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Databas
 }
 
 async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
-    assert!(ready.commit(ready.claim, 0, 5, &[]).await.expect("an answer"));
+    let ready = Ready::of_orders(database).await;
+    assert!(ready.commit(&[ready.claim], 0, 5, &[]).await.expect("an answer"));
     let stopped = Stopped { position: Position::new(6), reason: "broken".into() };
     let stands_at = Position::new(5);
     ready.store.give_all_back(ready.generation, "a", Some((stands_at, &stopped))).await.expect("given back");
@@ -170,25 +124,13 @@ async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Datab
 }
 
 async fn a_page_is_written_for_all_of_its_ranges_or_for_none(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     ready.store.split(ready.generation, ready.claim, 512).await.expect("cut");
     let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
     let claims: Vec<Claim> = board.ranges.iter().map(Range::claim).collect();
     assert_eq!(claims.iter().map(|claim| claim.slices.from).collect::<Vec<_>>(), [0, 512]);
     let commit = async |ranges: &[Claim], from: u64, to: u64| {
-        let commit = Commit {
-            generation: ready.generation,
-            table: &ready.table,
-            ranges,
-            from: Position::new(from),
-            to: at(to),
-            changed: &[put("k", "{}")],
-            parked: &[],
-            revived: None,
-            announced: true,
-            lease: LONG,
-        };
-        ready.store.commit(&commit).await.expect("an answer")
+        ready.commit(ranges, from, to, &[put("k", "{}")]).await.expect("an answer")
     };
     let stranger = Claim { lease_epoch: 9, ..claims[1] };
     assert!(!commit(&[claims[0], stranger], 0, 5).await);
@@ -207,12 +149,12 @@ async fn a_page_is_written_for_all_of_its_ranges_or_for_none(_: Location, databa
 }
 
 async fn documents_are_written_changed_and_removed(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     let body = r#"{"note":"ä \"quoted\" \\ 'single' \n line"}"#;
     let first = [put("a", body), put("b", "{}"), put("c", "{}")];
-    assert!(ready.commit(ready.claim, 0, 5, &first).await.expect("an answer"));
+    assert!(ready.commit(&[ready.claim], 0, 5, &first).await.expect("an answer"));
     let second = [put("a", r#"{"note":"new"}"#), gone("b"), gone("never")];
-    assert!(ready.commit(ready.claim, 5, 6, &second).await.expect("an answer"));
+    assert!(ready.commit(&[ready.claim], 5, 6, &second).await.expect("an answer"));
 
     let keys: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
     let stored = ready.store.stored(&ready.table, &keys).await.expect("an answer");
@@ -221,9 +163,9 @@ async fn documents_are_written_changed_and_removed(_: Location, database: Databa
     assert_eq!((json("a"), stored["a"].1), (serde_json::json!({"note": "new"}), Revision::new(2)));
     assert_eq!(json("c"), serde_json::json!({}));
 
-    assert!(ready.commit(ready.claim, 6, 7, &[put("a", body)]).await.expect("an answer"));
+    assert!(ready.commit(&[ready.claim], 6, 7, &[put("a", body)]).await.expect("an answer"));
     let selection = Selection { key: Some("a".into()), limit: 1, ..Selection::default() };
-    let selected = ready.select(selection).await;
+    let selected = ready.select(&selection).await;
     let row = &selected.rows[0];
     assert_eq!((selected.position, row.position), (Position::new(7), Position::new(5)));
     let read: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
@@ -231,13 +173,13 @@ async fn documents_are_written_changed_and_removed(_: Location, database: Databa
 }
 
 async fn fields_are_columns_of_their_types(_: Location, database: Database) {
-    let ready = Ready::new(database.clone()).await;
+    let ready = Ready::of_orders(database.clone()).await;
     let documents = [
         put("a", r#"{"owner":"me","order":"x","total":{"amount":9}}"#),
         put("b", r#"{"owner":null,"total":{"amount":10}}"#),
         put("c", r#"{"total":{}}"#),
     ];
-    assert!(ready.commit(ready.claim, 0, 5, &documents).await.expect("an answer"));
+    assert!(ready.commit(&[ready.claim], 0, 5, &documents).await.expect("an answer"));
     let sql = "SELECT key, owner, amount, \"order\" FROM view_orders_v1_g1 ORDER BY amount, key";
     type Columns = (String, Option<String>, Option<i64>, Option<String>);
     let rows: Vec<Columns> = match &database {
@@ -258,7 +200,7 @@ async fn fields_are_columns_of_their_types(_: Location, database: Database) {
 }
 
 async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     for body in [
         r#"{"owner":1}"#,
         r#"{"owner":true}"#,
@@ -268,10 +210,10 @@ async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, 
         r#"{"total":{"amount":true}}"#,
     ] {
         let documents = [put("fine", "{}"), put("bad", body)];
-        let refused = ready.commit(ready.claim, 0, 5, &documents).await;
+        let refused = ready.commit(&[ready.claim], 0, 5, &documents).await;
         assert_eq!(fault(&refused.expect_err(body)), Fault::Data, "{body}");
     }
-    let selected = ready.select(Selection { limit: 9, ..Selection::default() }).await;
+    let selected = ready.select(&Selection { limit: 9, ..Selection::default() }).await;
     assert_eq!((selected.position, selected.rows.len()), (Position::START, 0));
 }
 
@@ -291,13 +233,13 @@ async fn a_first_generation_is_begun_by_one_alone(_: Location, database: Databas
 }
 
 async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {
-    let ready = Ready::new(database).await;
+    let ready = Ready::of_orders(database).await;
     let mine = r#"{"owner":"me"}"#;
     // In the order of bytes, which is no language's.
     let documents = [put("B", mine), put("a", "{}"), put("ab", mine), put("a-b", mine), put("é", mine)];
-    assert!(ready.commit(ready.claim, 0, 5, &documents).await.expect("an answer"));
+    assert!(ready.commit(&[ready.claim], 0, 5, &documents).await.expect("an answer"));
     assert_eq!(ready.all(Selection::default()).await, ["B", "a", "a-b", "ab", "é"]);
-    let after = Some("a".to_owned());
+    let after = Some(Cursor { key: "a".into(), value: None });
     let owner = Some("me".to_owned());
     let behind_a = Selection { after: after.clone(), ..Selection::default() };
     assert_eq!(ready.all(behind_a).await, ["a-b", "ab", "é"]);

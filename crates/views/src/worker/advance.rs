@@ -17,18 +17,15 @@ impl Worker {
         let (id, phase) = (self.generation.id, self.generation.phase);
         let live = served(generations, self.view.table.version).cloned();
         match (phase, &live) {
-            (Phase::CatchUp, Some(live)) => {
-                if self.lowest_of(&[id]).await? >= self.lowest_of(&[live.id]).await? {
-                    self.store.set_phase(id, phase, Phase::Verify).await?;
-                }
+            (Phase::CatchUp, Some(live)) if self.lowest_of(&[id]).await? >= self.lowest_of(&[live.id]).await? => {
+                self.store.set_phase(id, phase, Phase::Verify).await?;
             }
             (Phase::Verify, Some(live)) if self.generation.report.is_none() => {
                 let Some(report) = self.compare(live).await? else { return Ok(()) };
                 let differs = report["differing"] != json!(0);
-                self.store.set_report(id, &report.to_string()).await?;
-                if differs && self.generation.confirm_diff {
-                    self.store.set_phase(id, phase, Phase::Held).await?;
-                } else {
+                let held = differs && self.generation.confirm_diff;
+                let to = if held { Phase::Held } else { Phase::Verify };
+                if self.store.end_verify(id, &report.to_string(), to).await? && !held {
                     self.cut_over(Some(live)).await?;
                 }
             }
@@ -62,8 +59,9 @@ impl Worker {
     async fn compare(&mut self, live: &Generation) -> Result<Option<Value>, Halt> {
         let id = self.generation.id;
         let table = self.view.table.of(live);
-        if let Some(before) = &self.suspected
-            && self.lowest_of(&[id, live.id]).await? < before.positions.1
+        let passed = self.suspected.as_ref().map(|before| before.positions.1);
+        if let Some(passed) = passed
+            && self.lowest_of(&[id, live.id]).await? < passed
         {
             return Ok(None);
         }
@@ -86,13 +84,14 @@ impl Worker {
 }
 
 fn report(compared: &Comparison, differences: &[&Difference]) -> Value {
-    // More than were looked at: all but those that are known to be none count.
+    // More than were looked at: all of those count.
     let unseen = compared.differing - compared.differences.len() as u64;
     let samples: Vec<Value> = differences.iter().take(REPORTED_MAX).map(|one| sample(one)).collect();
     json!({
         "served": compared.served,
         "built": compared.built,
         "differing": differences.len() as u64 + unseen,
+        "undecided": compared.undecided,
         "samples": samples,
     })
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daybook_core::RecordedEvent;
-use daybook_log::{Checkpoint, LogError};
-use tokio::task::JoinHandle;
+use daybook_log::Checkpoint;
 
-use super::{Group, Halt, Refused, Worker, in_sequence};
+use super::reader::in_sequence;
+use super::{Group, Halt, Refused, Worker};
 use crate::acts::DeadLetterAct;
 use crate::fold::{self, Failed};
 use crate::slices::SLICES;
@@ -66,7 +66,7 @@ impl Worker {
     async fn take_one_page(&mut self, group: &Group) -> Result<(), Halt> {
         self.documents.clear();
         self.store.make_key(&self.table).await?;
-        let events = self.read(group).await?;
+        let events = self.reader.read(&group.checkpoint, group.limit).await?;
         if !events.is_empty() && self.take_in(group, events).await?.is_none() {
             self.share().await?;
         }
@@ -79,22 +79,20 @@ impl Worker {
         'again: loop {
             self.documents.clear();
             let mut part = Part { last: None, letters: Vec::new(), is_last: false };
-            let mut ahead = group.checkpoint;
-            let mut next = self.read_ahead(ahead);
+            let mut at = group.checkpoint;
+            let mut scan = self.log.scan(&at, self.settings.rebuild_page_events);
             loop {
                 // What cannot be read is met again page by page.
-                let Ok(events) = next.await.unwrap_or(Err(LogError::Closed)) else { return Ok(Some(part)) };
-                let events = in_sequence(ahead.position, events)?;
-                let Some(last) = events.last() else {
+                let Ok(page) = scan.next().await else { return Ok(Some(part)) };
+                let Some(page) = page else {
                     part.is_last = true;
                     return Ok(Some(part));
                 };
+                let events = in_sequence(at.position, page)?;
                 let is_act = |event| !matches!(DeadLetterAct::of(event, self.table.projection), Ok(None));
                 if events.iter().any(is_act) {
                     return Ok(Some(part));
                 }
-                let behind = Checkpoint { position: last.position, event_id: last.id, ..ahead };
-                next = self.read_ahead(behind);
                 let events: Arc<[RecordedEvent]> = events.into();
                 let opened = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &|_| true);
                 let Ok(mut batch) = opened else { return Ok(Some(part)) };
@@ -111,11 +109,13 @@ impl Worker {
                 let Some(letters) = folded else { continue 'again };
                 self.measure(events.len(), Duration::ZERO);
                 part.letters.extend(letters);
-                (part.last, ahead) = (events.last().cloned(), behind);
+                if let Some(last) = events.last() {
+                    at = Checkpoint { position: last.position, event_id: last.id, ..at };
+                    part.last = Some(last.clone());
+                }
                 if noted.elapsed() > NOTE_EVERY {
                     noted = Instant::now();
-                    if *self.stopping.borrow()
-                        || !self.store.set_replayed(self.generation.id, ahead.position).await?
+                    if *self.stopping.borrow() || !self.store.set_replayed(self.generation.id, at.position).await?
                     {
                         return Ok(None);
                     }
@@ -125,11 +125,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    fn read_ahead(&self, from: Checkpoint) -> JoinHandle<Result<Vec<RecordedEvent>, LogError>> {
-        let (log, limit) = (self.log.clone(), self.settings.rebuild_page_events.max(1));
-        tokio::spawn(async move { log.read_on(&from, limit).await })
     }
 
     async fn write_part(

@@ -71,6 +71,7 @@ impl<const VERSION: u32> Projection for Counters<VERSION> {
                 Field { name: "owner", path: &["owner"], kind: FieldKind::Text },
                 Field { name: "total", path: &["sum", "total"], kind: FieldKind::Integer },
             ],
+            indexes: &[],
             access: Access::anyone(),
             owner: Some("owner"),
         }
@@ -114,6 +115,7 @@ impl Projection for Openings {
             summary: "How many counters were opened.",
             category: "openings",
             fields: &[],
+            indexes: &[],
             access: Access::anyone(),
             owner: None,
         }

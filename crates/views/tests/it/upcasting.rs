@@ -62,6 +62,7 @@ impl Projection for Changes {
             summary: "The changes.",
             category: "counter",
             fields: &[],
+            indexes: &[],
             access: Access::anyone(),
             owner: None,
         }
