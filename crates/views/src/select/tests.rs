@@ -32,7 +32,7 @@ fn postgres(selection: &Selection) -> Vec<String> {
 fn a_list_without_criteria_is_in_the_order_of_keys() {
     assert_eq!(postgres(&selection("")), ["body IS NOT NULL ORDER BY key"]);
     let behind = Selection { after: cursor("k", None), ..selection("") };
-    assert_eq!(postgres(&behind), ["key > $3 ORDER BY key"]);
+    assert_eq!(postgres(&behind), ["key > $4 ORDER BY key"]);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn values_are_parameters() {
     let text = FieldValue::Text("it's".into());
     assert_eq!(parameters, [FieldValue::Bool(true), text, FieldValue::Integer(7)]);
     assert!(
-        sql.contains(r#""open" = $3 AND body IS NOT NULL AND "total" >= $5 ORDER BY"#) && !sql.contains("it's"),
+        sql.contains(r#""open" = $4 AND body IS NOT NULL AND "total" >= $6 ORDER BY"#) && !sql.contains("it's"),
         "{sql}"
     );
 }
@@ -54,8 +54,8 @@ fn each_value_of_several_is_a_piece() {
     assert_eq!(
         postgres(&selection("status.in=a,b&open=true&sort=-placed_at")),
         [
-            format!(r#""status" <= $4 AND "status" >= $4 AND "open" = $3 {DOWN}"#),
-            format!(r#""status" <= $5 AND "status" >= $5 AND "open" = $3 {DOWN}"#),
+            format!(r#""status" <= $5 AND "status" >= $5 AND "open" = $4 {DOWN}"#),
+            format!(r#""status" <= $6 AND "status" >= $6 AND "open" = $4 {DOWN}"#),
         ]
     );
     assert_eq!(postgres(&selection("status.in=a,b&total.in=1,2,3")).len(), 6);
@@ -68,20 +68,20 @@ fn a_list_goes_on_in_the_index_and_what_has_no_value_is_a_piece_of_its_own() {
     let up = r#"ORDER BY "total" NULLS FIRST, key"#;
     let down = r#"ORDER BY "total" DESC NULLS LAST, key DESC"#;
     let cases: [(&str, Option<FieldValue>, &[String]); 5] = [
-        ("sort=total", some(), &[format!(r#"("total", key) > ($4, $3) {up}"#)]),
+        ("sort=total", some(), &[format!(r#"("total", key) > ($5, $4) {up}"#)]),
         (
             "sort=total",
             None,
-            &[format!(r#""total" IS NULL AND key > $3 {up}"#), format!(r#""total" IS NOT NULL {up}"#)],
+            &[format!(r#""total" IS NULL AND key > $4 {up}"#), format!(r#""total" IS NOT NULL {up}"#)],
         ),
         (
             "sort=-total",
             some(),
-            &[format!(r#"("total", key) < ($4, $3) {down}"#), format!(r#""total" IS NULL {down}"#)],
+            &[format!(r#"("total", key) < ($5, $4) {down}"#), format!(r#""total" IS NULL {down}"#)],
         ),
-        ("sort=-total", None, &[format!(r#""total" IS NULL AND key < $3 {down}"#)]),
+        ("sort=-total", None, &[format!(r#""total" IS NULL AND key < $4 {down}"#)]),
         // Where a filter is on the same field, there is nothing without a value.
-        ("sort=-total&total.gt=1", some(), &[format!(r#"("total", key) < ($5, $4) AND "total" > $3 {down}"#)]),
+        ("sort=-total&total.gt=1", some(), &[format!(r#"("total", key) < ($6, $5) AND "total" > $4 {down}"#)]),
     ];
     for (query, value, expected) in cases {
         assert_eq!(postgres(&behind(query, value)), expected, "{query}");
@@ -91,31 +91,31 @@ fn a_list_goes_on_in_the_index_and_what_has_no_value_is_a_piece_of_its_own() {
 #[test]
 fn an_index_that_serves_a_list_is_walked_within_bounds() {
     let first = selection("status=a&placed_at.lt=2026-01-31T09:15:00Z&sort=-placed_at");
-    let before = r#"AND "placed_at" < $3"#;
+    let before = r#"AND "placed_at" < $4"#;
     assert_eq!(
         postgres(&first),
-        [format!(r#"("status", "placed_at") < ($4, $3) AND "status" >= $4 {before} {DOWN}"#)]
+        [format!(r#"("status", "placed_at") < ($5, $4) AND "status" >= $5 {before} {DOWN}"#)]
     );
     let value = || Some(FieldValue::Text("2026-01-01T00:00:00.000000Z".into()));
     let next = Selection { after: cursor("k", value()), ..first };
     assert_eq!(
         postgres(&next),
-        [format!(r#"("status", "placed_at", key) < ($4, $6, $5) AND "status" >= $4 {before} {DOWN}"#)]
+        [format!(r#"("status", "placed_at", key) < ($5, $7, $6) AND "status" >= $5 {before} {DOWN}"#)]
     );
     // Within one value, the documents are in the order of their keys.
     let by_key = Selection { after: cursor("k", None), ..selection("status=a") };
     let order = r#"ORDER BY "status" NULLS FIRST, key"#;
-    assert_eq!(postgres(&by_key), [format!(r#"("status", key) > ($3, $4) AND "status" <= $3 {order}"#)]);
+    assert_eq!(postgres(&by_key), [format!(r#"("status", key) > ($4, $5) AND "status" <= $4 {order}"#)]);
 }
 
 #[test]
 fn what_one_owns_is_found_by_the_owner() {
     let own = Selection { owner: Some("me".into()), ..selection("status=a&sort=-placed_at") };
     let order = r#""placed_at" DESC NULLS LAST, key DESC"#;
-    let bounds = r#""customer_id" <= $3 AND "customer_id" >= $3"#;
-    let expected = format!(r#"{bounds} AND "status" = $4 ORDER BY "customer_id" DESC NULLS LAST, {order}"#);
+    let bounds = r#""customer_id" <= $4 AND "customer_id" >= $4"#;
+    let expected = format!(r#"{bounds} AND "status" = $5 ORDER BY "customer_id" DESC NULLS LAST, {order}"#);
     assert_eq!(postgres(&own), [expected]);
-    let expected = format!(r#""customer_id" = $3 AND +"status" = $4 ORDER BY {order}"#);
+    let expected = format!(r#""customer_id" = $4 AND +"status" = $5 ORDER BY {order}"#);
     assert_eq!(pieces(Dialect::Sqlite, &own), [expected]);
     let nobodys = Table { owner: None, ..table() };
     let (sql, _) = select_sql(Dialect::Postgres, &nobodys, &own);
