@@ -75,6 +75,10 @@ impl Projector {
             self.begin(&generations).await?;
             generations = self.views.store().generations(projection).await?;
         }
+        let is_old = |one: &Generation| one.phase == Phase::Retired || one.version < version && one.phase.is_fed();
+        if generations.iter().any(is_old) {
+            self.drop_outlived().await?;
+        }
         generations.retain(is_ours);
         for (id, stop) in &self.running {
             if !generations.iter().any(|one| one.id == *id) {
@@ -96,6 +100,17 @@ impl Projector {
                 worker.run().await;
                 id
             });
+        }
+        Ok(())
+    }
+
+    async fn drop_outlived(&self) -> Result<(), ViewError> {
+        let (store, view) = (self.views.store(), &self.view.table);
+        for outlived in store.outlived(view, self.settings.retire_after).await? {
+            let table = view.of(&outlived);
+            if store.remove(&outlived, &table, Phase::Dropped).await? {
+                tracing::info!(table = table.name, "it was not served any more, and is dropped");
+            }
         }
         Ok(())
     }

@@ -30,6 +30,11 @@ pub struct Settings {
     pub rebuild_bytes_max: usize,
     /// How many events a rebuild reads at a time.
     pub rebuild_page_events: usize,
+    /// How long other processes can learn what changed in a view, before that is forgotten.
+    pub changes_kept: Duration,
+    /// How long a generation is kept, and kept up to date, that was served before: so long it can be rolled back to. The
+    /// next rebuild ends it earlier.
+    pub retire_after: Duration,
     /// How often to look for events when the log gives no signal.
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
@@ -46,6 +51,8 @@ impl Default for Settings {
             memory_bytes_max: 16 << 20,
             rebuild_bytes_max: 256 << 20,
             rebuild_page_events: 5_000,
+            changes_kept: Duration::from_secs(300),
+            retire_after: Duration::from_secs(24 * 3_600),
             idle_interval: Duration::from_secs(1),
             retry_stopped: Duration::from_secs(30),
         }

@@ -89,7 +89,7 @@ impl Views {
         self.record(RebuildRequested { projection: projection.to_owned(), confirm_diff }, metadata).await?;
         let retired = |one: &&Generation| one.version == version && one.phase == Phase::Retired;
         for one in generations.iter().filter(retired) {
-            self.store().remove(one.id, &view.table.of(one).name, Phase::Dropped).await?;
+            self.store().remove(one, &view.table.of(one), Phase::Dropped).await?;
         }
         let head = self.log().head().await?;
         let new = NewGeneration {
@@ -137,9 +137,9 @@ impl Views {
     pub async fn abort(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
         let act = |projection, generation| RebuildAborted { projection, generation }.into();
         let (view, one) = self.act_on_built(view, metadata, act).await?;
-        self.store().remove(one.id, &view.table.of(&one).name, Phase::Aborted).await?;
+        let is_gone = self.store().remove(&one, &view.table.of(&one), Phase::Aborted).await?;
         view.generations_changed.send_replace(());
-        Ok(one.number)
+        if is_gone { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
 
     /// Agrees that the generation that is being built is served though it differs.

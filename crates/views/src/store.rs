@@ -6,6 +6,7 @@ pub(crate) mod ranges;
 pub(crate) mod rebuilds;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upkeep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use dead_letters::{DeadLetters, NewDeadLetter, Revived};
 use generations::Generations;
 use ranges::Ranges;
 use rebuilds::Rebuilds;
+use upkeep::Upkeep;
 
 /// What a page made of a generation's documents: all of it is written, in one transaction, or nothing.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +98,7 @@ pub(crate) struct Progress {
 
 /// A database that holds views. Times are the database's own, never the process's.
 #[async_trait]
-pub(crate) trait Store: Ranges + Generations + DeadLetters + Rebuilds {
+pub(crate) trait Store: Ranges + Generations + DeadLetters + Rebuilds + Upkeep {
     /// The documents with these keys that exist, with their revision.
     async fn stored(
         &self,

@@ -150,8 +150,9 @@ impl Table {
     /// Whether a generation has the fields and the owner that are declared. It has not when these were changed and the
     /// version was not raised. Indexes may change: they come with the next generation.
     pub(crate) fn is_declared_like(&self, generation: &Generation) -> bool {
-        let declared: Declaration = serde_json::from_str(&generation.declaration).unwrap_or_default();
-        declared.owner.as_deref() == self.owner && declared.fields.into_iter().eq(self.fields.iter().map(json))
+        serde_json::from_str(&generation.declaration).is_ok_and(|declared: Declaration| {
+            declared.owner.as_deref() == self.owner && declared.fields.into_iter().eq(self.fields.iter().map(json))
+        })
     }
 }
 

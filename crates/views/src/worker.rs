@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     documents: Box<dyn Documents>,
     /// The keys in its ranges that have dead letters.
     parked: HashSet<String>,
+    /// When what changed long ago is forgotten next.
+    prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
     suspected: Option<Comparison>,
 }
@@ -146,6 +148,7 @@ impl Worker {
             held: Vec::new(),
             documents: view.projection.documents(),
             parked: HashSet::new(),
+            prune_at: Instant::now(),
             suspected: None,
         }
     }
@@ -298,6 +301,10 @@ impl Worker {
         let leads = self.held.first().is_some_and(|range| range.slices.from == 0);
         if leads && !self.generation.paused {
             self.advance(&generations).await?;
+            if Instant::now() >= self.prune_at {
+                self.store.prune(id, &self.table, self.settings.changes_kept).await?;
+                self.prune_at = Instant::now() + self.settings.changes_kept / 4;
+            }
         }
         Ok(())
     }

@@ -83,6 +83,21 @@ impl Postgres {
         Ok(true)
     }
 
+    /// Forgets the changes before a position, and the documents that they removed.
+    pub(crate) async fn prune_before(
+        &self,
+        generation: i64,
+        table: &Table,
+        before: i64,
+    ) -> Result<(), sqlx::Error> {
+        let sql = format!(
+            "WITH gone AS (DELETE FROM view_changes WHERE generation = $1 AND position_to < $2 RETURNING keys) \
+             DELETE FROM {} WHERE body IS NULL AND position < $2 AND key IN (SELECT unnest(keys) FROM gone)",
+            table.name
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(generation).bind(before).execute(&self.0).await.map(drop)
+    }
+
     pub(crate) async fn key(&self, table: &Table) -> Result<(), sqlx::Error> {
         let mut connection = self.0.acquire().await?.detach();
         make(&mut connection, table, &index_sql(table)[..1]).await?;
@@ -92,6 +107,8 @@ impl Postgres {
     pub(crate) async fn index(&self, table: &Table) -> Result<(), sqlx::Error> {
         let mut connection = self.0.acquire().await?.detach();
         make(&mut connection, table, &index_sql(table)).await?;
+        let removed = format!("DELETE FROM {} WHERE body IS NULL", table.name);
+        sqlx::query(AssertSqlSafe(removed)).execute(&mut connection).await?;
         connection.close().await
     }
 }

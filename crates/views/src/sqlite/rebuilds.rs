@@ -41,13 +41,33 @@ impl Sqlite {
         self.commit(commit).await
     }
 
+    /// Forgets the changes before a position, and the documents that they removed.
+    pub(crate) async fn prune_before(
+        &self,
+        generation: i64,
+        table: &Table,
+        before: i64,
+    ) -> Result<(), sqlx::Error> {
+        let removed = format!(
+            "DELETE FROM {} WHERE body IS NULL AND position < $2 AND key IN \
+             (SELECT value FROM view_changes, json_each(keys) WHERE generation = $1 AND position_to < $2)",
+            table.name
+        );
+        let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
+        for sql in [removed, "DELETE FROM view_changes WHERE generation = $1 AND position_to < $2".to_owned()] {
+            sqlx::query(AssertSqlSafe(sql)).bind(generation).bind(before).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    }
+
     /// It has been there from the beginning.
     pub(crate) async fn key(&self, _table: &Table) -> Result<(), sqlx::Error> {
         Ok(())
     }
 
     pub(crate) async fn index(&self, table: &Table) -> Result<(), sqlx::Error> {
-        for statement in index_sql(table) {
+        let removed = format!("DELETE FROM {} WHERE body IS NULL", table.name);
+        for statement in std::iter::once(removed).chain(index_sql(table)) {
             sqlx::query(AssertSqlSafe(statement)).execute(self.writer()).await?;
         }
         Ok(())

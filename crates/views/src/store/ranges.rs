@@ -66,9 +66,10 @@ pub(crate) fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
 }
 
 /// The statements that both databases understand, but for their clocks: `$now`, and `$later`, which is the first
-/// parameter's seconds from now.
+/// parameter's seconds from now. Where several ranges are locked, that is in the order of their slices (`$lock`), as
+/// everywhere.
 macro_rules! ranges {
-    ($store:ty, $id:ty, $now:literal, $later:literal) => {
+    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal) => {
         #[async_trait]
         impl Ranges for $store {
             async fn board(&self, generation: i64, owner: &str, lease: Duration) -> Result<Board, sqlx::Error> {
@@ -162,12 +163,15 @@ macro_rules! ranges {
                 stopped: Option<(Position, &Stopped)>,
             ) -> Result<(), sqlx::Error> {
                 let (stands_at, stopped) = stopped.unzip();
-                sqlx::query(
+                sqlx::query(concat!(
                     "UPDATE view_ranges SET lease_owner = NULL, lease_until = NULL, \
                         stopped_reason = CASE WHEN position = $3 THEN $4 END, \
                         stopped_position = CASE WHEN position = $3 THEN $5 END \
-                     WHERE generation = $1 AND lease_owner = $2",
-                )
+                     WHERE generation = $1 AND slice_from IN (SELECT slice_from FROM view_ranges \
+                        WHERE generation = $1 AND lease_owner = $2 ORDER BY slice_from",
+                    $lock,
+                    ")"
+                ))
                 .bind(generation)
                 .bind(owner)
                 .bind(stands_at.map(Position::to_i64))
@@ -188,7 +192,14 @@ macro_rules! ranges {
 
             async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error> {
                 for sql in [
-                    concat!("UPDATE view_ranges SET lease_until = ", $later, " WHERE lease_owner = $2"),
+                    concat!(
+                        "UPDATE view_ranges SET lease_until = ",
+                        $later,
+                        " WHERE (generation, slice_from) IN (SELECT generation, slice_from FROM view_ranges \
+                            WHERE lease_owner = $2 ORDER BY generation, slice_from",
+                        $lock,
+                        ")"
+                    ),
                     concat!("UPDATE projector_workers SET seen_until = ", $later, " WHERE owner = $2"),
                 ] {
                     sqlx::query(sql).bind(lease.as_secs_f64()).bind(owner).execute(self.writer()).await?;
@@ -208,10 +219,17 @@ macro_rules! ranges {
     };
 }
 
-ranges!(crate::postgres::Postgres, Uuid, "clock_timestamp()", "clock_timestamp() + make_interval(secs => $1)");
+ranges!(
+    crate::postgres::Postgres,
+    Uuid,
+    "clock_timestamp()",
+    "clock_timestamp() + make_interval(secs => $1)",
+    " FOR UPDATE"
+);
 ranges!(
     crate::sqlite::Sqlite,
     uuid::fmt::Hyphenated,
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
-    "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds')"
+    "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds')",
+    ""
 );

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use daybook_core::Position;
-use sqlx::AssertSqlSafe;
 
 use crate::generation::Phase;
 use crate::store::Commit;
@@ -67,9 +66,6 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// Makes a generation the one that is served, in place of `live`, which is retired when it is of the same version; at
     /// once, and only if no reader goes backwards by it. `false` when it is behind, or anything is not as it was seen.
     async fn cut_over(&self, generation: (i64, Phase), live: Option<(i64, bool)>) -> Result<bool, sqlx::Error>;
-
-    /// Removes a generation's table and all that is known of its documents. It is in phase `to` from then on.
-    async fn remove(&self, generation: i64, name: &str, to: Phase) -> Result<(), sqlx::Error>;
 }
 
 /// Statements for both databases; `$run` runs an `async` block that is given a transaction.
@@ -229,29 +225,6 @@ macro_rules! rebuilds {
                             false => transaction.rollback().await?,
                         }
                         Ok(fit)
-                    })
-                })
-                .await
-            }
-
-            async fn remove(&self, generation: i64, name: &str, to: Phase) -> Result<(), sqlx::Error> {
-                let drop_table = format!("DROP TABLE IF EXISTS {name}");
-                self.in_transaction(move |mut transaction| {
-                    Box::pin(async move {
-                        sqlx::query(concat!(
-                            "UPDATE view_generations SET phase = $2, phase_at = ", $now,
-                            " WHERE generation = $1 AND phase <> 'live'"
-                        ))
-                        .bind(generation)
-                        .bind(to.as_str())
-                        .execute(&mut *transaction)
-                        .await?;
-                        for table in ["view_ranges", "projector_workers", "view_dead_letters", "view_changes"] {
-                            let sql = format!("DELETE FROM {table} WHERE generation = $1");
-                            sqlx::query(AssertSqlSafe(sql)).bind(generation).execute(&mut *transaction).await?;
-                        }
-                        sqlx::query(AssertSqlSafe(drop_table)).execute(&mut *transaction).await?;
-                        transaction.commit().await
                     })
                 })
                 .await

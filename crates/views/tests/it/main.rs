@@ -11,4 +11,5 @@ mod sharing;
 mod stops;
 mod takeover;
 mod upcasting;
+mod upkeep;
 mod world;

@@ -94,7 +94,9 @@ async fn a_table_with_other_fields_is_not_written(_: Location, database: Databas
     until(&views, "openings", |status| !status.owners.is_empty()).await;
     projectors.stop().await;
     // As another program of the same version declared it.
-    world.execute("UPDATE view_generations SET declaration = '{\"fields\":[],\"owner\":\"other\"}'").await;
+    world
+        .execute("UPDATE view_generations SET declaration = '{\"fields\":[],\"owner\":\"other\",\"indexes\":[]}'")
+        .await;
     world.append(vec![event("a", &Opened { owner: "me".into() })]).await;
     let views = world.views(&[projection::<Openings>()]);
     let projectors = start(&views, 1_000);

@@ -1,0 +1,83 @@
+//! What nobody needs any more is removed.
+
+use std::time::Duration;
+
+use daybook_core::projection;
+use daybook_database::{Database, Location, on_both};
+use daybook_views::{Phase, Projectors, Settings, Views};
+use tokio::time::Instant;
+
+use crate::domain::{Closed, Counters, Opened};
+use crate::world::{LIMIT, World, at_least, event, metadata, quick, until};
+
+on_both!(
+    &[Schema::Log, Schema::Views],
+    changes_and_removed_documents_are_forgotten,
+    what_is_not_served_any_more_is_dropped,
+);
+
+async fn becomes(world: &World, sql: &str, wanted: i64) {
+    let deadline = Instant::now() + LIMIT;
+    while world.count(sql).await != wanted {
+        assert!(Instant::now() < deadline, "never {wanted}: {sql}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn phases_are(views: &Views, wanted: &[(u32, u32, Phase)]) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let all = views.generations("counters").await.expect("available");
+        let found: Vec<_> = all.iter().map(|one| (one.version, one.number, one.phase)).collect();
+        if found == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never so: {found:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn changes_and_removed_documents_are_forgotten(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let kept = Projectors::start(&views, quick());
+    let open = |key| event(key, &Opened { owner: "me".into() });
+    let last = world.append(vec![open("a"), open("b")]).await;
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    let last = world.append(vec![event("a", &Closed {})]).await;
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    let removed = "SELECT count(*) FROM view_counters_v1_g1 WHERE body IS NULL";
+    assert_eq!(world.count(removed).await, 1);
+    assert!(world.count("SELECT count(*) FROM view_changes").await > 0);
+    kept.stop().await;
+
+    let settings = Settings { changes_kept: Duration::from_millis(50), ..quick() };
+    let forgotten = Projectors::start(&views, settings);
+    becomes(&world, "SELECT count(*) FROM view_changes", 0).await;
+    becomes(&world, removed, 0).await;
+    assert!(views.get("counters", "b", None).await.expect("an answer").data.is_some());
+    forgotten.stop().await;
+    world.log.close().await;
+}
+
+async fn what_is_not_served_any_more_is_dropped(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let older = world.views(&[projection::<Counters<1>>()]);
+    let settings = || Settings { retire_after: Duration::from_millis(500), ..quick() };
+    let of_older = Projectors::start(&older, settings());
+    let last = world.append(vec![event("a", &Opened { owner: "me".into() })]).await;
+    older.get("counters", "a", at_least(last)).await.expect("in time");
+    older.rebuild("counters", false, &metadata()).await.expect("begun");
+    phases_are(&older, &[(1, 1, Phase::Dropped), (1, 2, Phase::Live)]).await;
+
+    // One that others feed stays.
+    let newer = world.views(&[projection::<Counters<2>>()]);
+    let of_newer = Projectors::start(&newer, settings());
+    until(&newer, "counters", |status| status.version == 2).await;
+    phases_are(&newer, &[(1, 1, Phase::Dropped), (1, 2, Phase::Live), (2, 3, Phase::Live)]).await;
+    of_older.stop().await;
+    phases_are(&newer, &[(1, 1, Phase::Dropped), (1, 2, Phase::Dropped), (2, 3, Phase::Live)]).await;
+    assert!(newer.get("counters", "a", None).await.expect("an answer").data.is_some());
+    of_newer.stop().await;
+    world.log.close().await;
+}
