@@ -1,9 +1,8 @@
 //! More commands than can be appended.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_tests::{Answer, Backend, Customer, Daybook, Product, Role, Store, on_both};
+use daybook_tests::{Answer, Backend, Customer, Daybook, Product, Role, on_both};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -13,7 +12,7 @@ on_both!(what_finds_the_queue_full_is_told_at_once_to_come_back);
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn what_finds_the_queue_full_is_told_at_once_to_come_back(backend: Backend) {
-    let store = Arc::new(Store::new(backend).await);
+    let store = Daybook::seeded(backend).await;
     let mut before = Daybook::start(store.clone(), &["demo"]).await;
     let product = Product::create(&before.login(Role::Staff).await, 100, 100).await;
     let customer = Customer::register(&before.client()).await;

@@ -1,8 +1,6 @@
 //! One system as several processes, on PostgreSQL.
 
-use std::sync::Arc;
-
-use daybook_tests::{Backend, Customer, Daybook, Product, Role, Store, assert_counted_once};
+use daybook_tests::{Backend, Customer, Daybook, Product, Role, assert_counted_once};
 use reqwest::Method;
 
 const API: &[&str] = &["serve", "--roles", "api"];
@@ -10,11 +8,7 @@ const PROJECTOR: &[&str] = &["serve", "--roles", "projector"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_and_views_work_with_the_roles_in_two_processes() {
-    let store = Arc::new(Store::new(Backend::Postgres).await);
-    let mut seeded = Daybook::start(Arc::clone(&store), &["demo"]).await;
-    assert!(seeded.terminate().await.success());
-
-    let daybook = Daybook::start(store, API).await;
+    let daybook = Daybook::start(Daybook::seeded(Backend::Postgres).await, API).await;
     let mut projector = daybook.worker(PROJECTOR).await;
     let product = Product::create(&daybook.login(Role::Staff).await, 100, 10).await;
     let customer = Customer::register(&daybook.client()).await;

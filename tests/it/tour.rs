@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_tests::{Backend, Customer, Daybook, Product, Role, on_both, wait_for};
+use daybook_tests::{Backend, Customer, Daybook, Product, Role, Store, on_both, wait_for};
 use serde_json::{Value, json};
 
 /// How long the views may take to show what was seeded.
@@ -14,7 +15,7 @@ on_both!(the_tour_is_as_told);
 
 /// In the order in which a newcomer would do it, on one server.
 async fn the_tour_is_as_told(backend: Backend) {
-    let mut daybook = Daybook::demo(backend).await;
+    let mut daybook = Daybook::start(Arc::new(Store::new(backend).await), &["demo"]).await;
     it_is_ready_once_it_is_seeded(&daybook).await;
     the_demonstration_shows_a_shop(&daybook).await;
     the_lines_to_paste_work(&daybook).await;

@@ -1,11 +1,12 @@
 //! A running Daybook.
 
 use std::process::ExitStatus;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::process::Process;
 use crate::{Backend, Client, Output, Store, wait_for};
@@ -58,13 +59,35 @@ pub struct Daybook {
 }
 
 impl Daybook {
-    /// Starts a demonstration on a store of its own, and waits until it is ready.
+    /// Starts a demonstration on a store of its own that is [`seeded`](Self::seeded), and waits until it is ready.
     ///
     /// # Panics
     ///
     /// When it does not become ready.
     pub async fn demo(backend: Backend) -> Self {
-        Self::start(Arc::new(Store::new(backend).await), &["demo"]).await
+        Self::start(Self::seeded(backend).await, &["demo"]).await
+    }
+
+    /// A store of a test's own on which a demonstration ran until it was ready. It is seeded once and then copied, as long
+    /// as one of the copies is there.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    pub async fn seeded(backend: Backend) -> Arc<Store> {
+        static SEEDED: [Mutex<Weak<Store>>; 2] = [const { Mutex::const_new(Weak::new()) }; 2];
+        let mut seeded = SEEDED[backend as usize].lock().await;
+        let original = match seeded.upgrade() {
+            Some(original) => original,
+            None => {
+                let mut daybook = Self::start(Arc::new(Store::new(backend).await), &["demo"]).await;
+                assert!(daybook.terminate().await.success(), "{}", daybook.output());
+                *seeded = Arc::downgrade(&daybook.store);
+                daybook.store.clone()
+            }
+        };
+        drop(seeded);
+        Arc::new(Store::copy(original).await)
     }
 
     /// Starts a server (`["demo"]`, `["serve", "--roles", "api"]`) on a store, and waits until it is ready.

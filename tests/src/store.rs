@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
@@ -30,6 +31,8 @@ pub enum Backend {
 pub struct Store {
     data: TempDir,
     database: Option<Database>,
+    /// What it was copied from, which others may want to copy as long as it is there.
+    _original: Option<Arc<Store>>,
 }
 
 /// A database on the test server.
@@ -50,19 +53,34 @@ impl Store {
     ///
     /// When there is no server to make a database on.
     pub async fn new(backend: Backend) -> Self {
-        let data = tempfile::Builder::new().prefix("daybook-it-").tempdir().expect("a temporary folder");
         let database = match backend {
             Backend::Sqlite => None,
             Backend::Postgres => {
                 let url = std::env::var("DATABASE_URL")
                     .expect("DATABASE_URL is not set: `cargo xtask test` starts a PostgreSQL and sets it");
                 let server = PgConnectOptions::from_str(&url).expect("DATABASE_URL is a PostgreSQL URL");
-                let name = format!("daybook_it_{}", Uuid::now_v7().simple());
-                execute(&server, format!("CREATE DATABASE {name}")).await.expect("a database of the test's own");
-                Some(Database { server, name })
+                Some(Database::create(server, "template1").await)
             }
         };
-        Self { data, database }
+        Self { data: folder(), database, _original: None }
+    }
+
+    /// Makes one with all that is in another, which nobody uses.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub(crate) async fn copy(original: Arc<Self>) -> Self {
+        let data = folder();
+        for file in std::fs::read_dir(original.data()).expect("a folder") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), data.path().join(file.file_name())).expect("there is room for a copy");
+        }
+        let database = match &original.database {
+            None => None,
+            Some(Database { server, name }) => Some(Database::create(server.clone(), name).await),
+        };
+        Self { data, database, _original: Some(original) }
     }
 
     /// The data folder.
@@ -180,6 +198,20 @@ impl Store {
     fn database(&self) -> &Database {
         self.database.as_ref().expect("the test runs on PostgreSQL only")
     }
+}
+
+impl Database {
+    /// Makes one with all that is in another on its server.
+    async fn create(server: PgConnectOptions, original: &str) -> Self {
+        let name = format!("daybook_it_{}", Uuid::now_v7().simple());
+        let create = format!("CREATE DATABASE {name} TEMPLATE {original}");
+        execute(&server, create).await.expect("a database of the test's own");
+        Self { server, name }
+    }
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("daybook-it-").tempdir().expect("a temporary folder")
 }
 
 impl Drop for Store {

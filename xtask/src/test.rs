@@ -1,9 +1,15 @@
 //! `cargo xtask test`: every check and every test.
 
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
 use crate::build::{self, cargo};
 use crate::child;
 use crate::postgres::Cluster;
 use crate::steps::Steps;
+
+/// How many tests run at once for each processor: most of them wait for a database, for a process or for time to pass.
+const TESTS_PER_PROCESSOR: usize = 2;
 
 /// Takes all steps, until one fails.
 ///
@@ -26,10 +32,14 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
     let [binary] = steps.take("the binary", build::binaries(["daybook"], "dev")).await?;
+    let test = &["test", "--workspace", "--no-fail-fast"];
+    steps.take("the tests' build", child::run(cargo(test).arg("--no-run"))).await?;
     // What an interrupted test cannot remove by itself goes with this folder.
     let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
-    let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let threads = TESTS_PER_PROCESSOR * available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut test = cargo(test);
     test.args(test_args).env("DATABASE_URL", server.url()).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
+    test.env("RUST_TEST_THREADS", threads.to_string());
     steps.take("tests", child::run(&mut test)).await
 }
 

@@ -1,6 +1,7 @@
 //! Databases for tests: each test gets one of its own, and none is left behind.
 
 use std::future::Future;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -69,6 +70,31 @@ where
     if let Err(error) = outcome {
         std::panic::resume_unwind(error.into_panic());
     }
+}
+
+/// How long a test waits for anything.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// How often it looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks until `look` answers something, and answers that.
+///
+/// # Panics
+///
+/// When that takes too long.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, found)
+        .await
+        .unwrap_or_else(|_| panic!("after {WAIT_MAX:?} still waiting for {what}"))
 }
 
 /// Unique among all tests that run on one server.

@@ -1,11 +1,10 @@
 //! A state that keeps personal data, and is kept as a snapshot after every event.
 
-use std::time::Duration;
-
 use daybook_core::{
     Access, Actor, Aggregate, Command, Context, Decision, Entity, Event, NotLoaded, Personal, Reads, Rejection,
     Role, Snapshots, StreamId, account_subject, event_set, holds_fresh,
 };
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_dispatch::{Dispatcher, Request, Settings};
 use daybook_keys::{Keys, MasterKeys};
@@ -96,15 +95,7 @@ async fn a_snapshot_holds_what_is_personal_sealed(_: Location, database: Databas
         let dispatcher = Dispatcher::new(log.clone(), keys.clone(), Settings::default());
         let write = Write { entry: format!("Dear diary {revision}") };
         dispatcher.run(Write::NAME, Write::ACCESS, &write, &request).await.expect("a receipt");
-        let kept = async {
-            loop {
-                if let Some(state) = snapshot(&database, revision).await {
-                    return state;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let state = tokio::time::timeout(Duration::from_secs(10), kept).await.expect("a snapshot");
+        let state = wait_for("a snapshot", || snapshot(&database, revision)).await;
         assert!(!state.contains("Dear") && !holds_fresh(&state), "{state}");
         let read: Diary = serde_json::from_str(&state).expect("the state");
         assert_eq!(read.entries.len() as i64, revision);

@@ -65,6 +65,12 @@ struct RoleChange {
     at: DateTime<Utc>,
 }
 
+/// Where the log ended at a time, or further on.
+struct End {
+    position: Position,
+    at: Instant,
+}
+
 impl Revocations {
     /// Takes in what happened within the last token's lifetime.
     pub(crate) async fn read(log: &Log, settings: &Settings) -> Result<Self, IdentityError> {
@@ -94,10 +100,11 @@ impl Revocations {
     pub(crate) async fn follow(self: Arc<Self>, log: Log, mut stop: watch::Receiver<bool>, interval: Duration) {
         let mut failing = false;
         let mut appended = log.watch();
+        let mut sighted = None;
         loop {
             let step = tokio::select! {
                 _ = stop.changed() => return,
-                step = self.step(&log) => step,
+                step = self.step(&log, &mut sighted) => step,
             };
             match &step {
                 Err(error) if !failing => tracing::warn!(%error, "cannot follow the log for revocations"),
@@ -124,20 +131,35 @@ impl Revocations {
         let _ = tokio::time::timeout((self.lag_max / 4).saturating_sub(interval), news).await;
     }
 
-    /// Takes in the next events; says whether there are more.
-    async fn step(&self, log: &Log) -> Result<bool, LogError> {
+    /// Takes in the next events; says whether there are more. While others append as fast as this reads, there always
+    /// are: it is as current as the newest end of the log that it has come to, which is the next one to be `sighted`.
+    async fn step(&self, log: &Log, sighted: &mut Option<End>) -> Result<bool, LogError> {
         let asked = Instant::now();
-        let reached = *self.reached.borrow();
+        let mut reached = *self.reached.borrow();
         let events = log.read_on(&reached, PAGE).await?;
         self.take(&events)?;
         if let Some(last) = events.last() {
-            self.reached.send_replace(Checkpoint { position: last.position, event_id: last.id, ..reached });
+            reached = Checkpoint { position: last.position, event_id: last.id, ..reached };
+            self.reached.send_replace(reached);
         }
-        let more = events.len() == PAGE;
-        if !more {
-            *self.current_at.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        if events.len() < PAGE {
+            *sighted = None;
+            self.is_current(asked);
+            return Ok(false);
         }
-        Ok(more)
+        if let Some(end) = sighted.take_if(|end| end.position <= reached.position) {
+            self.is_current(end.at);
+        }
+        if sighted.is_none() {
+            let at = Instant::now();
+            *sighted = Some(End { position: log.head().await?.position, at });
+        }
+        Ok(true)
+    }
+
+    /// All that was in the log at a time has been taken in.
+    fn is_current(&self, at: Instant) {
+        *self.current_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     fn take(&self, events: &[RecordedEvent]) -> Result<(), LogError> {
@@ -255,4 +277,68 @@ fn id_of(event: &RecordedEvent) -> Result<Uuid, LogError> {
         position: event.position,
         reason: format!("`{}` is no stream of an account or a session", event.stream),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::{Metadata, StreamId};
+    use daybook_database::testing::{Backend, run};
+    use daybook_database::{Database, Location, Schema};
+    use daybook_log::{Append, NewRecord, Verdict};
+
+    use super::*;
+
+    /// Appends a page of events that are of nobody.
+    async fn append_page(log: &Log) {
+        let command_id = Uuid::now_v7();
+        let event = |_| NewRecord {
+            stream: StreamId::new("order", command_id),
+            id: Uuid::now_v7(),
+            event_type: "order.placed".into(),
+            schema_version: 1,
+            payload: "{}".into(),
+        };
+        let metadata = Metadata {
+            actor: None,
+            client: None,
+            command: "test".into(),
+            command_id,
+            causation_id: None,
+            correlation_id: "test".into(),
+            traceparent: None,
+        };
+        let append = Append {
+            id: String::new(),
+            command_id,
+            events: (0..PAGE).map(event).collect(),
+            metadata,
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+            after: Vec::new(),
+        };
+        let verdict = log.append(append).await.expect("a verdict");
+        assert!(matches!(verdict, Verdict::Committed(_)), "{verdict:?}");
+    }
+
+    /// The end of the log is never read, and yet what is read is never old.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_is_current_though_others_append_as_fast_as_it_reads() {
+        run(Backend::Sqlite, &[Schema::Log], async |_: Location, database: Database| {
+            let log = Log::open(database, daybook_log::Settings::default()).await.expect("the log opens");
+            let revocations = Revocations::read(&log, &Settings::default()).await.expect("the log answers");
+            let current_at = || *revocations.current_at.lock().expect("nobody panicked");
+            let mut sighted = None;
+            append_page(&log).await;
+            append_page(&log).await;
+            assert!(revocations.step(&log, &mut sighted).await.expect("the log answers"), "there is more");
+            for _ in 0..4 {
+                append_page(&log).await;
+                let before = current_at();
+                assert!(revocations.step(&log, &mut sighted).await.expect("the log answers"), "there is more");
+                assert!(current_at() > before, "it came to an end that it had sighted");
+            }
+        })
+        .await;
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use daybook_core::{AccountOpened, Actor, Decision, Metadata, RecordedEvent, Role, StreamId};
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, Options, on_both};
 use daybook_dispatch::{DispatchError, Dispatcher, Request};
 use daybook_identity::{
@@ -173,14 +174,9 @@ fn check_rejected<T: std::fmt::Debug>(result: Result<T, IdentityError>, code: &s
     }
 }
 
-/// Waits until something holds, for at most ten seconds.
+/// Waits until something holds.
 async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    wait_for(what, || async { holds().then_some(()) }).await;
 }
 
 async fn a_registered_account_can_sign_in(_: Location, database: Database) {

@@ -1,10 +1,11 @@
 //! Keys on both stores.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Personal, Sealing, account_subject};
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, Options, on_both};
 use daybook_keys::{KeyError, Keys, MasterKeys, OpenedDocuments, rotate};
 use serde_json::value::RawValue;
@@ -140,17 +141,14 @@ async fn a_forgotten_key_leaves_no_bytes(location: Location, database: Database)
     assert!(holds(&database, &location, &wrapped).await, "it is looked for where it was");
     keys.forget(&subject).await.expect("forgotten");
     // Somebody else's transaction may be in the way: then it goes with what is forgotten next.
-    let gone = async {
-        for next in 21.. {
-            keys.forget(&account_subject(Uuid::from_u128(next))).await.expect("forgotten");
-            keys.scrub().await.expect("the database answers");
-            if !holds(&database, &location, &wrapped).await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the wrapped key goes away");
+    let next = AtomicU64::new(21);
+    wait_for("the wrapped key to go away", || async {
+        let next = account_subject(Uuid::from_u128(next.fetch_add(1, Ordering::Relaxed).into()));
+        keys.forget(&next).await.expect("forgotten");
+        keys.scrub().await.expect("the database answers");
+        (!holds(&database, &location, &wrapped).await).then_some(())
+    })
+    .await;
 }
 
 async fn whoever_comes_after_a_deletion_removes_what_it_left(location: Location, database: Database) {
@@ -164,21 +162,16 @@ async fn whoever_comes_after_a_deletion_removes_what_it_left(location: Location,
         // And goes away without having removed anything.
         keys.forget(&subject).await.expect("forgotten");
         assert!(holds(&database, &location, &wrapped).await, "there is something to remove");
-        let gone = async {
-            loop {
-                let other = if comes_later { open(&database).await } else { beside.clone() };
-                if !comes_later {
-                    // It is told by the log.
-                    other.forget(&subject).await.expect("the database answers");
-                }
-                other.scrub().await.expect("the database answers");
-                if !holds(&database, &location, &wrapped).await {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        wait_for("the wrapped key to go away", || async {
+            let other = if comes_later { open(&database).await } else { beside.clone() };
+            if !comes_later {
+                // It is told by the log.
+                other.forget(&subject).await.expect("the database answers");
             }
-        };
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the wrapped key goes away");
+            other.scrub().await.expect("the database answers");
+            (!holds(&database, &location, &wrapped).await).then_some(())
+        })
+        .await;
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 on_both!(a_master_key_is_rotated_beside_a_running_server);
 
 async fn a_master_key_is_rotated_beside_a_running_server(backend: Backend) {
-    let mut daybook = Daybook::demo(backend).await;
+    let mut daybook = Daybook::start(Arc::new(Store::new(backend).await), &["demo"]).await;
     daybook.printed("warning: made a master key in").await;
     let path = daybook.store().data().join("master.key");
     assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);

@@ -1,8 +1,7 @@
 //! What follows the log notices when it was rolled back, and takes nothing of it for granted (invariant L11).
 
-use std::time::Duration;
-
 use daybook_core::account_subject;
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_identity::IdentityError;
 
@@ -40,15 +39,7 @@ async fn no_token_is_taken_once_the_log_was_rolled_back(_: Location, database: D
     process.identity.authenticate(&token).expect("genuine");
     // What stands behind is gone, and perhaps a revocation with it.
     roll_back(&database, 1).await;
-    let refused = async {
-        loop {
-            match process.identity.authenticate(&token) {
-                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(error) => return error,
-            }
-        }
-    };
-    let error = tokio::time::timeout(Duration::from_secs(10), refused).await.expect("it is noticed");
+    let error = wait_for("a refusal", || async { process.identity.authenticate(&token).err() }).await;
     assert!(matches!(error, IdentityError::Unavailable(_)), "{error}");
     process.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, Claim, LogError, Settings, Verdict};
 
@@ -57,12 +58,11 @@ async fn a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited(_: Loc
     let submitted = log.submit(append).expect("there is room");
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'daybook appender' \
                  AND datname = current_database() AND wait_event_type = 'Lock'";
-    let waiting = async {
-        while sqlx::query_scalar::<_, i64>(waits).fetch_one(pool).await.expect("a number") == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it waits for the lock");
+    wait_for("it to wait for the lock", || async {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(pool).await.expect("a number");
+        (waiting > 0).then_some(())
+    })
+    .await;
     other.commit().await.expect("committed");
     let verdict = submitted.verdict().await.expect("a verdict");
     assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");

@@ -1,8 +1,7 @@
 //! States kept beside the log.
 
-use std::time::Duration;
-
 use daybook_core::{Personal, Revision, Snapshot, StreamId};
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Append, EventFilter, Log};
 use uuid::Uuid;
@@ -40,13 +39,8 @@ fn all() -> String {
 
 /// Waits until the snapshots of an order are of these revisions.
 pub(crate) async fn revisions(database: &Database, id: &str, expected: &[i64]) {
-    let kept = async {
-        while rows(database, id).await != expected {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let kept = tokio::time::timeout(Duration::from_secs(10), kept).await;
-    assert!(kept.is_ok(), "{:?} of `{id}` are kept, not {expected:?}", rows(database, id).await);
+    let what = format!("the snapshots {expected:?} of `{id}`");
+    wait_for(&what, || async { (rows(database, id).await == expected).then_some(()) }).await;
 }
 
 async fn rows(database: &Database, id: &str) -> Vec<i64> {
