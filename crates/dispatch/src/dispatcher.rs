@@ -49,7 +49,7 @@ pub struct Dispatcher {
     pub(crate) keys: Keys,
     in_flight: InFlight,
     executor: Executor,
-    refusals: Refusals,
+    pub(crate) refusals: Refusals,
 }
 
 impl Dispatcher {

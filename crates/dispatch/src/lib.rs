@@ -1,5 +1,6 @@
 //! A command's way: validate, authorize, load, decide, append, receipt.
 
+mod acts;
 mod dispatcher;
 mod error;
 mod executor;

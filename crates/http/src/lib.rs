@@ -6,6 +6,7 @@
 mod auth;
 mod commands;
 mod cursor;
+mod dead_letters;
 mod health;
 mod history;
 pub mod metrics;
@@ -13,6 +14,7 @@ mod observe;
 mod openapi;
 mod personal;
 mod problem;
+mod projections;
 mod request;
 mod server;
 mod views;

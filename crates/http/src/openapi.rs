@@ -1,5 +1,7 @@
 //! `/openapi.json`: everything that can be asked, made from what is registered.
 
+mod operators;
+
 use actix_web::{HttpResponse, web};
 use daybook_core::{Actor, AnyProjection, CommandSpec, Domain, Field, FieldKind, Receipt, Ruling};
 use daybook_dispatch::Preview;
@@ -46,6 +48,7 @@ pub fn document(domain: &Domain) -> Value {
     }
     history(&mut paths);
     identity(&mut paths, &mut schemas);
+    operators::describe(&mut paths, &mut schemas);
     operation(&mut paths);
     schemas.subschema_for::<problem::Document>();
     schemas.subschema_for::<Receipt>();

@@ -8,9 +8,12 @@ use actix_web::dev::{Handler, Server, ServerHandle};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, guard, web};
+use daybook_views::Act;
 use tokio::task::JoinHandle;
 
-use crate::{Backend, Problem, auth, commands, health, history, observe, openapi, views};
+use crate::{
+    Backend, Problem, auth, commands, dead_letters, health, history, observe, openapi, projections, views,
+};
 
 /// A server at work.
 pub struct Running {
@@ -83,6 +86,13 @@ fn routes(routes: &mut web::ServiceConfig) {
         .service(at("/v1/events", Only::Get, history::events))
         .service(at("/v1/events/{position}", Only::Get, history::event))
         .service(at("/v1/streams/{stream}", Only::Get, history::stream_events))
+        .service(at("/v1/projections", Only::Get, projections::list))
+        .service(at("/v1/projections/{name}", Only::Get, projections::one))
+        .service(at("/v1/projections/{name}/rebuild", Only::Post, projections::rebuild))
+        .service(at("/v1/dead-letters", Only::Get, dead_letters::list))
+        .service(at("/v1/dead-letters/{projection}/{key}", Only::Get, dead_letters::show))
+        .service(at("/v1/dead-letters/{projection}/{key}/retry", Only::Post, dead_letters::retry))
+        .service(at("/v1/dead-letters/{projection}/{key}/skip", Only::Post, dead_letters::skip))
         .service(at("/v1/auth/register", Only::Post, auth::register))
         .service(at("/v1/auth/login", Only::Post, auth::login))
         .service(at("/v1/auth/refresh", Only::Post, auth::refresh))
@@ -91,6 +101,10 @@ fn routes(routes: &mut web::ServiceConfig) {
         .service(at("/health/live", Only::Get, health::live))
         .service(at("/health/ready", Only::Get, health::ready))
         .service(at("/openapi.json", Only::Get, openapi::get));
+    for act in Act::ALL {
+        let carry_out = move |http, name, backend| projections::carry_out(act, http, name, backend);
+        routes.service(at(&format!("/v1/projections/{{name}}/{}", act.name()), Only::Post, carry_out));
+    }
 }
 
 /// What an address answers. Whoever may read may ask for the head alone.

@@ -128,6 +128,14 @@ impl DeadLetterAct {
     }
 }
 
+/// The category of the streams that acts are recorded in, one for each projection.
+const CATEGORY: &str = "daybook.projection";
+
+/// The stream that acts about a projection are recorded in.
+pub fn acts_stream(projection: &str) -> StreamId {
+    StreamId::new(CATEGORY, projection)
+}
+
 impl Views {
     /// Puts on record what an operator does; answers where it stands in the log.
     pub(crate) async fn record(
@@ -136,7 +144,7 @@ impl Views {
         metadata: &Metadata,
     ) -> Result<Position, ViewError> {
         let act = act.into();
-        let stream = StreamId::new("daybook.projection", act.projection());
+        let stream = acts_stream(act.projection());
         let record = NewRecord::new(stream, &act).map_err(|error| ViewError::Refused(error.to_string()))?;
         let append = Append {
             id: String::new(),

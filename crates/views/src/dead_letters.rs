@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Metadata, Position};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -10,15 +11,22 @@ use crate::generation::served;
 use crate::store::dead_letters::{Stored, Which};
 use crate::{ViewError, Views};
 
+/// What trying dead letters again is called in the metadata of its event, where commands have their names.
+pub const RETRY: &str = "daybook.dead_letter.retry";
+
+/// The same, of passing one over.
+pub const SKIP: &str = "daybook.dead_letter.skip";
+
 /// The most dead letters that are listed at once.
 const LIST_MAX: u32 = 1_000;
 
 /// An event that was not applied to a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeadLetter {
     /// The document's key.
     pub key: String,
     /// The event's position.
+    #[schemars(with = "u64")]
     pub position: Position,
     /// The event's id.
     pub event_id: Uuid,

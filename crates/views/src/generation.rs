@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use daybook_core::Position;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a generation is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The log is folded in big pages, and the table has no indexes yet.
@@ -30,7 +31,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Replay,
         Self::CatchUp,
         Self::Verify,

@@ -37,13 +37,14 @@ mod testing;
 mod views;
 mod worker;
 
-pub use acts::ProjectionEvent;
+pub use acts::{ProjectionEvent, acts_stream};
 pub use criteria::{COMBINATIONS_MAX, Criteria, Operator, Parameter, Unusable, parameters};
-pub use dead_letters::DeadLetter;
+pub use dead_letters::{DeadLetter, RETRY, SKIP};
 pub use error::ViewError;
 pub use generation::Phase;
 pub use projectors::{Projectors, Settings};
 pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};
-pub use rebuild::GenerationStatus;
-pub use status::{Status, Stopped};
+pub use rebuild::{Act, GenerationStatus, REBUILD};
+pub use slices::SLICES as SHARDS_MAX;
+pub use status::{Building, Status, Stopped};
 pub use views::Views;

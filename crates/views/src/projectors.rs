@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::Views;
+use crate::generation::Phase;
 use crate::projector::Projector;
 use crate::slices::SLICES;
+use crate::{Status, Views};
 
 /// How the projectors of a process work.
 #[derive(Debug, Clone)]
@@ -124,7 +125,7 @@ async fn keep_leases(views: Views, owner: String, lease: Duration) {
     }
 }
 
-/// Reports how far behind each view is, whoever folds it and whether it moves or not.
+/// Reports how far each view is, whoever folds it and whether it moves or not.
 async fn report_lag(views: Views) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -132,14 +133,23 @@ async fn report_lag(views: Views) {
         ticks.tick().await;
         match views.status().await {
             Ok(statuses) => {
-                for one in statuses {
-                    metrics::gauge!("daybook_projection_lag_events", "projection" => one.name)
-                        .set(one.lag_events as f64);
-                    metrics::gauge!("daybook_projection_lag_seconds", "projection" => one.name)
-                        .set(one.lag_seconds);
-                }
+                statuses.iter().for_each(report);
             }
             Err(error) => tracing::debug!(%error, "could not read how far the views are"),
         }
+    }
+}
+
+/// Of the phases of a generation that is built there is one gauge each, 1 for the phase that it is in.
+fn report(one: &Status) {
+    metrics::gauge!("daybook_projection_lag_events", "projection" => one.name).set(one.lag_events as f64);
+    metrics::gauge!("daybook_projection_lag_seconds", "projection" => one.name).set(one.lag_seconds);
+    let generation = one.generation.map_or(0.0, f64::from);
+    metrics::gauge!("daybook_projection_generation", "projection" => one.name).set(generation);
+    metrics::gauge!("daybook_projection_dead_letters", "projection" => one.name).set(one.dead_letters as f64);
+    for phase in Phase::ALL.into_iter().filter(|phase| phase.is_built()) {
+        let is_it = one.building.is_some_and(|building| building.phase == phase);
+        let labels = [("projection", one.name), ("phase", phase.as_str())];
+        metrics::gauge!("daybook_projection_rebuild", &labels).set(f64::from(u8::from(is_it)));
     }
 }

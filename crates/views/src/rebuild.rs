@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Metadata, Position};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -20,7 +21,8 @@ use crate::{ViewError, Views};
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// A generation of a view.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Generation")]
 pub struct GenerationStatus {
     /// The projection.
     pub projection: String,
@@ -35,8 +37,10 @@ pub struct GenerationStatus {
     /// Whether somebody has to agree when it differs from the one that is served.
     pub confirm_diff: bool,
     /// How far it has come.
+    #[schemars(with = "u64")]
     pub position: Position,
     /// Where the log ends.
+    #[schemars(with = "u64")]
     pub target: Position,
     /// How many events a second it has taken in so far, while it is built.
     pub events_per_second: Option<f64>,
@@ -51,6 +55,77 @@ pub struct GenerationStatus {
     /// When its phase began.
     pub phase_at: DateTime<Utc>,
 }
+
+/// What operators do about the generations of a view, once there is one to do it about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// See [`Views::pause`].
+    Pause,
+    /// See [`Views::resume`].
+    Resume,
+    /// See [`Views::abort`].
+    Abort,
+    /// See [`Views::confirm`].
+    Confirm,
+    /// See [`Views::rollback`].
+    Rollback,
+}
+
+impl Act {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pause, Self::Resume, Self::Abort, Self::Confirm, Self::Rollback];
+
+    /// Its name, on the command line and in addresses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Confirm => "confirm",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// What stands in the metadata of its event, where commands have their names.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Pause => "daybook.projection.pause",
+            Self::Resume => "daybook.projection.resume",
+            Self::Abort => "daybook.projection.abort",
+            Self::Confirm => "daybook.projection.confirm",
+            Self::Rollback => "daybook.projection.rollback",
+        }
+    }
+
+    /// What it does, in a sentence.
+    pub const fn summary(self) -> &'static str {
+        match self {
+            Self::Pause => "Lets the generation that is being built wait",
+            Self::Resume => "Lets the generation that is being built go on",
+            Self::Abort => "Gives up the generation that is being built",
+            Self::Confirm => "Serves the generation that is held, or being built, though it differs",
+            Self::Rollback => "Serves the generation again that was served before",
+        }
+    }
+
+    /// Does it; answers the number of the generation.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such generation.
+    pub async fn carry_out(self, views: &Views, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
+        match self {
+            Self::Pause => views.pause(view, metadata).await,
+            Self::Resume => views.resume(view, metadata).await,
+            Self::Abort => views.abort(view, metadata).await,
+            Self::Confirm => views.confirm(view, metadata).await,
+            Self::Rollback => views.rollback(view, metadata).await,
+        }
+    }
+}
+
+/// What a rebuild is called in the metadata of its event, where commands have their names.
+pub const REBUILD: &str = "daybook.projection.rebuild";
 
 impl Views {
     /// All generations of a view, the oldest first.

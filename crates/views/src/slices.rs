@@ -1,7 +1,7 @@
 //! Work is split by the keys of documents, over a fixed number of slices.
 
 /// How many slices there are. It is written into every checkpoint, and so for ever.
-pub(crate) const SLICES: u16 = 1_024;
+pub const SLICES: u16 = 1_024;
 
 /// The slice of a document: FNV-1a over the key's bytes, its halves folded together. Checkpoints depend on it, so it is
 /// no hasher of a library.

@@ -4,20 +4,27 @@ use std::collections::BTreeSet;
 
 use chrono::Utc;
 use daybook_core::Position;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::generation::served;
+use crate::generation::{Generation, Phase, served};
 use crate::store::Progress;
 use crate::{ViewError, Views};
 
 /// How far a projection is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Projection")]
 pub struct Status {
     /// Its name.
     pub name: &'static str,
     /// The version that is served: an older one, until this program's has been built.
     pub version: u32,
+    /// The number of the generation that is served; nothing as long as nobody has begun one.
+    pub generation: Option<u32>,
+    /// The generation that is being built beside it.
+    pub building: Option<Building>,
     /// The last position that it has taken in.
+    #[schemars(with = "u64")]
     pub position: Position,
     /// How many events it has not taken in yet.
     pub lag_events: u64,
@@ -27,12 +34,34 @@ pub struct Status {
     pub owners: BTreeSet<String>,
     /// Why it stands still, when it does.
     pub stopped: Option<Stopped>,
+    /// How many dead letters it has.
+    pub dead_letters: u64,
+}
+
+/// A generation that is being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Building {
+    /// Its number.
+    pub generation: u32,
+    /// What is being done.
+    pub phase: Phase,
+    /// Whether it waits until somebody lets it go on.
+    pub paused: bool,
+}
+
+impl Building {
+    /// The one among the generations of a projection.
+    fn among(generations: &[Generation], version: u32) -> Option<Self> {
+        let one = generations.iter().rfind(|one| one.version == version && one.phase.is_built())?;
+        Some(Self { generation: one.number, phase: one.phase, paused: one.paused })
+    }
 }
 
 /// Why a projection stands still.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Stopped {
     /// The position of the event that it cannot take in; when it was no event's fault, how far it has come.
+    #[schemars(with = "u64")]
     pub position: Position,
     /// What is wrong.
     pub reason: String,
@@ -48,42 +77,39 @@ impl Views {
         let mut serving = Vec::new();
         for view in self.views() {
             let generations = self.store().generations(view.table.projection).await?;
-            serving.push((view, served(&generations, view.table.version).cloned()));
+            let version = view.table.version;
+            serving.push((view, served(&generations, version).cloned(), Building::among(&generations, version)));
         }
-        let ids: Vec<i64> = serving.iter().flat_map(|(_, served)| served).map(|served| served.id).collect();
+        let ids: Vec<i64> = serving.iter().flat_map(|(_, served, _)| served).map(|served| served.id).collect();
         let progress = self.store().progress(&ids).await?;
+        let dead_letters = self.store().dead_letters_of(&ids).await?;
         // Read after the checkpoints, so that no view can seem to be ahead of the log.
         let head = self.log().head().await?.position;
         let mut statuses = Vec::new();
-        for (view, served) in serving {
-            let is_of = |range: &&Progress| served.as_ref().is_some_and(|served| served.id == range.generation);
-            let ranges: Vec<&Progress> = progress.iter().filter(is_of).collect();
-            let version = served.as_ref().map_or(view.table.version, |served| served.version);
-            statuses.push(self.status_of(view.table.projection, version, &ranges, head).await?);
+        for (view, served, building) in serving {
+            let id = served.as_ref().map(|served| served.id);
+            let ranges: Vec<&Progress> = progress.iter().filter(|range| Some(range.generation) == id).collect();
+            let position = ranges.first().map_or(Position::START, |range| range.position);
+            statuses.push(Status {
+                name: view.table.projection,
+                version: served.as_ref().map_or(view.table.version, |served| served.version),
+                generation: served.map(|served| served.number),
+                building,
+                position,
+                lag_events: head.get().saturating_sub(position.get()),
+                lag_seconds: self.lag_seconds(position, head).await?,
+                owners: ranges.iter().filter_map(|range| range.owner.clone()).collect(),
+                stopped: ranges.iter().find_map(|range| range.stopped.clone()),
+                dead_letters: id.and_then(|id| dead_letters.get(&id).copied()).unwrap_or_default(),
+            });
         }
         Ok(statuses)
     }
 
-    /// `ranges` are in the order of their positions.
-    async fn status_of(
-        &self,
-        name: &'static str,
-        version: u32,
-        ranges: &[&Progress],
-        head: Position,
-    ) -> Result<Status, ViewError> {
-        let position = ranges.first().map_or(Position::START, |range| range.position);
-        let lag_events = head.get().saturating_sub(position.get());
-        let waiting = if lag_events > 0 { self.log().event(position.plus(1)).await? } else { None };
+    /// How long ago the first event behind `position` was recorded.
+    async fn lag_seconds(&self, position: Position, head: Position) -> Result<f64, ViewError> {
+        let waiting = if position < head { self.log().event(position.plus(1)).await? } else { None };
         let age = waiting.map(|event| Utc::now() - event.recorded_at);
-        Ok(Status {
-            name,
-            version,
-            position,
-            lag_events,
-            lag_seconds: age.map_or(0.0, |age| age.as_seconds_f64().max(0.0)),
-            owners: ranges.iter().filter_map(|range| range.owner.clone()).collect(),
-            stopped: ranges.iter().find_map(|range| range.stopped.clone()),
-        })
+        Ok(age.map_or(0.0, |age| age.as_seconds_f64().max(0.0)))
     }
 }

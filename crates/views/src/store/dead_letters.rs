@@ -1,5 +1,7 @@
 //! Dead letters: what could not be applied to a document, and all that is behind it.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::Position;
@@ -46,6 +48,9 @@ pub(crate) trait DeadLetters: Send + Sync {
     /// The keys that have any.
     async fn parked(&self, generation: i64) -> Result<Vec<String>, sqlx::Error>;
 
+    /// How many each of some generations has; nothing of those that have none.
+    async fn dead_letters_of(&self, generations: &[i64]) -> Result<HashMap<i64, u64>, sqlx::Error>;
+
     /// Some of them, in the order of their keys and positions.
     async fn dead_letters(&self, generation: i64, which: &Which) -> Result<Vec<Stored>, sqlx::Error>;
 }
@@ -61,6 +66,16 @@ macro_rules! dead_letters {
                     .bind(generation)
                     .fetch_all(self.reader())
                     .await
+            }
+
+            async fn dead_letters_of(&self, generations: &[i64]) -> Result<HashMap<i64, u64>, sqlx::Error> {
+                // Mostly there are none at all, of any generation.
+                let counts: Vec<(i64, i64)> =
+                    sqlx::query_as("SELECT generation, count(*) FROM view_dead_letters GROUP BY generation")
+                        .fetch_all(self.reader())
+                        .await?;
+                let asked = counts.into_iter().filter(|(generation, _)| generations.contains(generation));
+                Ok(asked.map(|(generation, count)| (generation, count.unsigned_abs())).collect())
             }
 
             async fn dead_letters(&self, generation: i64, which: &Which) -> Result<Vec<Stored>, sqlx::Error> {

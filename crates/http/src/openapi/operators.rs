@@ -1,0 +1,106 @@
+//! What operators see of projections and dead letters, and what they do about them.
+
+use daybook_views::Act;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::answers;
+use crate::dead_letters::{Listed, Skip};
+use crate::projections::{Overview, Rebuild};
+
+pub(super) fn describe(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
+    projections(paths, schemas);
+    dead_letters(paths, schemas);
+}
+
+fn projections(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
+    let (status, overview) = (schema::<daybook_views::Status>(schemas), schema::<Overview>(schemas));
+    let list = answers("200", "All projections.", list_of(&status, json!({})));
+    add(paths, "/v1/projections", "get", "list_projections", "How far each projection is", list);
+    let one = answers("200", "The projection, with its generations.", overview);
+    add(paths, "/v1/projections/{name}", "get", "get_projection", "A projection and its generations", one);
+    let generation = json!({
+        "type": "object",
+        "properties": {"projection": {"type": "string"}, "generation": {"type": "integer"}},
+        "required": ["projection", "generation"],
+    });
+    let begun = answers("202", "The generation that is being built.", generation.clone());
+    let summary = "Has a view built anew, beside the one that is served";
+    add(paths, "/v1/projections/{name}/rebuild", "post", "rebuild_projection", summary, begun);
+    takes::<Rebuild>(paths, "/v1/projections/{name}/rebuild", schemas);
+    for act in Act::ALL {
+        let path = format!("/v1/projections/{{name}}/{}", act.name());
+        let responses = answers("200", "The generation.", generation.clone());
+        add(paths, &path, "post", &format!("{}_projection", act.name()), act.summary(), responses);
+    }
+}
+
+fn dead_letters(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
+    let (listed, letter) = (schema::<Listed>(schemas), schema::<daybook_views::DeadLetter>(schemas));
+    let list = answers(
+        "200",
+        "A page of dead letters.",
+        list_of(
+            &listed,
+            json!({"next": {"type": ["string", "null"], "description": "Where to go on, as `cursor`."}}),
+        ),
+    );
+    let summary = "Events that could not be applied to a document, and those behind them";
+    add(paths, "/v1/dead-letters", "get", "list_dead_letters", summary, list);
+    paths["/v1/dead-letters"]["get"]["parameters"] = json!([
+        {"name": "projection", "in": "query", "schema": {"type": "string"}, "description": "Only those of this one."},
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}},
+        {"name": "cursor", "in": "query", "schema": {"type": "string"}},
+    ]);
+    let event = json!({"event": {"anyOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}]}});
+    let shown = answers("200", "They, and the event of the first one.", list_of(&letter, event));
+    let path = "/v1/dead-letters/{projection}/{key}";
+    add(paths, path, "get", "get_dead_letters", "The dead letters of a document", shown);
+    let done = json!({
+        "type": "object",
+        "properties": {
+            "projection": {"type": "string"},
+            "key": {"type": "string"},
+            "position": {"type": "integer", "description": "It is done once the view has come to this position."},
+        },
+        "required": ["projection", "key", "position"],
+    });
+    let summary = "Has the dead letters of a document tried again";
+    let retried = answers("202", "Where that stands in the log.", done.clone());
+    add(paths, &format!("{path}/retry"), "post", "retry_dead_letters", summary, retried);
+    let summary = "Has the first dead letter of a document passed over, and those behind it tried again";
+    let skipped = answers("202", "Where that stands in the log.", done);
+    add(paths, &format!("{path}/skip"), "post", "skip_dead_letter", summary, skipped);
+    takes::<Skip>(paths, &format!("{path}/skip"), schemas);
+}
+
+fn schema<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    schemas.subschema_for::<T>().to_value()
+}
+
+/// An object with `data`, and what stands beside it.
+fn list_of(item: &Value, mut beside: Value) -> Value {
+    beside["data"] = json!({"type": "array", "items": item});
+    let required: Vec<_> = beside.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    json!({"type": "object", "properties": beside, "required": required})
+}
+
+/// An operation of operators, with the parameters that are in its path.
+fn add(paths: &mut Map<String, Value>, path: &str, method: &str, id: &str, summary: &str, responses: Value) {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameters: Vec<_> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let operation = json!({
+        "operationId": id, "tags": ["Operation"], "summary": summary, "security": [{"token": []}],
+        "description": "For operators and administrators.", "parameters": parameters, "responses": responses,
+    });
+    paths.insert(path.to_owned(), json!({ method: operation }));
+}
+
+/// Gives an operation a body.
+fn takes<T: JsonSchema>(paths: &mut Map<String, Value>, path: &str, schemas: &mut SchemaGenerator) {
+    let body = schema::<T>(schemas);
+    paths[path]["post"]["requestBody"] =
+        json!({"required": true, "content": {"application/json": {"schema": body}}});
+}
