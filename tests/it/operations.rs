@@ -43,6 +43,14 @@ async fn the_description_lists_everything(daybook: &Daybook) {
         ("get", "/v1/events"),
         ("get", "/v1/events/{position}"),
         ("get", "/v1/streams/{stream}"),
+        ("get", "/v1/projections"),
+        ("get", "/v1/projections/{name}"),
+        ("post", "/v1/projections/{name}/rebuild"),
+        ("post", "/v1/projections/{name}/rollback"),
+        ("get", "/v1/dead-letters"),
+        ("get", "/v1/dead-letters/{projection}/{key}"),
+        ("post", "/v1/dead-letters/{projection}/{key}/retry"),
+        ("post", "/v1/dead-letters/{projection}/{key}/skip"),
         ("post", "/v1/auth/register"),
         ("post", "/v1/auth/login"),
         ("post", "/v1/auth/refresh"),
@@ -62,7 +70,11 @@ async fn the_description_lists_everything(daybook: &Daybook) {
             let problem = followed(&operation["responses"]["default"], &description);
             let schema = followed(&problem["content"]["application/problem+json"]["schema"], &description);
             assert!(schema["properties"]["code"].is_object(), "{method} {path} has no problem as its default");
-            if method == "post" {
+            // What operators do about a projection or a document that its address names says nothing more.
+            let says_all = ["pause", "resume", "abort", "confirm", "rollback", "retry"];
+            let is_act = says_all.iter().any(|act| path.ends_with(&format!("/{act}")));
+            assert!(!is_act || operation["requestBody"].is_null(), "{method} {path} takes no body");
+            if method == "post" && !is_act {
                 let body =
                     followed(&operation["requestBody"]["content"]["application/json"]["schema"], &description);
                 let described = body["properties"].as_object().is_some_and(|properties| !properties.is_empty());
@@ -107,6 +119,9 @@ async fn the_metrics_count_what_happens(daybook: &Daybook) {
         "daybook_append_group_size",
         "daybook_projection_lag_events",
         "daybook_projection_lag_seconds",
+        "daybook_projection_generation",
+        "daybook_projection_rebuild",
+        "daybook_projection_dead_letters",
     ] {
         assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name}:\n{metrics}");
     }

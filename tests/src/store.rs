@@ -171,6 +171,31 @@ impl Store {
         rolled_back.expect("whoever owns the database can do anything");
     }
 
+    /// Appends to a log that nobody uses, behind the newest event of a type and in its stream, another one that no version
+    /// of the program would have let in.
+    ///
+    /// # Panics
+    ///
+    /// When there is none of this type, or that does not succeed.
+    pub async fn append_unlawful(&self, event_type: &str, payload: &serde_json::Value) {
+        let insert = format!(
+            "INSERT INTO events SELECT (SELECT max(position) + 1 FROM events), stream, \
+             (SELECT max(revision) + 1 FROM events WHERE stream = one.stream), '{}', type, schema_version, \
+             (SELECT max(recorded_at) FROM events), metadata, '{payload}' \
+             FROM events AS one WHERE type = '{event_type}' ORDER BY position DESC LIMIT 1",
+            Uuid::new_v4()
+        );
+        let appended = match &self.database {
+            None => {
+                let options = SqliteConnectOptions::new().filename(self.data().join("log.db"));
+                let mut connection = options.connect().await.expect("the file opens");
+                sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.map(drop)
+            }
+            Some(Database { server, name }) => execute(&server.clone().database(name), insert).await,
+        };
+        appended.expect("whoever owns the database can do anything");
+    }
+
     /// Keeps everybody from appending, as a process does that is frozen while it commits, until what is answered is
     /// dropped.
     ///

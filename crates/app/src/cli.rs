@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use daybook_views::Act;
 
 use crate::settings::{SETTINGS, is_secret};
 
@@ -12,6 +14,14 @@ pub(crate) fn command() -> Command {
     let count = |name| Arg::new(name).long(name).value_name("N").value_parser(clap::value_parser!(u64).range(1..));
     let path = |name| Arg::new(name).value_name("FOLDER").value_parser(clap::value_parser!(PathBuf));
     let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
+    let projection =
+        || Arg::new("projection").required(true).value_name("PROJECTION").help("The projection's name");
+    let key = || {
+        let not_empty = NonEmptyStringValueParser::new();
+        Arg::new("key").required(true).value_name("KEY").value_parser(not_empty).help("The document's key")
+    };
+    let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let acts = Act::ALL.map(|act| Command::new(act.name()).about(act.summary()).arg(projection()));
     let verbs = [
         Command::new("demo").about("Serve a small shop with some history: the place to start"),
         Command::new("serve").about("Serve"),
@@ -37,6 +47,39 @@ pub(crate) fn command() -> Command {
                     .help("This version of it"),
             ]),
         ]),
+        Command::new("projection")
+            .about("See how far projections are, and rebuild views")
+            .subcommand_required(true)
+            .subcommands([
+                Command::new("list").about("Say how far each projection is"),
+                Command::new("status").about("Say how far one is, with all its generations").arg(projection()),
+                Command::new("rebuild")
+                    .about("Build a view anew beside the one that is served, and put it in its place")
+                    .args([
+                        projection(),
+                        flag("confirm-diff").help("Hold it when it differs, until somebody confirms it"),
+                        flag("no-wait").help("Only begin it"),
+                        flag("here").conflicts_with("no-wait").help("Have this process work on it too"),
+                    ]),
+            ])
+            .subcommands(acts),
+        Command::new("dead-letter")
+            .about("See which events could not be applied to documents, and do something about them")
+            .subcommand_required(true)
+            .subcommands([
+                Command::new("list")
+                    .about("List them")
+                    .arg(projection().required(false).help("Only those of this projection")),
+                Command::new("show").about("Print those of a document").args([projection(), key()]),
+                Command::new("retry").about("Try those of a document again").args([projection(), key()]),
+                Command::new("skip").about("Pass the first one of a document over, and try those behind it").args(
+                    [
+                        projection(),
+                        key(),
+                        Arg::new("position").required(true).value_name("POSITION").help("Its position"),
+                    ],
+                ),
+            ]),
         Command::new("bench").about("Measure what a long log costs").subcommand_required(true).subcommands([
             Command::new("fill").about("Write a log of made-up events; `cargo xtask bench` measures on it").args(
                 [

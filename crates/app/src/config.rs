@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use daybook_database::{Location, Options};
+use daybook_views::SHARDS_MAX;
 
 use crate::settings::Resolved;
 
@@ -39,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) database: Options,
     pub(crate) appends: daybook_log::Settings,
     pub(crate) commands: daybook_dispatch::Settings,
+    pub(crate) projectors: daybook_views::Settings,
     pub(crate) identity: daybook_identity::Settings,
     pub(crate) http: daybook_http::Settings,
 }
@@ -114,6 +116,12 @@ impl Config {
                 deadline: settings.required("command_deadline_ms").map(Duration::from_millis)?,
                 ..daybook_dispatch::Settings::default()
             },
+            projectors: daybook_views::Settings {
+                shards: shards(settings.required("projection_shards")?)?,
+                rebuild_bytes_max: (settings.required::<NonZeroU32>("rebuild_memory_mib")?.get() as usize) << 20,
+                retire_after: settings.required("retire_after_s").map(Duration::from_secs)?,
+                ..daybook_views::Settings::default()
+            },
             identity: daybook_identity::Settings {
                 issuer: settings.required("issuer")?,
                 audience: settings.required("audience")?,
@@ -133,6 +141,13 @@ impl Config {
             data,
         })
     }
+}
+
+fn shards(count: u16) -> anyhow::Result<u16> {
+    if !(1..=SHARDS_MAX).contains(&count) {
+        bail!("`projection_shards` cannot be {count}: expected 1 to {SHARDS_MAX}");
+    }
+    Ok(count)
 }
 
 fn roles(text: &str) -> anyhow::Result<BTreeSet<Role>> {

@@ -93,6 +93,30 @@ fn make_private_folder(path: &std::path::Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the data folder {}", path.display()))
 }
 
+/// The log and the views, for what needs no keys.
+pub(crate) struct LogAndViews {
+    databases: Databases,
+    pub(crate) log: Log,
+    pub(crate) views: Views,
+}
+
+impl LogAndViews {
+    /// Opens them. The databases have to be migrated.
+    pub(crate) async fn open(domain: Domain, config: &Config) -> anyhow::Result<Self> {
+        let databases = Databases::open(config).await?;
+        let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
+        let projections = domain.projections.into_values().collect();
+        let views = Views::open(databases.views.clone(), log.clone(), domain.events, projections)?;
+        Ok(Self { databases, log, views })
+    }
+
+    /// Closes them; what was begun is finished.
+    pub(crate) async fn close(self) {
+        self.log.close().await;
+        self.databases.close().await;
+    }
+}
+
 /// The parts of Daybook, joined and running.
 pub(crate) struct Engine {
     pub(crate) domain: Arc<Domain>,

@@ -70,6 +70,8 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "migrate" => verbs::migrate(&config).await,
             "status" => verbs::status(domain, &config, json).await,
             "events" => verbs::events(&config, arguments, json).await,
+            "projection" => verbs::projection(domain, &config, arguments, json).await,
+            "dead-letter" => verbs::dead_letter(domain, &config, arguments, json).await,
             "bench" => verbs::bench(&config, arguments, json).await,
             "backup" => verbs::backup(domain, &config, arguments, json).await,
             "restore" => verbs::restore(domain, &config, arguments, json).await,

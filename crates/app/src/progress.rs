@@ -32,16 +32,31 @@ impl Progress {
         Self::Bar(ProgressBar::new(total).with_style(style))
     }
 
+    /// So many are done by now, of what may have become more.
+    pub(crate) fn reach(&self, done: u64, total: u64) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Self::Lines(lines) => tell(lines, |lines| lines.reach(done, total, Instant::now())),
+        }
+    }
+
+    /// Says something beside it.
+    pub(crate) fn say(&self, text: &str) {
+        let say = || drop(writeln!(std::io::stderr().lock(), "{text}"));
+        match self {
+            Self::Bar(bar) => bar.suspend(say),
+            Self::Lines(_) => say(),
+        }
+    }
+
     /// So many more are done.
     pub(crate) fn advance(&self, count: u64) {
         match self {
             Self::Bar(bar) => bar.inc(count),
-            Self::Lines(lines) => {
-                let line = lines.lock().ok().and_then(|mut lines| lines.advance(count, Instant::now()));
-                if let Some(line) = line {
-                    let _ = writeln!(std::io::stderr().lock(), "{line}");
-                }
-            }
+            Self::Lines(lines) => tell(lines, |lines| lines.advance(count, Instant::now())),
         }
     }
 
@@ -50,6 +65,14 @@ impl Progress {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Writes a line, when there is one.
+fn tell(lines: &Mutex<Lines>, line: impl FnOnce(&mut Lines) -> Option<String>) {
+    let line = lines.lock().ok().and_then(|mut lines| line(&mut lines));
+    if let Some(line) = line {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 }
 
@@ -68,9 +91,13 @@ impl Lines {
         Self { work, things, total, done: 0, begun: now, told: now }
     }
 
-    /// A line, when it is time for one.
     fn advance(&mut self, count: u64, now: Instant) -> Option<String> {
-        self.done += count;
+        self.reach(self.done + count, self.total, now)
+    }
+
+    /// A line, when it is time for one.
+    fn reach(&mut self, done: u64, total: u64, now: Instant) -> Option<String> {
+        (self.done, self.total) = (done, total);
         if now - self.told < LINE_INTERVAL {
             return None;
         }

@@ -65,7 +65,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
         );
     }
     let projectors = match config.roles.contains(&Role::Projector) {
-        true => Some(Projectors::start(&engine.views, projectors_settings())),
+        true => Some(Projectors::start(&engine.views, projectors_settings(&config))),
         false => None,
     };
 
@@ -144,8 +144,8 @@ fn backend(engine: &Engine, config: &Config, readiness: Readiness) -> Backend {
 }
 
 /// With a name of this process that tells it from those on other hosts.
-fn projectors_settings() -> daybook_views::Settings {
-    let mut settings = daybook_views::Settings::default();
+pub(crate) fn projectors_settings(config: &Config) -> daybook_views::Settings {
+    let mut settings = config.projectors.clone();
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         settings.process = format!("{} {}", host.trim(), settings.process);
     }

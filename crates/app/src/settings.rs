@@ -138,6 +138,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The most appends that wait; more are answered 503",
     ),
     setting("group_appends_max", "DAYBOOK_GROUP_APPENDS_MAX", Some("1024"), "The most appends in one commit"),
+    setting(
+        "projection_shards",
+        "DAYBOOK_PROJECTION_SHARDS",
+        Some("8"),
+        "In how many ranges a view is folded, 1 to 1024: at most as many processes share the work on it",
+    ),
+    setting(
+        "rebuild_memory_mib",
+        "DAYBOOK_REBUILD_MEMORY_MIB",
+        Some("256"),
+        "The most memory that a rebuild's documents take before they are written, in MiB",
+    ),
+    setting(
+        "retire_after_s",
+        "DAYBOOK_RETIRE_AFTER_S",
+        Some("86400"),
+        "How long a view that a rebuild replaced can be rolled back to, in seconds",
+    ),
     setting("issuer", "DAYBOOK_ISSUER", Some("daybook"), "Who issues access tokens (`iss`)"),
     setting("audience", "DAYBOOK_AUDIENCE", Some("daybook"), "Whom access tokens are for (`aud`)"),
     setting(

@@ -2,8 +2,10 @@
 
 mod backup;
 mod bench;
+mod dead_letter;
 mod events;
 mod keys;
+mod projection;
 mod restore;
 mod schema;
 mod status;
@@ -15,8 +17,10 @@ use serde_json::json;
 
 pub(crate) use backup::backup;
 pub(crate) use bench::{FillEvent, bench};
+pub(crate) use dead_letter::dead_letter;
 pub(crate) use events::events;
 pub(crate) use keys::keys;
+pub(crate) use projection::projection;
 pub(crate) use restore::restore;
 pub(crate) use schema::event_schema;
 pub(crate) use status::status;

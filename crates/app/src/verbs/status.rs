@@ -1,35 +1,20 @@
 //! `daybook status`
 
 use daybook_core::Domain;
-use daybook_log::Log;
-use daybook_views::Views;
+use daybook_views::Status;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::engine::Databases;
+use crate::engine::LogAndViews;
 use crate::terminal;
 
 /// Prints how far the log and each projection are.
 pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let databases = Databases::open(config).await?;
-    let log = Log::open(databases.log.clone(), config.appends.clone()).await?;
-    let projections = domain.projections.into_values().collect();
-    let views = Views::open(databases.views.clone(), log.clone(), domain.events, projections)?;
-    let head = log.head().await?;
-    let projections = views.status().await?;
-    log.close().await;
-    databases.close().await;
+    let opened = LogAndViews::open(domain, config).await?;
+    let head = opened.log.head().await?;
+    let projections = opened.views.status().await?;
+    opened.close().await;
     if as_json {
-        let projections: Vec<_> = projections
-            .iter()
-            .map(|one| {
-                json!({
-                    "name": one.name, "version": one.version, "position": one.position,
-                    "lag_events": one.lag_events, "lag_seconds": one.lag_seconds, "owners": one.owners,
-                    "stopped": one.stopped,
-                })
-            })
-            .collect();
         return terminal::json(&json!({
             "log": {"id": head.log_id, "epoch": head.epoch, "position": head.position, "at": config.log.to_string()},
             "projections": projections,
@@ -40,16 +25,56 @@ pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> an
     terminal::line(format_args!("  epoch      {}", head.epoch))?;
     terminal::line(format_args!("  position   {}", head.position))?;
     terminal::line("projections")?;
-    for one in projections {
-        let state = match (&one.stopped, one.owners.len()) {
-            (Some(stopped), _) => format!("stopped at {}: {}", stopped.position, stopped.reason),
-            (None, 1..) => "running".to_owned(),
-            (None, 0) => "nobody runs it".to_owned(),
-        };
-        terminal::line(format_args!(
-            "  {:10} version {}  position {}  lag {} events, {:.1} s  {state}",
-            one.name, one.version, one.position, one.lag_events, one.lag_seconds,
-        ))?;
+    projections.iter().try_for_each(|one| terminal::line(format_args!("  {}", line(one))))
+}
+
+/// How far a projection is, in a line.
+pub(super) fn line(one: &Status) -> String {
+    let state = match (&one.stopped, one.owners.len()) {
+        (Some(stopped), _) => format!("stopped at {}: {}", stopped.position, stopped.reason),
+        (None, 1..) => "running".to_owned(),
+        (None, 0) => "nobody runs it".to_owned(),
+    };
+    let generation = one.generation.map_or_else(|| "none".to_owned(), |number| number.to_string());
+    let mut line = format!(
+        "{:10} version {}  generation {generation}  position {}  lag {} events, {:.1} s  {state}",
+        one.name, one.version, one.position, one.lag_events, one.lag_seconds,
+    );
+    if let Some(building) = one.building {
+        let paused = if building.paused { ", paused" } else { "" };
+        line += &format!("  building generation {}: {}{paused}", building.generation, building.phase);
     }
-    Ok(())
+    if one.dead_letters > 0 {
+        line += &format!("  {} dead letters", one.dead_letters);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_core::Position;
+    use daybook_views::{Building, Phase};
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_built_and_what_is_dead() {
+        let mut status = Status {
+            name: "orders",
+            version: 2,
+            generation: Some(3),
+            building: None,
+            position: Position::new(90),
+            lag_events: 10,
+            lag_seconds: 0.5,
+            owners: ["a process".to_owned()].into(),
+            stopped: None,
+            dead_letters: 0,
+        };
+        let plain = "orders     version 2  generation 3  position 90  lag 10 events, 0.5 s  running";
+        assert_eq!(line(&status), plain);
+        status.building = Some(Building { generation: 4, phase: Phase::Replay, paused: true });
+        status.dead_letters = 2;
+        assert_eq!(line(&status), format!("{plain}  building generation 4: replay, paused  2 dead letters"));
+    }
 }

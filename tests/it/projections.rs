@@ -1,0 +1,250 @@
+//! What operators see of projections, and what they do about them, over HTTP and on the command line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daybook_tests::{Backend, Client, Customer, Daybook, Output, Product, Role, Store, on_both, wait_for};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+on_both!(
+    readers_do_not_notice_a_rebuild,
+    a_rebuild_is_paused_resumed_given_up_and_taken_back,
+    only_operators_act_and_who_may_not_is_on_record,
+    dead_letters_are_shown_tried_again_and_passed_over,
+);
+
+const LIMIT: Duration = Duration::from_secs(30);
+const API: &[&str] = &["serve", "--roles", "api"];
+const PROJECTOR: &[&str] = &["serve", "--roles", "projector"];
+
+async fn readers_do_not_notice_a_rebuild(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 1_000).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let first = customer.order(&product.order(1)).send().await.expect(200);
+    customer.client.order(&first).await.expect(200);
+
+    let rebuild = || verb(daybook.store(), &["projection", "rebuild", "orders", "--json"]);
+    let rebuilds = async { [rebuild().await, rebuild().await, rebuild().await] };
+    let reads = async {
+        let (mut placed, mut reached) = (1, 0);
+        loop {
+            let receipt = customer.order(&product.order(1)).send().await.expect(200);
+            placed += 1;
+            customer.client.order(&receipt).await.expect(200);
+            let list = customer.client.get("/v1/views/orders?limit=100").await.expect(200);
+            let orders = list["data"].as_array().expect("a list").len();
+            assert_eq!(orders, placed.min(100), "own writes are there: {list}");
+            let position = list["position"].as_u64().expect("a position");
+            assert!(position >= reached, "from {reached} back to {position}");
+            reached = position;
+            tokio::task::yield_now().await;
+        }
+    };
+    let built = tokio::select! {
+        built = rebuilds => built,
+        never = reads => never,
+    };
+
+    let numbers: Vec<_> =
+        built.iter().map(json_of).map(|one| (one["number"].clone(), one["phase"].clone())).collect();
+    assert_eq!(numbers, [2, 3, 4].map(|number| (json!(number), json!("live"))));
+    let operator = daybook.login(Role::Operator).await;
+    let acts = operator.events("type=daybook.projection.rebuild_requested").await;
+    assert_eq!(acts.len(), 3, "{acts:?}");
+    for act in &acts {
+        assert_eq!(
+            (&act["metadata"]["actor"], &act["payload"]["projection"]),
+            (&json!("system:cli"), &json!("orders"))
+        );
+    }
+    let generation = "daybook_projection_generation{projection=\"orders\"} 4";
+    wait_for(generation, LIMIT, async || daybook.metrics().await.contains(generation).then_some(())).await;
+    let status = json_of(&daybook.cli(&["status", "--json"]));
+    let orders = status["projections"].as_array().expect("all").iter().find(|one| one["name"] == "orders");
+    assert_eq!(orders.expect("it is there")["generation"], 4, "{status}");
+
+    let unknown = daybook.cli(&["projection", "rebuild", "ordres"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert!(unknown.stderr.contains("ordres") && unknown.stdout.is_empty(), "{unknown:?}");
+    let misused = daybook.cli(&["projection", "rebuild"]);
+    assert_eq!(misused.status.code(), Some(2), "{misused:?}");
+}
+
+async fn a_rebuild_is_paused_resumed_given_up_and_taken_back(backend: Backend) {
+    // Nobody projects at first: whatever is begun stays as it is.
+    let daybook = Daybook::start(Daybook::seeded(backend).await, API).await;
+    let operator = daybook.login(Role::Operator).await;
+    let act = async |act: &str| operator.post(&format!("/v1/projections/products/{act}"), &json!({})).await;
+    let products = async || operator.get("/v1/projections/products").await.expect(200);
+    act("pause").await.problem_code(409, "not_possible");
+    act("rollback").await.problem_code(409, "not_possible");
+    operator.post("/v1/projections/products/begin", &json!({})).await.problem(404);
+    operator.post("/v1/projections/produce/pause", &json!({})).await.problem_code(404, "not_found");
+    operator.get("/v1/projections/produce").await.problem_code(404, "not_found");
+    let unknown_field = json!({"confirm_dif": true});
+    operator.post("/v1/projections/products/rebuild", &unknown_field).await.problem_code(400, "invalid_body");
+
+    let begun = act("rebuild").await.expect(202);
+    assert_eq!(begun, json!({"projection": "products", "generation": 2}));
+    act("rebuild").await.problem_code(409, "not_possible");
+    act("abort").await.expect(200);
+    assert_eq!(products().await["building"], Value::Null);
+
+    let held = json!({"confirm_diff": true});
+    operator.post("/v1/projections/products/rebuild", &held).await.expect(202);
+    act("pause").await.expect(200);
+    let building = json!({"generation": 3, "phase": "replay", "paused": true});
+    assert_eq!(products().await["building"], building);
+    let _projector = daybook.worker(PROJECTOR).await;
+    wait_for("somebody to project", LIMIT, async || {
+        products().await["owners"].as_array().is_some_and(|owners| !owners.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(products().await["building"], building, "a paused one stays where it is");
+    act("resume").await.expect(200);
+    let served = async |number: u32| (products().await["generation"] == number).then_some(());
+    wait_for("the new generation", LIMIT, async || served(3).await).await;
+    let generations = products().await["generations"].clone();
+    let last = &generations.as_array().expect("all of them")[2];
+    assert_eq!((&last["phase"], &last["report"]["differing"]), (&json!("live"), &json!(0)), "{generations}");
+
+    // On the command line, too.
+    let rolled_back = json_of(&daybook.cli(&["projection", "rollback", "products", "--json"]));
+    assert_eq!(rolled_back, json!({"projection": "products", "generation": 1}));
+    assert_eq!(products().await["generation"], 1);
+    act("rollback").await.expect(200);
+    assert_eq!(products().await["generation"], 3);
+
+    let stream = operator.events("stream=daybook.projection-products").await;
+    let acts: Vec<_> = stream.iter().map(|event| event["type"].as_str().expect("a type")).collect();
+    let expected =
+        ["rebuild_requested", "rebuild_aborted", "rebuild_requested", "rebuild_paused", "rebuild_resumed"];
+    let expected = expected.into_iter().chain(["rolled_back", "rolled_back"]);
+    assert_eq!(acts, expected.map(|act| format!("daybook.projection.{act}")).collect::<Vec<_>>());
+    let listed = json_of(&daybook.cli(&["projection", "list", "--json"]));
+    assert_eq!(listed, operator.get("/v1/projections").await.expect(200)["data"]);
+}
+
+async fn only_operators_act_and_who_may_not_is_on_record(backend: Backend) {
+    let daybook = Daybook::start(Daybook::seeded(backend).await, API).await;
+    let customer = Customer::register(&daybook.client()).await;
+    let act = "/v1/projections/orders/abort";
+    customer.client.post(act, &json!({})).await.problem_code(403, "forbidden");
+    let retry = "/v1/dead-letters/orders/some-key/retry";
+    customer.client.post(retry, &json!({})).await.problem_code(403, "forbidden");
+    daybook.client().post(act, &json!({})).await.problem_code(401, "unauthenticated");
+    for path in
+        ["/v1/projections", "/v1/projections/orders", "/v1/dead-letters", "/v1/dead-letters/orders/some-key"]
+    {
+        customer.client.get(path).await.problem_code(403, "forbidden");
+        daybook.client().get(path).await.problem_code(401, "unauthenticated");
+    }
+    daybook.login(Role::Analyst).await.post(act, &json!({})).await.problem_code(403, "forbidden");
+
+    let operator = daybook.login(Role::Operator).await;
+    let query = format!("type=daybook.command.denied&actor={}", customer.account_id);
+    let denied: Vec<_> = operator.events(&query).await.into_iter().map(|event| event["payload"].clone()).collect();
+    let denial = |command| json!({"command": command, "stream": "daybook.projection-orders", "count": 1});
+    assert_eq!(denied, [denial("daybook.projection.abort"), denial("daybook.dead_letter.retry")]);
+    daybook.login(Role::Admin).await.get("/v1/projections").await.expect(200);
+
+    // Nobody projects but the one who says so.
+    let built = json_of(&verb(daybook.store(), &["projection", "rebuild", "orders", "--here", "--json"]).await);
+    assert_eq!((&built["number"], &built["phase"]), (&json!(2), &json!("live")), "{built}");
+}
+
+/// What is received here is more than the view can count, so that its fold panics (where sums are checked, as they are in
+/// a build for tests).
+async fn dead_letters_are_shown_tried_again_and_passed_over(backend: Backend) {
+    let store = Daybook::seeded(backend).await;
+    store.append_unlawful("stock.received", &json!({"quantity": i64::MAX})).await;
+    store.append_unlawful("stock.received", &json!({"quantity": 1})).await;
+    let daybook = Daybook::start(store, &["demo"]).await;
+    let operator = daybook.login(Role::Operator).await;
+    let listed = async |query: &str| {
+        let list = operator.get(&format!("/v1/dead-letters{query}")).await.expect(200);
+        list["data"].as_array().expect("a list").clone()
+    };
+    let both = async || Some(listed("?projection=stock").await).filter(|letters| letters.len() == 2);
+    let letters = wait_for("both dead letters", LIMIT, both).await;
+    let key = letters[0]["key"].as_str().expect("a key");
+    assert!(letters.iter().all(|letter| letter["key"] == key && letter["projection"] == "stock"), "{letters:?}");
+    assert!(letters[0]["error"].is_string() && letters[1]["error"].is_null(), "{letters:?}");
+    assert_eq!(listed("").await, letters);
+    one_page_after_the_other(&operator, &letters).await;
+    operator.get("/v1/dead-letters?projection=stocks").await.problem_code(404, "not_found");
+    operator.get("/v1/dead-letters/stock/some-key").await.problem_code(404, "not_found");
+
+    let path = format!("/v1/dead-letters/stock/{key}");
+    let shown = operator.get(&path).await.expect(200);
+    assert_eq!(shown["event"]["payload"]["quantity"], i64::MAX, "{shown}");
+    let shown = json_of(&daybook.cli(&["dead-letter", "show", "stock", key, "--json"]));
+    assert_eq!(
+        (shown["data"].as_array().map(Vec::len), &shown["event"]["type"]),
+        (Some(2), &json!("stock.received"))
+    );
+    let lines = succeeded(&daybook.cli(&["dead-letter", "list", "--json"]));
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines, letters);
+    let gauge = "daybook_projection_dead_letters{projection=\"stock\"} 2";
+    wait_for(gauge, LIMIT, async || daybook.metrics().await.contains(gauge).then_some(())).await;
+
+    // What is wrong with it is as wrong as it was.
+    let retried = daybook.cli(&["dead-letter", "retry", "stock", key]);
+    assert_eq!(retried.status.code(), Some(1), "{retried:?}");
+    assert!(retried.stderr.contains("still has dead letters"), "{retried:?}");
+    let (first, second) = (&letters[0]["position"], &letters[1]["position"]);
+    let before = stock(&operator, key).await;
+    let skip =
+        async |position: &Value| operator.post(&format!("{path}/skip"), &json!({"position": position})).await;
+    skip(second).await.problem_code(409, "not_possible");
+    let accepted = skip(first).await.expect(202);
+    let after = operator.fresh("stock", key, &accepted).await.expect(200)["data"].clone();
+    assert_eq!(after["on_hand"].as_i64(), before["on_hand"].as_i64().map(|count| count + 1));
+    assert_eq!(listed("").await, [json!(0); 0]);
+    operator.post(&format!("{path}/retry"), &json!({})).await.problem_code(409, "not_possible");
+
+    // A rebuild passes it over where the operator did.
+    let built = json_of(&verb(daybook.store(), &["projection", "rebuild", "stock", "--json"]).await);
+    assert_eq!((&built["phase"], &built["report"]["differing"]), (&json!("live"), &json!(0)), "{built}");
+    assert_eq!(stock(&operator, key).await, after);
+    let acts = operator.events("stream=daybook.projection-stock").await;
+    let actors: Vec<_> = acts.iter().map(|act| (&act["type"], &act["metadata"]["actor"])).collect();
+    assert_eq!(actors[0], (&json!("daybook.dead_letter.retried"), &json!("system:cli")));
+    assert_eq!(actors[1].0, "daybook.dead_letter.skipped");
+    assert_ne!(actors[1].1, "system:cli");
+}
+
+async fn one_page_after_the_other(operator: &Client, letters: &[Value]) {
+    let first = operator.get("/v1/dead-letters?limit=1").await.expect(200);
+    let next = first["next"].as_str().expect("there is more");
+    let second = operator.get(&format!("/v1/dead-letters?limit=1&cursor={next}")).await.expect(200);
+    assert_eq!([&first["data"][0], &second["data"][0]], [&letters[0], &letters[1]]);
+    assert_eq!(second["next"], Value::Null);
+    let elsewhere = operator.get(&format!("/v1/dead-letters?projection=stock&cursor={next}")).await;
+    elsewhere.problem_code(400, "invalid_parameter");
+}
+
+async fn stock(client: &Client, key: &str) -> Value {
+    client.get(&format!("/v1/views/stock/{key}")).await.expect(200)["data"].clone()
+}
+
+/// Runs a verb that takes a while.
+async fn verb(store: &Arc<Store>, args: &'static [&'static str]) -> Output {
+    let store = store.clone();
+    spawn_blocking(move || store.cli(args)).await.expect("no panic")
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    output.stdout.clone()
+}
+
+#[track_caller]
+fn json_of(output: &Output) -> Value {
+    let text = succeeded(output);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("no JSON ({error}): {text}"))
+}
