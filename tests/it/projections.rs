@@ -9,6 +9,8 @@ use tokio::task::spawn_blocking;
 
 on_both!(
     readers_do_not_notice_a_rebuild,
+    what_differs_is_held_until_somebody_says_what_to_do,
+    whoever_waits_for_a_rebuild_can_leave_it,
     a_rebuild_is_paused_resumed_given_up_and_taken_back,
     only_operators_act_and_who_may_not_is_on_record,
     dead_letters_are_shown_tried_again_and_passed_over,
@@ -72,6 +74,54 @@ async fn readers_do_not_notice_a_rebuild(backend: Backend) {
     assert_eq!(misused.status.code(), Some(2), "{misused:?}");
 }
 
+async fn what_differs_is_held_until_somebody_says_what_to_do(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 7).await;
+    let operator = daybook.login(Role::Operator).await;
+    let path = format!("/v1/views/stock/{}", product.id);
+    let received = async || {
+        let answer = operator.get(&path).await;
+        (answer.status == 200 && answer.json()["data"]["on_hand"] == 7).then_some(())
+    };
+    wait_for("the product", LIMIT, received).await;
+    let delete = format!("DELETE FROM view_stock_v1_g1 WHERE key = '{}'", product.id);
+    daybook.store().tamper_with_views(&delete).await;
+    operator.get(&path).await.problem(404);
+
+    let held = verb(daybook.store(), &["projection", "rebuild", "stock", "--confirm-diff"]).await;
+    assert_eq!(held.status.code(), Some(1), "{held:?}");
+    assert!(held.stdout.contains("1 differ") && held.stdout.contains(&product.id), "{held:?}");
+    assert!(held.stderr.contains("daybook projection confirm stock"), "{held:?}");
+    operator.get(&path).await.problem(404);
+    let gauge = "daybook_projection_rebuild{projection=\"stock\",phase=\"held\"} 1";
+    wait_for(gauge, LIMIT, async || daybook.metrics().await.contains(gauge).then_some(())).await;
+    let shown = operator.get("/v1/projections/stock").await.expect(200);
+    assert_eq!(shown["building"], json!({"generation": 2, "phase": "held", "paused": false}));
+    assert_eq!(shown["generations"][1]["report"]["samples"][0]["key"], product.id.as_str(), "{shown}");
+    succeeded(&daybook.cli(&["projection", "abort", "stock"]));
+
+    let held = verb(daybook.store(), &["projection", "rebuild", "stock", "--confirm-diff", "--json"]).await;
+    let built: Value = serde_json::from_str(&held.stdout).expect("JSON, held or not");
+    assert_eq!((held.status.code(), &built["phase"], &built["number"]), (Some(1), &json!("held"), &json!(3)));
+    operator.post("/v1/projections/stock/confirm", &json!({})).await.expect(200);
+    wait_for("what was built", LIMIT, received).await;
+}
+
+async fn whoever_waits_for_a_rebuild_can_leave_it(backend: Backend) {
+    let daybook = Daybook::start(Daybook::seeded(backend).await, API).await;
+    let mut waiting = daybook.spawn_verb(&["projection", "rebuild", "stock"]);
+    waiting.logged("nobody projects").await;
+    let left = waiting.interrupt().await;
+    assert_eq!(left.status.code(), Some(1), "{left:?}");
+    assert!(left.stderr.contains("no longer waiting") && left.stdout.is_empty(), "{left:?}");
+
+    let operator = daybook.login(Role::Operator).await;
+    let stock = async || operator.get("/v1/projections/stock").await.expect(200);
+    assert_eq!(stock().await["building"]["generation"], 2);
+    let _projector = daybook.worker(PROJECTOR).await;
+    wait_for("what was begun", LIMIT, async || (stock().await["generation"] == 2).then_some(())).await;
+}
+
 async fn a_rebuild_is_paused_resumed_given_up_and_taken_back(backend: Backend) {
     // Nobody projects at first: whatever is begun stays as it is.
     let daybook = Daybook::start(Daybook::seeded(backend).await, API).await;
@@ -124,7 +174,12 @@ async fn a_rebuild_is_paused_resumed_given_up_and_taken_back(backend: Backend) {
     let expected = expected.into_iter().chain(["rolled_back", "rolled_back"]);
     assert_eq!(acts, expected.map(|act| format!("daybook.projection.{act}")).collect::<Vec<_>>());
     let listed = json_of(&daybook.cli(&["projection", "list", "--json"]));
-    assert_eq!(listed, operator.get("/v1/projections").await.expect(200)["data"]);
+    let described = operator.get("/v1/projections").await.expect(200)["data"].clone();
+    for field in ["name", "version", "generation", "building", "stopped", "dead_letters"] {
+        let of =
+            |all: &Value| all.as_array().expect("all").iter().map(|one| one[field].clone()).collect::<Vec<_>>();
+        assert_eq!(of(&listed), of(&described), "{field}");
+    }
 }
 
 async fn only_operators_act_and_who_may_not_is_on_record(backend: Backend) {

@@ -143,9 +143,14 @@ impl Daybook {
     ///
     /// When it does not.
     pub async fn begin_verb(&self, args: &[&str], before: &str) -> Worker {
-        let mut process = Process::start(&self.store, args);
-        process.printed(before).await;
-        Worker(process)
+        let mut verb = self.spawn_verb(args);
+        verb.0.printed(before).await;
+        verb
+    }
+
+    /// Starts a verb, and waits for nothing.
+    pub fn spawn_verb(&self, args: &[&str]) -> Worker {
+        Worker(Process::start(&self.store, args))
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -286,6 +291,25 @@ impl Worker {
     /// When it does not end.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.0.terminate().await
+    }
+
+    /// Waits until it has logged `text`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn logged(&self, text: &str) {
+        wait_for(text, READY_LIMIT, async || self.0.stderr().contains(text).then_some(())).await;
+    }
+
+    /// Interrupts it, as Ctrl-C does, and waits until it has ended.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn interrupt(&mut self) -> Output {
+        self.0.signal("INT");
+        self.ended().await
     }
 
     /// Waits until it has ended by itself.

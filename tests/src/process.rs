@@ -108,9 +108,14 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn ask_to_end(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         // The shell's own `kill`: there is no other in a slim container.
         let id = self.child.id().to_string();
-        let asked = Command::new("sh").args(["-c", "kill -s TERM \"$1\"", "sh", &id]).status();
+        let asked = Command::new("sh").args(["-c", "kill -s \"$2\" \"$1\"", "sh", &id, signal]).status();
         assert!(asked.is_ok_and(|status| status.success()), "the binary ended before it was asked to");
     }
 

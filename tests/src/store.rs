@@ -185,15 +185,30 @@ impl Store {
              FROM events AS one WHERE type = '{event_type}' ORDER BY position DESC LIMIT 1",
             Uuid::new_v4()
         );
-        let appended = match &self.database {
-            None => {
-                let options = SqliteConnectOptions::new().filename(self.data().join("log.db"));
-                let mut connection = options.connect().await.expect("the file opens");
-                sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.map(drop)
-            }
-            Some(Database { server, name }) => execute(&server.clone().database(name), insert).await,
-        };
+        let appended = self.execute("log.db", insert).await;
         appended.expect("whoever owns the database can do anything");
+    }
+
+    /// Runs a statement on the views, as somebody might who mends them by hand.
+    ///
+    /// # Panics
+    ///
+    /// When that does not succeed.
+    pub async fn tamper_with_views(&self, statement: &str) {
+        self.execute("views.db", statement.to_owned()).await.expect("whoever owns the database can do anything");
+    }
+
+    /// Runs a statement in a file of the embedded store, or else in the database.
+    async fn execute(&self, file: &str, statement: String) -> Result<(), sqlx::Error> {
+        match &self.database {
+            None => {
+                let options = SqliteConnectOptions::new().filename(self.data().join(file));
+                let mut connection = options.connect().await?;
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+                connection.close().await
+            }
+            Some(Database { server, name }) => execute(&server.clone().database(name), statement).await,
+        }
     }
 
     /// Keeps everybody from appending, as a process does that is frozen while it commits, until what is answered is
