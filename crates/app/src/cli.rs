@@ -21,7 +21,7 @@ pub(crate) fn command() -> Command {
         Arg::new("key").required(true).value_name("KEY").value_parser(not_empty).help("The document's key")
     };
     let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
-    let acts = Act::ALL.map(|act| Command::new(act.name()).about(act.summary()).arg(projection()));
+    let acts = Act::ALL.map(|act| Command::new(act.name()).about(about(act)).arg(projection()));
     let verbs = [
         Command::new("demo").about("Serve a small shop with some history: the place to start"),
         Command::new("serve").about("Serve"),
@@ -170,6 +170,16 @@ pub(crate) fn command() -> Command {
                 .help_heading("Settings")
                 .help(format!("{} [env: {}]{default}", setting.help, setting.env))
         }))
+}
+
+fn about(act: Act) -> &'static str {
+    match act {
+        Act::Pause => "Let the generation that is being built wait",
+        Act::Resume => "Let it go on",
+        Act::Abort => "Give it up",
+        Act::Confirm => "Have it served though it differs",
+        Act::Rollback => "Serve the generation again that was served before",
+    }
 }
 
 /// What a flag was set to on the command line.

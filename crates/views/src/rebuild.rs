@@ -97,17 +97,6 @@ impl Act {
         }
     }
 
-    /// What it does, in a sentence.
-    pub const fn summary(self) -> &'static str {
-        match self {
-            Self::Pause => "Lets the generation that is being built wait",
-            Self::Resume => "Lets the generation that is being built go on",
-            Self::Abort => "Gives up the generation that is being built",
-            Self::Confirm => "Serves the generation that is held, or being built, though it differs",
-            Self::Rollback => "Serves the generation again that was served before",
-        }
-    }
-
     /// Does it; answers the number of the generation.
     ///
     /// # Errors

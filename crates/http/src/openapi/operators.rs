@@ -31,7 +31,17 @@ fn projections(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
     for act in Act::ALL {
         let path = format!("/v1/projections/{{name}}/{}", act.name());
         let responses = answers("200", "The generation.", generation.clone());
-        add(paths, &path, "post", &format!("{}_projection", act.name()), act.summary(), responses);
+        add(paths, &path, "post", &format!("{}_projection", act.name()), summary(act), responses);
+    }
+}
+
+fn summary(act: Act) -> &'static str {
+    match act {
+        Act::Pause => "Lets the generation that is being built wait",
+        Act::Resume => "Lets the generation that is being built go on",
+        Act::Abort => "Gives up the generation that is being built",
+        Act::Confirm => "Agrees that the generation that is being built is served though it differs",
+        Act::Rollback => "Serves the generation again that was served before",
     }
 }
 
