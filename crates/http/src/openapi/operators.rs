@@ -31,11 +31,11 @@ fn projections(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
     for act in Act::ALL {
         let path = format!("/v1/projections/{{name}}/{}", act.name());
         let responses = answers("200", "The generation.", generation.clone());
-        add(paths, &path, "post", &format!("{}_projection", act.name()), summary(act), responses);
+        add(paths, &path, "post", &format!("{}_projection", act.name()), summary_of(act), responses);
     }
 }
 
-fn summary(act: Act) -> &'static str {
+fn summary_of(act: Act) -> &'static str {
     match act {
         Act::Pause => "Lets the generation that is being built wait",
         Act::Resume => "Lets the generation that is being built go on",
