@@ -10,6 +10,7 @@ use crate::settings::{SETTINGS, is_secret};
 pub(crate) fn command() -> Command {
     let email = || Arg::new("email").required(true).value_name("EMAIL").help("The account's e-mail address");
     let count = |name| Arg::new(name).long(name).value_name("N").value_parser(clap::value_parser!(u64).range(1..));
+    let projection = || Arg::new("name").required(true).value_name("NAME").help("The projection (`orders`)");
     let path = |name| Arg::new(name).value_name("FOLDER").value_parser(clap::value_parser!(PathBuf));
     let role = |name| Arg::new(name).value_name("ROLE").help("customer, staff, analyst, operator or admin");
     let verbs = [
@@ -72,6 +73,25 @@ pub(crate) fn command() -> Command {
             .subcommands([Command::new("rotate").about(
             "Wrap all keys under another master key: a new one, when it is in a file; else the first one given",
         )]),
+        Command::new("projection").about("Look into projections").subcommand_required(true).subcommands([
+            Command::new("verify")
+                .about("Compare a view with the log; fails when it is not what the log says")
+                .args([
+                    projection(),
+                    Arg::new("full").long("full").action(ArgAction::SetTrue).help(
+                        "All documents, in as many passes as it takes; else as many as fit into memory at once",
+                    ),
+                    count("memory-mib").default_value("256").help("How much memory documents may take, in MiB"),
+                ]),
+            Command::new("try")
+                .about("Step through the log with a projection as this program has it; writes nothing")
+                .args([
+                    projection(),
+                    Arg::new("key").long("key").value_name("KEY").help("Only what touches this document"),
+                    count("from").default_value("1").help("From this position on"),
+                    count("limit").default_value("20").help("At most so many events that touch documents"),
+                ]),
+        ]),
         Command::new("subject").about("Manage the personal data of people").subcommand_required(true).subcommands(
             [Command::new("forget")
                 .about("Make all personal data of somebody unreadable, for ever, and close their account")

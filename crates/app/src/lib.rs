@@ -74,6 +74,11 @@ fn run(domain: Domain, matches: &ArgMatches) -> anyhow::Result<()> {
             "backup" => verbs::backup(domain, &config, arguments, json).await,
             "restore" => verbs::restore(domain, &config, arguments, json).await,
             "keys" => verbs::keys(&config, arguments, json).await,
+            "projection" => match arguments.subcommand() {
+                Some(("verify", arguments)) => verbs::verify(domain, &config, arguments, json).await,
+                Some(("try", arguments)) => verbs::try_out(domain, &config, arguments, json).await,
+                _ => anyhow::bail!("say what to do with the projection: verify or try"),
+            },
             "subject" => verbs::subject(domain, &config, arguments, json).await,
             "user" => verbs::user(domain, &config, arguments, json).await,
             other => anyhow::bail!("there is no verb `{other}`"),
