@@ -11,6 +11,7 @@ mod idempotency;
 mod operations;
 mod outage;
 mod overload;
+mod past;
 mod queries;
 mod roles;
 mod rollback;
