@@ -31,7 +31,8 @@ pub(crate) struct Refold<'a> {
     /// The positions of all events that operators passed over.
     cuts: BTreeSet<Position>,
     documents: Box<dyn Documents>,
-    /// The documents nothing is left of since an event could not be applied, with the reason.
+    /// The documents that are to be folded again, since nothing is left of one when an event cannot be applied to it; with
+    /// the reason.
     lost: BTreeMap<String, String>,
     start: Checkpoint,
     reached: Checkpoint,
@@ -73,7 +74,7 @@ impl<'a> Refold<'a> {
         let log = views.log();
         let start = log.checkpoint(&log.head().await?, None);
         let passed_over = passed_over(log, view.table.projection).await?;
-        let cuts = passed_over.values().flat_map(BTreeMap::keys).copied().collect();
+        let cuts = cuts(&passed_over);
         let (contracts, documents) = (&**views.contracts(), view.projection.documents());
         let lost = BTreeMap::new();
         let left_out = LeftOut { passed_over, parked };
@@ -133,8 +134,8 @@ impl<'a> Refold<'a> {
             [event] => Some(event.position),
             _ => None,
         };
-        let taken =
-            |key: &str| wanted(key) && !only.is_some_and(|position| self.is_passed_over(key, position, last(key)));
+        let is_left_out = |key: &str| only.is_some_and(|position| self.is_passed_over(key, position, last(key)));
+        let taken = |key: &str| wanted(key) && !self.lost.contains_key(key) && !is_left_out(key);
         let opened = fold::open(self.view.projection.as_ref(), self.contracts, events.clone(), &taken);
         let mut batch = opened.map_err(|unfit| {
             let at = unfit.position.or(events.first().map(|event| event.position)).unwrap_or_default();
@@ -162,27 +163,27 @@ impl<'a> Refold<'a> {
         self.left_out.parked.get(key).is_some_and(|parked| *parked <= position)
     }
 
-    /// Folds those again from the beginning on nothing is left of, now that it is known where they end.
+    /// Folds those from the beginning that are to be folded again, now that it is known where they end.
     pub(crate) async fn mend(&mut self, last: Last<'_>) -> Result<(), ViewError> {
         while !self.lost.is_empty() {
             let lost = std::mem::take(&mut self.lost);
+            lost.keys().try_for_each(|key| self.restore(key, None))?;
             let reached = std::mem::replace(&mut self.reached, self.start);
             self.go_on(reached.position, &|key| lost.contains_key(key), last, usize::MAX).await?;
         }
         Ok(())
     }
 
-    /// What is parked now, and since which event. Documents of which that changed are to be [mended](Self::mend).
-    pub(crate) fn park(&mut self, parked: HashMap<String, Position>) -> Result<(), ViewError> {
-        let before = std::mem::take(&mut self.left_out.parked);
-        let keys: BTreeSet<&String> = before.keys().chain(parked.keys()).collect();
-        for key in keys {
-            if before.get(key) != parked.get(key) && !self.lost.contains_key(key) {
-                self.restore(key, None)?;
-                self.lost.insert(key.clone(), String::new());
-            }
-        }
-        self.left_out.parked = parked;
+    /// Learns what is parked by now and since which event, and what was passed over for it. Documents of which that changed
+    /// are to be [mended](Self::mend).
+    pub(crate) async fn renew(&mut self, parked: HashMap<String, Position>) -> Result<(), ViewError> {
+        let passed_over = passed_over(self.log, self.view.table.projection).await?;
+        self.cuts = cuts(&passed_over);
+        let before = std::mem::replace(&mut self.left_out, LeftOut { passed_over, parked });
+        let now = &self.left_out.parked;
+        let keys = before.parked.keys().chain(now.keys());
+        let changed = keys.filter(|key| before.parked.get(*key) != now.get(*key));
+        self.lost.extend(changed.map(|key| (key.clone(), String::new())));
         Ok(())
     }
 
@@ -201,6 +202,10 @@ impl<'a> Refold<'a> {
     pub(crate) fn changed(&mut self) -> Result<Vec<Changed>, ViewError> {
         self.documents.changed().map_err(|error| ViewError::Refused(error.to_string()))
     }
+}
+
+fn cuts(passed_over: &HashMap<String, BTreeMap<Position, Position>>) -> BTreeSet<Position> {
+    passed_over.values().flat_map(BTreeMap::keys).copied().collect()
 }
 
 /// What operators passed over of a projection: it stands in one stream.

@@ -80,10 +80,10 @@ impl Views {
     pub async fn steps(&self, view: &str, window: &Window) -> Result<Vec<Step>, ViewError> {
         let view = self.view(view)?;
         let events = self.touching(view, window).await?;
-        let keys: BTreeSet<&String> = events.iter().flat_map(|(_, keys)| keys).collect();
+        let keys: BTreeSet<&str> = events.iter().flat_map(|(_, keys)| keys).map(String::as_str).collect();
         let mut refold = Refold::new(self, view, HashMap::new()).await?;
         let end = self.log().head().await?.position;
-        let (wanted, last) = (|key: &str| keys.contains(&key.to_owned()), |_: &str| end);
+        let (wanted, last) = (|key: &str| keys.contains(key), |_: &str| end);
         let before = Position::new(window.from.get().saturating_sub(1));
         refold.go_on(before, &wanted, &last, usize::MAX).await?;
         refold.mend(&last).await?;

@@ -252,7 +252,7 @@ impl Views {
         let last = |key: &str| standing.last(key);
         let parked = standing.parked(slices)?;
         let parked_count = parked.len() as u64;
-        refold.park(parked)?;
+        refold.renew(parked).await?;
         if !refold.go_on(standing.highest(), &|key| slices.contains(slice(key)), &last, bytes_max).await? {
             return Ok(false);
         }
