@@ -9,7 +9,7 @@ mod products;
 mod stock;
 
 #[cfg(test)]
-mod days;
+pub mod days;
 #[cfg(test)]
 mod declarations;
 #[cfg(test)]
