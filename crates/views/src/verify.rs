@@ -141,6 +141,19 @@ impl Standing {
     }
 }
 
+/// What was verified so far, and who is told of what is found.
+struct Report<'a> {
+    verified: Verification,
+    found: &'a mut (dyn FnMut(Finding) + Send),
+}
+
+impl Report<'_> {
+    fn tell(&mut self, finding: Finding) {
+        self.verified.findings += 1;
+        (self.found)(finding);
+    }
+}
+
 impl Views {
     /// Compares a view with the log, and tells each difference to `found` as it is met. The documents that are folded take
     /// at most `bytes_max`, but for a single slice that is larger.
@@ -156,7 +169,7 @@ impl Views {
         found: &mut (dyn FnMut(Finding) + Send),
     ) -> Result<Verification, ViewError> {
         let view = self.view(view)?;
-        let mut report = Verification {
+        let verified = Verification {
             projection: view.table.projection.to_owned(),
             version: view.table.version,
             generation: 0,
@@ -167,12 +180,13 @@ impl Views {
             parked: 0,
             findings: 0,
         };
-        self.check_ranges(view, &mut report, found).await?;
+        let mut report = Report { verified, found };
+        self.check_ranges(view, &mut report).await?;
         let mut ahead = vec![Slices { from: 0, to: SLICES }];
         while let Some(slices) = ahead.pop() {
             let width = slices.to - slices.from;
             let limit = if width == 1 { usize::MAX } else { bytes_max };
-            if self.verify_slices(view, slices, limit, &mut report, found).await? {
+            if self.verify_slices(view, slices, limit, &mut report).await? {
                 continue;
             }
             let middle = slices.from + width / 2;
@@ -182,16 +196,11 @@ impl Views {
                 Extent::Sample => ahead.extend(halves.get(usize::from(Uuid::new_v4().as_bytes()[0] & 1))),
             }
         }
-        Ok(report)
+        Ok(report.verified)
     }
 
     /// Whether the log can have brought each range where it stands.
-    async fn check_ranges(
-        &self,
-        view: &View,
-        report: &mut Verification,
-        found: &mut (dyn FnMut(Finding) + Send),
-    ) -> Result<(), ViewError> {
+    async fn check_ranges(&self, view: &View, report: &mut Report<'_>) -> Result<(), ViewError> {
         let mut snapshot = self.database().snapshot().await?;
         let standing = Standing::of(&mut snapshot, view).await;
         snapshot.close().await?;
@@ -200,8 +209,7 @@ impl Views {
                 Ok(()) => {}
                 Err(LogError::History(error)) => {
                     let (slice_from, slice_to, reason) = (range.slice_from, range.slice_to, error.to_string());
-                    report.findings += 1;
-                    found(Finding::Checkpoint { slice_from, slice_to, reason });
+                    report.tell(Finding::Checkpoint { slice_from, slice_to, reason });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -215,8 +223,7 @@ impl Views {
         view: &View,
         slices: Slices,
         bytes_max: usize,
-        report: &mut Verification,
-        found: &mut (dyn FnMut(Finding) + Send),
+        report: &mut Report<'_>,
     ) -> Result<bool, ViewError> {
         let mut snapshot = self.database().snapshot().await?;
         let before = Standing::of(&mut snapshot, view).await;
@@ -229,12 +236,12 @@ impl Views {
             return Ok(false);
         }
         let mut snapshot = self.database().snapshot().await?;
-        let compared = self.compare(&mut snapshot, view, slices, bytes_max, (refold, lowest), report, found).await;
+        let compared = self.compare(&mut snapshot, view, slices, bytes_max, (refold, lowest), report).await;
         snapshot.close().await?;
         compared
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it belongs to one pass")]
+    /// Takes a fold to where a snapshot has the view, and compares its documents.
     async fn compare(
         &self,
         snapshot: &mut Snapshot,
@@ -242,8 +249,7 @@ impl Views {
         slices: Slices,
         bytes_max: usize,
         (mut refold, folded_to): (Refold<'_>, Position),
-        report: &mut Verification,
-        found: &mut (dyn FnMut(Finding) + Send),
+        report: &mut Report<'_>,
     ) -> Result<bool, ViewError> {
         let standing = Standing::of(snapshot, view).await?;
         if standing.lowest() < folded_to {
@@ -261,16 +267,12 @@ impl Views {
         let mut folded: BTreeMap<String, Changed> =
             folded.map(|document| (document.key.clone(), document)).collect();
         drop(refold);
-        report.generation = standing.0.number;
-        report.position = report.position.min(standing.lowest());
-        report.slices += slices.to - slices.from;
-        report.folded += folded.len() as u64;
-        report.parked += parked_count;
-        let (mut documents_count, mut findings) = (0, 0);
-        let mut tell = |finding| {
-            findings += 1;
-            found(finding);
-        };
+        let verified = &mut report.verified;
+        verified.generation = standing.0.number;
+        verified.position = verified.position.min(standing.lowest());
+        verified.slices += slices.to - slices.from;
+        verified.folded += folded.len() as u64;
+        verified.parked += parked_count;
         let lines = documents(&view.table.name_of(standing.0.number));
         let mut rows = snapshot.write(&lines);
         while let Some(line) = rows.try_next().await? {
@@ -278,20 +280,18 @@ impl Views {
             if !slices.contains(slice(&stored.key)) {
                 continue;
             }
-            documents_count += 1;
+            report.verified.documents += 1;
             match folded.remove(&stored.key) {
-                None => tell(Finding::Unexpected { key: stored.key }),
+                None => report.tell(Finding::Unexpected { key: stored.key }),
                 Some(document) => {
                     let fields = differing(&stored, &document)?;
                     if !fields.is_empty() {
-                        tell(Finding::Differs { key: stored.key, fields });
+                        report.tell(Finding::Differs { key: stored.key, fields });
                     }
                 }
             }
         }
-        folded.into_keys().for_each(|key| tell(Finding::Missing { key }));
-        report.documents += documents_count;
-        report.findings += findings;
+        folded.into_keys().for_each(|key| report.tell(Finding::Missing { key }));
         Ok(true)
     }
 }
