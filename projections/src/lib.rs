@@ -9,9 +9,13 @@ mod products;
 mod stock;
 
 #[cfg(test)]
+pub mod days;
+#[cfg(test)]
 mod declarations;
 #[cfg(test)]
 mod fold;
+#[cfg(test)]
+mod tutorial;
 
 use daybook_core::Domain;
 

@@ -1,7 +1,9 @@
 //! Orders, each for the customer who placed it and for staff.
 
 use chrono::{DateTime, Utc};
-use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role};
+use daybook_core::{
+    Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role, StreamId,
+};
 use daybook_events::{Money, OrderEvent, OrderLine, OrderStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +65,10 @@ impl Projection for Orders {
 
     fn keys(event: &Envelope<'_, OrderEvent>, keys: &mut Keys) {
         keys.add(event.record.stream.id());
+    }
+
+    fn streams(key: &str) -> Option<Vec<StreamId>> {
+        Some(vec![StreamId::new("order", key)])
     }
 
     fn apply(_: &str, view: &mut Option<OrderView>, event: &Envelope<'_, OrderEvent>) {

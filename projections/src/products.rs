@@ -1,6 +1,6 @@
 //! The catalogue, for everybody.
 
-use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec};
+use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec, StreamId};
 use daybook_events::{Money, ProductEvent, TaxCategory};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,10 @@ impl Projection for Products {
 
     fn keys(event: &Envelope<'_, ProductEvent>, keys: &mut Keys) {
         keys.add(event.record.stream.id());
+    }
+
+    fn streams(key: &str) -> Option<Vec<StreamId>> {
+        Some(vec![StreamId::new("product", key)])
     }
 
     fn apply(_: &str, view: &mut Option<ProductView>, event: &Envelope<'_, ProductEvent>) {

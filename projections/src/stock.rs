@@ -1,6 +1,6 @@
 //! How much of each product there is, for everybody.
 
-use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec};
+use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec, StreamId};
 use daybook_events::{ProductCreated, StockAllocated, StockEvent, StockLevel, StockReceived, StockReleased};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,10 @@ impl Projection for Stock {
     /// A product and its stock item have the same id.
     fn keys(event: &Envelope<'_, StockViewEvent>, keys: &mut Keys) {
         keys.add(event.record.stream.id());
+    }
+
+    fn streams(key: &str) -> Option<Vec<StreamId>> {
+        Some(vec![StreamId::new("product", key), StreamId::new("stock", key)])
     }
 
     fn apply(_: &str, view: &mut Option<StockView>, event: &Envelope<'_, StockViewEvent>) {

@@ -11,6 +11,7 @@ mod idempotency;
 mod operations;
 mod outage;
 mod overload;
+mod past;
 mod projections;
 mod queries;
 mod roles;

@@ -61,6 +61,23 @@ pub(crate) fn command() -> Command {
                         flag("no-wait").help("Only begin it"),
                         flag("here").conflicts_with("no-wait").help("Have this process work on it too"),
                     ]),
+            Command::new("verify")
+                .about("Compare a view with the log; fails when it is not what the log says")
+                .args([
+                    projection(),
+                    flag("full").help(
+                        "All documents, in as many passes as it takes; else as many as fit into memory at once",
+                    ),
+                    count("memory-mib").default_value("256").help("How much memory documents may take, in MiB"),
+                ]),
+            Command::new("try")
+                .about("Step through the log with a projection as this program has it; writes nothing")
+                .args([
+                    projection(),
+                    Arg::new("key").long("key").value_name("KEY").help("Only what touches this document"),
+                    count("from").default_value("1").help("From this position on"),
+                    count("limit").default_value("20").help("At most so many events that touch documents"),
+                ]),
             ])
             .subcommands(acts),
         Command::new("dead-letter")

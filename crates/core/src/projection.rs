@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent, Shape};
+use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent, Shape, StreamId};
 
 pub use fold::{Batch, Changed, Documents, Misshapen, NotApplied};
 
@@ -29,6 +29,12 @@ pub trait Projection: Send + Sync + 'static {
     ///
     /// `key` tells which of the touched documents this is.
     fn apply(key: &str, view: &mut Option<Self::View>, event: &Envelope<'_, Self::Event>);
+
+    /// All streams whose events can touch a document, where its key tells them: then its history is read from there, and
+    /// the log need not be gone through. In debug builds, an event of another stream that touches it is a panic.
+    fn streams(_key: &str) -> Option<Vec<StreamId>> {
+        None
+    }
 }
 
 /// What a projection says of itself.
@@ -115,6 +121,8 @@ pub trait AnyProjection: Send + Sync {
         events: Arc<[RecordedEvent]>,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Box<dyn Batch>, DecodeError>;
+    /// See [`Projection::streams`].
+    fn streams(&self, key: &str) -> Option<Vec<StreamId>>;
     /// A memory for its documents, with none in it.
     fn documents(&self) -> Box<dyn Documents>;
 }

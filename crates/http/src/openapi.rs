@@ -234,6 +234,14 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
     let mut parameters =
         vec![json!({"name": "key", "in": "path", "required": true, "schema": {"type": "string"}})];
     parameters.extend(sparse(projection));
+    parameters.push(json!({
+        "name": "at", "in": "query",
+        "schema": {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "date-time"}]},
+        "description": "The document as it was: behind the event at this position, or behind the last one recorded by this \
+                        time, as this version of the view tells it. Who may read only what is theirs has to own it now, \
+                        and has to have owned it then; what is personal and erased since stays so. 409 `not_happened` \
+                        when the view has not come so far. It is folded out of the log when it is asked for.",
+    }));
     parameters.extend(freshness());
     json!({
         "operationId": format!("get_{}", spec.name),
@@ -241,7 +249,7 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
         "summary": spec.summary,
         "security": security(&spec.access),
         "parameters": parameters,
-        "responses": tagged("The document, its revision, and the position that the view has reached.", &json!({
+        "responses": tagged("The document, its revision, and the position that it corresponds to.", &json!({
             "type": "object",
             "properties": {
                 "data": schema,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
-use daybook_core::{FieldError, InputError, Rejection, RejectionKind};
+use daybook_core::{FieldError, InputError, Position, Rejection, RejectionKind};
 use daybook_dispatch::DispatchError;
 use daybook_identity::IdentityError;
 use daybook_keys::KeyError;
@@ -39,7 +39,7 @@ pub(crate) struct Document {
     /// Every offending field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// `not_yet`: the position that the view has reached.
+    /// `not_yet`, `not_happened`: the position that the view has reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<u64>,
     /// `precondition_failed`: the revision that the aggregate is at.
@@ -152,6 +152,11 @@ impl Problem {
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
         self.with(|document| document.field = Some(field.into()))
+    }
+
+    /// Says how far the view is.
+    pub(crate) fn position(self, reached: Position) -> Self {
+        self.with(|document| document.position = Some(reached.get()))
     }
 
     /// Names all the offending fields.
@@ -310,9 +315,13 @@ impl From<ViewError> for Problem {
             ViewError::Unknown(view) => Self::not_found(format!("There is no view `{view}`.")),
             ViewError::NotYet { reached } => {
                 Self::unavailable("not_yet", "The view has not reached `min_position` yet. Try again.")
-                    .with(|document| document.position = Some(reached.get()))
+                    .position(reached)
             }
             ViewError::NotReady { .. } => Self::unavailable("view_not_ready", format!("{error}.")),
+            ViewError::TooLong => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "history_too_long", format!("{error}."))
+            }
+            ViewError::Busy => Self::unavailable("busy", "The log is being read for somebody else. Try again."),
             ViewError::Unavailable(cause) => {
                 Self::unavailable("unavailable", "The views are not available. Try again.").because(cause)
             }

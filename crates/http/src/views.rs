@@ -1,5 +1,6 @@
 //! `GET /v1/views/{view}` and `GET /v1/views/{view}/{key}`
 
+mod as_of;
 mod etag;
 mod parameters;
 mod sparse;
@@ -65,7 +66,7 @@ pub(crate) async fn page(
     };
     let documents = answer.data.documents.into_iter().map(|document| document.body);
     let about = json_text(&(spec.name, spec.version, &next))?;
-    let shown = Shown { http: &http, backend: &backend, spec, fields, about };
+    let shown = Shown { http: &http, backend: &backend, spec, fields, about, is_past: false };
     let reader = Reader::new(&http, &backend, actor)?;
     shown.answer(reader, documents, |data| List { data, next, position: answer.position }).await
 }
@@ -77,7 +78,8 @@ struct One {
     revision: Revision,
 }
 
-/// One document. Somebody else's is not to be told from one that does not exist.
+/// One document, as it is or as it was. Somebody else's is not to be told from one that does not exist; who may see only
+/// their own has to own it now, and has to have owned it then.
 pub(crate) async fn document(
     http: HttpRequest,
     path: web::Path<(String, String)>,
@@ -94,19 +96,24 @@ pub(crate) async fn document(
         Ruling::SignIn => return Err(Problem::sign_in()),
         Ruling::Denied => return Err(Problem::forbidden()),
     }
-    let DocumentQuery { fields, min_position } = DocumentQuery::parse(http.query_string(), projection)?;
+    let DocumentQuery { fields, min_position, at } = DocumentQuery::parse(http.query_string(), projection)?;
     if key.contains('\0') {
         return Err(missing());
     }
     let answer = backend.views.get(spec.name, &key, at_least(&http, &backend, min_position)).await?;
-    let Document { body, revision, .. } = answer
-        .data
-        .filter(|document| ruling == Ruling::Allowed || is_own(document, spec, &actor))
-        .ok_or_else(missing)?;
+    let is_visible = |document: &Document| ruling == Ruling::Allowed || is_own(document, spec, &actor);
+    let (document, position) = match at {
+        None => (answer.data, answer.position),
+        Some(at) if ruling == Ruling::Allowed || answer.data.as_ref().is_some_and(is_visible) => {
+            at.read(&backend, spec.name, &key, answer.position).await?
+        }
+        Some(_) => return Err(missing()),
+    };
+    let Document { body, revision, .. } = document.filter(is_visible).ok_or_else(missing)?;
     let about = json_text(&(spec.name, spec.version, revision))?;
-    let shown = Shown { http: &http, backend: &backend, spec, fields, about };
+    let shown = Shown { http: &http, backend: &backend, spec, fields, about, is_past: at.is_some() };
     let reader = Reader::new(&http, &backend, actor)?;
-    let one = |mut data: Vec<_>| One { data: data.pop(), position: answer.position, revision };
+    let one = |mut data: Vec<_>| One { data: data.pop(), position, revision };
     shown.answer(reader, std::iter::once(body), one).await
 }
 
@@ -118,6 +125,8 @@ struct Shown<'a> {
     fields: Option<Fields>,
     /// What is answered beside the documents, but for the position.
     about: String,
+    /// Whether they are as they were: no cache that others share keeps that.
+    is_past: bool,
 }
 
 impl Shown<'_> {
@@ -137,7 +146,7 @@ impl Shown<'_> {
         let sight = reader.sight(&documents, all).await?;
         let tag = Tag::new(self.backend.keys.digests(), &self.about, &sight, &documents);
         // What is kept is asked for again each time; nobody but its reader keeps what not everybody sees.
-        let kept = match (sight.is_open(), all) {
+        let kept = match (sight.is_open(), all || self.is_past) {
             (true, _) => NO_STORE,
             (false, true) => HeaderValue::from_static("private, no-cache"),
             (false, false) => HeaderValue::from_static("no-cache"),

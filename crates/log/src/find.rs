@@ -1,6 +1,7 @@
 //! Searching the log, a bounded piece at a time.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use daybook_core::Position;
 
 use crate::store::{Page, Store};
 use crate::{EventFilter, EventPage, LogError};
@@ -33,6 +34,12 @@ pub(crate) async fn find(store: &dyn Store, filter: &EventFilter, limit: usize) 
         _ => through,
     };
     Ok(EventPage { events, next: (reached < end).then_some(reached) })
+}
+
+/// The position of the last event recorded by a time; the start when none was.
+pub(crate) async fn last_by(store: &dyn Store, time: DateTime<Utc>) -> Result<Position, LogError> {
+    let behind = time.trunc_subsecs(6).checked_add_signed(TimeDelta::microseconds(1)).unwrap_or(time);
+    store.last_before(behind).await
 }
 
 /// The log's times have microseconds: the first one that is not before `time`.

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use daybook_core::{Missing, Position, RecordedEvent, Snapshot, StreamId};
 use daybook_database::{Database, Schema, Signal, Signals};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::appender::{Appender, Submitted};
-use crate::find::{PAGE_EVENTS_MAX, find};
+use crate::find::{PAGE_EVENTS_MAX, find, last_by};
 use crate::follow::{Follow, Follower, Pace};
 use crate::postgres::{self, PostgresStore};
 use crate::prepare::Prepared;
@@ -193,6 +194,15 @@ impl Log {
     /// See [`read`](Self::read).
     pub async fn find(&self, filter: &EventFilter, limit: usize) -> Result<EventPage, LogError> {
         find(self.store.as_ref(), filter, limit).await
+    }
+
+    /// The position of the last event recorded by a time, [`Position::START`] when none was: where the log ended then.
+    ///
+    /// # Errors
+    ///
+    /// When the database is away.
+    pub async fn end_at(&self, time: DateTime<Utc>) -> Result<Position, LogError> {
+        last_by(self.store.as_ref(), time).await
     }
 
     /// Feeds each of the streams its events, as one consistent state of the log. No stream may be there twice. The

@@ -24,18 +24,18 @@ pub struct Reached {
     /// Its version.
     pub version: u32,
     /// Which generation of the projection it is.
-    number: u32,
+    pub(crate) number: u32,
     /// How far each range of its slices has come: each event behind that is still to be taken in, by it alone.
     pub ranges: Vec<ReachedRange>,
     /// What could not be applied to its documents.
-    dead_letters: Vec<Value>,
+    pub(crate) dead_letters: Vec<Value>,
 }
 
 /// How far a range of slices has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReachedRange {
-    slice_from: u16,
-    slice_to: u16,
+    pub(crate) slice_from: u16,
+    pub(crate) slice_to: u16,
     /// The last event that it has taken in, and of which log.
     #[serde(flatten)]
     pub checkpoint: Checkpoint,
@@ -127,7 +127,7 @@ fn read_only(postgres: String, sqlite: String) -> Lines {
 }
 
 /// The documents of a view.
-fn documents(name: &str) -> Lines {
+pub(crate) fn documents(name: &str) -> Lines {
     let postgres = Statements {
         write: format!(
             "SELECT json_build_object('key', key, 'body', body, 'position', position, 'revision', revision)::text \

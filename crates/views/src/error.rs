@@ -27,6 +27,12 @@ pub enum ViewError {
     /// What an operator asked for cannot be done as things are.
     #[error("{0}")]
     Refused(String),
+    /// A document's history would have to be looked for in more of the log than can be gone through in time.
+    #[error("the log is too long to look for all that happened to this document")]
+    TooLong,
+    /// Somebody else goes through the log already.
+    #[error("the log is being gone through for somebody else")]
+    Busy,
     /// The database is away or busy; the same may succeed later.
     #[error("the views are not available: {0}")]
     Unavailable(String),

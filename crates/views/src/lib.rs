@@ -14,9 +14,11 @@
 //!   fields, so that an index serves it, and goes on from a document, never from a number of them.
 
 mod acts;
+mod as_of;
 pub mod backup;
 mod criteria;
 mod dead_letters;
+mod diff;
 mod error;
 mod fold;
 mod generation;
@@ -26,20 +28,24 @@ mod projectors;
 mod query;
 mod ranges;
 mod rebuild;
+mod refold;
 mod select;
 mod slices;
 mod sqlite;
 mod status;
+mod steps;
 mod store;
 mod table;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod views;
 mod worker;
 
 pub use acts::{ProjectionEvent, acts_stream};
 pub use criteria::{COMBINATIONS_MAX, Criteria, Operator, Parameter, Unusable, parameters};
 pub use dead_letters::{DeadLetter, RETRY, SKIP};
+pub use diff::FieldDifference;
 pub use error::ViewError;
 pub use generation::Phase;
 pub use projectors::{Projectors, Settings};
@@ -47,4 +53,6 @@ pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};
 pub use rebuild::{Act, GenerationStatus, REBUILD};
 pub use slices::SLICES as SHARDS_MAX;
 pub use status::{Building, Status, Stopped};
+pub use steps::{Effect, Step, Touched, Window};
+pub use verify::{Extent, Finding, Verification};
 pub use views::Views;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daybook_core::{AnyProjection, Contracts, Position};
 use daybook_database::{Database, Heard, Signal, is_missing_table};
 use daybook_log::Log;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::generation::served;
@@ -29,12 +29,15 @@ pub struct Views {
 }
 
 struct Shared {
+    database: Database,
     store: Arc<dyn Store>,
     log: Log,
     contracts: Arc<Contracts>,
     views: BTreeMap<&'static str, Arc<View>>,
     /// Set when nobody is to wait any more.
     closing: watch::Sender<bool>,
+    /// Whoever goes through the log for one document takes this: one at a time, however many ask.
+    scan: Semaphore,
 }
 
 /// One view, as this process knows it.
@@ -99,8 +102,10 @@ impl Views {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
         }
-        let (store, contracts) = (store(database), Arc::new(contracts));
-        Ok(Self { shared: Arc::new(Shared { store, log, contracts, views, closing: watch::Sender::new(false) }) })
+        let (store, contracts) = (store(database.clone()), Arc::new(contracts));
+        let closing = watch::Sender::new(false);
+        let shared = Shared { database, store, log, contracts, views, closing, scan: Semaphore::new(1) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The document with a key.
@@ -228,6 +233,14 @@ impl Views {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.shared.database
+    }
+
+    pub(crate) fn scan(&self) -> &Semaphore {
+        &self.shared.scan
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -1,5 +1,8 @@
 //! `daybook projection …`
 
+mod try_out;
+mod verify;
+
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -22,7 +25,7 @@ use crate::terminal;
 /// How often to look how far a rebuild is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shows projections, and has views rebuilt.
+/// Shows projections, has views rebuilt, and compares them with the log.
 pub(crate) async fn projection(
     domain: Domain,
     config: &Config,
@@ -34,6 +37,8 @@ pub(crate) async fn projection(
         Some(("list", _)) => list(&opened.views, as_json).await,
         Some(("status", arguments)) => status(&opened.views, name(arguments)?, as_json).await,
         Some(("rebuild", arguments)) => rebuild(&opened, config, arguments, as_json).await,
+        Some(("verify", arguments)) => verify::verify(&opened.views, arguments, as_json).await,
+        Some(("try", arguments)) => try_out::try_out(&opened.views, arguments, as_json).await,
         Some((verb, arguments)) => match Act::ALL.into_iter().find(|act| act.name() == verb) {
             Some(act) => carry_out(&opened.views, act, name(arguments)?, as_json).await,
             None => bail!("`{verb}` cannot be done to a projection"),

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{AnyProjection, Keys, Projection, ProjectionSpec};
-use crate::{DecodeError, Envelope, EventType, Position, RecordedEvent, Revision, Shape};
+use crate::{DecodeError, Envelope, EventType, Position, RecordedEvent, Revision, Shape, StreamId};
 
 /// What a document takes in memory beside its content, in bytes; a guess.
 const OVERHEAD_BYTES: usize = 160;
@@ -124,6 +124,13 @@ impl<P: Projection> AnyProjection for Registered<P> {
             if let Some(event) = Envelope::<P::Event>::open(record)? {
                 let mut keys = Keys::default();
                 P::keys(&event, &mut keys);
+                debug_assert!(
+                    keys.0.iter().all(|key| P::streams(key).is_none_or(|all| all.contains(&record.stream))),
+                    "`{}` does not declare that events of {} touch {:?}",
+                    self.spec.name,
+                    record.stream,
+                    keys.0
+                );
                 keys.0.retain(|key| wanted(key));
                 if !keys.0.is_empty() {
                     touching.push(Touching { index, event: Some(event.event), keys: keys.0 });
@@ -131,6 +138,10 @@ impl<P: Projection> AnyProjection for Registered<P> {
             }
         }
         Ok(Box::new(Opened::<P> { events, touching }))
+    }
+
+    fn streams(&self, key: &str) -> Option<Vec<StreamId>> {
+        P::streams(key)
     }
 
     fn documents(&self) -> Box<dyn Documents> {

@@ -6,6 +6,7 @@ use daybook_core::{AnyProjection, Position};
 use daybook_views::{Criteria, PageQuery};
 use serde::Deserialize;
 
+use super::as_of::At;
 use super::sparse::Fields;
 use crate::{Problem, request};
 
@@ -27,6 +28,7 @@ pub(super) struct ListQuery {
 pub(super) struct DocumentQuery {
     pub(super) fields: Option<Fields>,
     pub(super) min_position: Option<Position>,
+    pub(super) at: Option<At>,
 }
 
 /// The parameters of a list that are about none of its fields.
@@ -46,6 +48,7 @@ const PAGE: [&str; 4] = ["limit", "cursor", "fields", "min_position"];
 struct One {
     fields: Option<String>,
     min_position: Option<Position>,
+    at: Option<String>,
 }
 
 impl ListQuery {
@@ -73,7 +76,8 @@ impl ListQuery {
 impl DocumentQuery {
     /// Reads the query string of a document.
     pub(super) fn parse(query: &str, projection: &dyn AnyProjection) -> Result<Self, Problem> {
-        let One { fields, min_position } = request::query(query)?;
-        Ok(Self { fields: Fields::parse_some(fields, projection.shape())?, min_position })
+        let One { fields, min_position, at } = request::query(query)?;
+        let at = at.as_deref().map(At::parse).transpose()?;
+        Ok(Self { fields: Fields::parse_some(fields, projection.shape())?, min_position, at })
     }
 }

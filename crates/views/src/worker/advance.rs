@@ -5,6 +5,7 @@ use daybook_core::Position;
 use serde_json::{Value, json};
 
 use super::{Halt, Worker};
+use crate::diff::{FieldDifference, differences};
 use crate::generation::{Generation, Phase, served};
 use crate::store::rebuilds::{Comparison, Difference};
 
@@ -102,25 +103,9 @@ fn sample(Difference { key, served, built }: &Difference) -> Value {
         body.as_ref().map_or(Value::Null, |body| serde_json::from_str(body).unwrap_or_default())
     };
     let (served, built) = (parsed(served), parsed(built));
-    let mut fields = Vec::new();
-    differing(&served, &built, String::new(), &mut fields);
+    let field = |one: FieldDifference| json!({"field": one.field, "served": one.before, "built": one.after});
+    let fields: Vec<Value> = differences(&served, &built).into_iter().map(field).collect();
     json!({"key": key, "fields": fields})
-}
-
-/// The paths at which two documents differ, with what each has there.
-fn differing(served: &Value, built: &Value, path: String, fields: &mut Vec<Value>) {
-    match (served, built) {
-        (Value::Object(one), Value::Object(other)) => {
-            let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-            for name in names {
-                let at = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                differing(&at(one), &at(other), path, fields);
-            }
-        }
-        _ if served == built => {}
-        _ => fields.push(json!({"field": path, "served": served, "built": built})),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The projector runtime over a real log, on both databases.
 
+mod as_of;
 mod away;
 mod dead_letters;
 mod domain;
@@ -8,8 +9,10 @@ mod queries;
 mod rebuilds;
 mod rollback;
 mod sharing;
+mod steps;
 mod stops;
 mod takeover;
 mod upcasting;
 mod upkeep;
+mod verify;
 mod world;
