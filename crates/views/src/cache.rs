@@ -4,7 +4,8 @@
 //! *F*, under the same lock. Whatever changed the document behind *c* was then committed behind *F* too, so the feed has it
 //! still before it, or meets it again: changes up to *F* are what it has passed for good. So an entry that is there is true
 //! up to the later one of *c* and *F*, and says so; and nothing that lies behind a position that was asked for is taken for
-//! the answer (P5).
+//! the answer (P5). Nor does a reader ever go back: what was answered of the database, ahead of the feed, is a position
+//! that everybody is answered from then on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +48,8 @@ pub(crate) struct Cache {
     at: Option<At>,
     /// When the last look began; `None` when it failed.
     looked: Option<Instant>,
+    /// The furthest position that was answered of the database.
+    answered: Position,
     documents: Entries<Document>,
     pages: Entries<Page>,
 }
@@ -54,7 +57,7 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new() -> Self {
         let (documents, pages) = (Entries::new(ENTRIES_MAX, BYTES_MAX), Entries::new(ENTRIES_MAX, BYTES_MAX));
-        Self { at: None, looked: None, documents, pages }
+        Self { at: None, looked: None, answered: Position::START, documents, pages }
     }
 
     /// How far what changed is known, if the feed is sound.
@@ -102,12 +105,13 @@ impl Cache {
     /// The document with this key, if it is there and true up to `position` at least.
     pub(crate) fn document(&mut self, key: &str, position: Position) -> Option<Answer<Document>> {
         let reached = self.position()?;
-        self.documents.get(key, reached, position)
+        self.documents.get(key, reached, position.max(self.answered))
     }
 
     /// Keeps a document that was read of a generation.
     pub(crate) fn keep_document(&mut self, generation: i64, read: &Answer<Option<Document>>) {
-        if let Some(document) = read.data.as_ref().filter(|_| self.takes(generation, read.position)) {
+        let is_new = self.takes(generation, read.position);
+        if let Some(document) = read.data.as_ref().filter(|_| is_new) {
             self.documents.put(document.key.clone(), document.clone(), document.bytes(), read.position);
         }
     }
@@ -115,7 +119,7 @@ impl Cache {
     /// The page that a query has, if it is there and true up to `position` at least.
     pub(crate) fn page(&mut self, query: &str, position: Position) -> Option<Answer<Page>> {
         let reached = self.position()?;
-        self.pages.get(query, reached, position)
+        self.pages.get(query, reached, position.max(self.answered))
     }
 
     /// Keeps a page that was read of a generation.
@@ -126,8 +130,10 @@ impl Cache {
         }
     }
 
-    /// Whether what was read of a generation at a position misses no change that the feed has passed.
-    fn takes(&self, generation: i64, position: Position) -> bool {
+    /// Whether what was read of a generation at a position misses no change that the feed has passed. Its reader knows
+    /// of that position, and is to be answered nothing older.
+    fn takes(&mut self, generation: i64, position: Position) -> bool {
+        self.answered = self.answered.max(position);
         self.at.is_some_and(|at| at.generation == generation && at.position <= position)
     }
 }

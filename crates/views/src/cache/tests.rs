@@ -138,6 +138,12 @@ fn check(document: &Document, generation: Option<i64>, position: Position, wante
 
 fn run(steps: Vec<Step>) -> usize {
     let (mut model, mut cache, mut hits) = (Model::default(), Cache::new(), 0);
+    // What this process has answered last.
+    let mut newest = Position::START;
+    let mut answered = |position: Position, from_cache: bool| {
+        assert!(!from_cache || position >= newest, "back from {newest} to {position}");
+        newest = newest.max(position);
+    };
     let mut look = None;
     let mut reads = Vec::new();
     for step in steps {
@@ -159,14 +165,21 @@ fn run(steps: Vec<Step>) -> usize {
             Step::Read(key) => reads.push(model.read(key)),
             Step::ReadPage => reads.push(model.read_page()),
             Step::ReadArrives(nth) if nth < reads.len() => match reads.swap_remove(nth) {
-                Read::One(generation, answer) => cache.keep_document(generation, &answer),
-                Read::Page(generation, answer) => cache.keep_page("all".into(), generation, &answer),
+                Read::One(generation, answer) => {
+                    cache.keep_document(generation, &answer);
+                    answered(answer.position, false);
+                }
+                Read::Page(generation, answer) => {
+                    cache.keep_page("all".into(), generation, &answer);
+                    answered(answer.position, false);
+                }
             },
             Step::ReadArrives(_) => {}
             Step::Ask(key, wanted) => {
                 let generation = cache.at.map(|at| at.generation);
                 if let Some(found) = cache.document(&key.to_string(), Position::new(wanted)) {
                     hits += 1;
+                    answered(found.position, true);
                     check(&found.data, generation, found.position, wanted);
                 }
             }
@@ -174,6 +187,7 @@ fn run(steps: Vec<Step>) -> usize {
                 let generation = cache.at.map(|at| at.generation);
                 if let Some(found) = cache.page("all", Position::new(wanted)) {
                     hits += 1;
+                    answered(found.position, true);
                     found.data.documents.iter().for_each(|one| check(one, generation, found.position, wanted));
                 }
             }
