@@ -10,7 +10,7 @@
 //!   (P1). Leases only save work: whoever lost one, and does not know it yet, can write nothing.
 //! - Nothing here depends on how the log was cut into pages (P2), and no event is passed over: what cannot be taken in
 //!   stops its projection, there, with a reason that everybody can see.
-//! - What was read before may answer, as far as is known what changed since: see [`cache`].
+//! - What was read before may answer, as far as is known what changed since: see `cache`.
 //! - A query reads documents and the position that they correspond to in one statement. It asks for nothing but declared
 //!   fields, so that an index serves it, and goes on from a document, never from a number of them.
 
