@@ -8,6 +8,7 @@ mod crash;
 mod fill;
 mod forgetting;
 mod idempotency;
+mod live;
 mod operations;
 mod outage;
 mod overload;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{Answer, Begun};
+use crate::{Answer, Begun, Live};
 
 /// What the tests call themselves.
 const USER_AGENT: &str = "daybook-tests";
@@ -54,6 +54,11 @@ impl Client {
         Self { base_url: base_url.into(), ..self.clone() }
     }
 
+    /// Where the server is.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
     /// Signs in.
     ///
     /// # Panics
@@ -78,6 +83,20 @@ impl Client {
     /// Reads.
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path).send().await
+    }
+
+    /// Follows a view, from now on or behind what was told with an `id`.
+    ///
+    /// # Panics
+    ///
+    /// When it is refused.
+    pub async fn follow(&self, path: &str, after: Option<u64>) -> Live {
+        let Request { shown, mut builder } = self.request(Method::GET, path);
+        if let Some(id) = after {
+            builder = builder.header("last-event-id", id.to_string());
+        }
+        let response = builder.send().await.unwrap_or_else(|error| panic!("{shown} was not answered: {error}"));
+        Live::new(shown, response)
     }
 
     /// Posts JSON.

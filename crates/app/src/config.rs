@@ -137,6 +137,9 @@ impl Config {
                     NonZeroUsize::get,
                 ),
                 drain_s: settings.required("drain_s")?,
+                live_max: settings.required("live_max")?,
+                live_per_actor_max: settings.required("live_per_actor_max")?,
+                live_stall_s: settings.required::<NonZeroU64>("live_stall_s")?.get(),
             },
             data,
         })

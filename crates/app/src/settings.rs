@@ -125,6 +125,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("20"),
         "How long requests under way may go on after SIGTERM, in seconds",
     ),
+    setting("live_max", "DAYBOOK_LIVE_MAX", Some("2000"), "The most readers that follow views at once"),
+    setting(
+        "live_per_actor_max",
+        "DAYBOOK_LIVE_PER_ACTOR_MAX",
+        Some("20"),
+        "The most of them that are one actor, or of one address and not signed in",
+    ),
+    setting(
+        "live_stall_s",
+        "DAYBOOK_LIVE_STALL_S",
+        Some("30"),
+        "How long a client may take nothing of what it is sent, in seconds",
+    ),
     setting(
         "command_deadline_ms",
         "DAYBOOK_COMMAND_DEADLINE_MS",

@@ -44,11 +44,25 @@ pub struct Settings {
     pub workers: usize,
     /// How long requests under way may go on once the server is to stop, in seconds.
     pub drain_s: u64,
+    /// The most readers that follow views at once.
+    pub live_max: usize,
+    /// The most of them that are the same actor, or from the same address and not signed in.
+    pub live_per_actor_max: usize,
+    /// How long a client may take nothing of what it is sent, in seconds.
+    pub live_stall_s: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { body_bytes_max: 64 * 1024, wait_s_max: 30, workers: 2, drain_s: 20 }
+        Self {
+            body_bytes_max: 64 * 1024,
+            wait_s_max: 30,
+            workers: 2,
+            drain_s: 20,
+            live_max: 2_000,
+            live_per_actor_max: 20,
+            live_stall_s: 30,
+        }
     }
 }
 

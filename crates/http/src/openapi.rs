@@ -45,6 +45,8 @@ pub fn document(domain: &Domain) -> Value {
         let schema = projection.schema(&mut schemas).to_value();
         paths.insert(format!("/v1/views/{name}"), json!({"get": list(&**projection, &schema)}));
         paths.insert(format!("/v1/views/{name}/{{key}}"), json!({"get": document_by_key(&**projection, &schema)}));
+        paths.insert(format!("/v1/views/{name}/live"), json!({"get": live(&**projection, false)}));
+        paths.insert(format!("/v1/views/{name}/{{key}}/live"), json!({"get": live(&**projection, true)}));
     }
     history(&mut paths);
     identity(&mut paths, &mut schemas);
@@ -258,6 +260,38 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
             },
             "required": ["data", "position", "revision"],
         })),
+    })
+}
+
+/// What a view's documents become: all that match, or one of them.
+fn live(projection: &dyn AnyProjection, one: bool) -> Value {
+    let spec = projection.spec();
+    let mut parameters = vec![json!({
+        "name": "Last-Event-ID", "in": "header", "schema": {"type": "integer", "minimum": 0},
+        "description": "The last `id` that you were told: you hear of what has changed since, or that this is not known \
+                        any more.",
+    })];
+    let kind = if one {
+        parameters.push(json!({"name": "key", "in": "path", "required": true, "schema": {"type": "string"}}));
+        "document"
+    } else {
+        parameters.extend(daybook_views::parameters(spec.fields).map(|parameter| filter(&parameter)));
+        "view"
+    };
+    json!({
+        "operationId": format!("follow_{}_{kind}", spec.name),
+        "tags": ["Views"],
+        "summary": format!("Follows a {kind}. {}", spec.summary),
+        "description": "Server-sent events: `document` with `key`, `revision` and `data`, what it is now; `removed` with \
+                        `key`, of one that is gone or does not match any more; `reset`, when everything has to be read \
+                        anew; `ended` with `code`, when you may not read on. An `id` is the position up to which you \
+                        were told everything.",
+        "security": security(&spec.access),
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "The events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            "default": {"$ref": "#/components/responses/Problem"},
+        },
     })
 }
 

@@ -65,19 +65,28 @@ async fn whole(
 
 /// Who sends the request: by its access token, or nobody in particular when it bears none.
 pub(crate) fn actor(request: &HttpRequest, backend: &Backend) -> Result<Actor, Problem> {
-    let actor = match header(request, &AUTHORIZATION)? {
-        None => Actor::Anonymous,
-        Some(value) => {
-            let token = value
-                .split_once(' ')
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-                .map(|(_, token)| token.trim())
-                .ok_or_else(Problem::sign_in)?;
-            backend.identity.authenticate(token)?.actor
-        }
-    };
+    let actor = actor_of(backend, bearer(request)?)?;
     RequestInfo::of(request).actor.replace(Some(actor.clone()));
     Ok(actor)
+}
+
+/// Who has an access token.
+pub(crate) fn actor_of(backend: &Backend, token: Option<&str>) -> Result<Actor, Problem> {
+    match token {
+        None => Ok(Actor::Anonymous),
+        Some(token) => Ok(backend.identity.authenticate(token)?.actor),
+    }
+}
+
+/// The access token that a request bears.
+pub(crate) fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+    let Some(value) = header(request, &AUTHORIZATION)? else { return Ok(None) };
+    let token = value
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(Problem::sign_in)?;
+    Ok(Some(token))
 }
 
 /// The request as the dispatcher sees it.

@@ -9,8 +9,10 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{App, FromRequest, HttpServer, Resource, Responder, Route, guard, web};
 use daybook_views::Act;
+use socket2::SockRef;
 use tokio::task::JoinHandle;
 
+use crate::views::live::Readers;
 use crate::{
     Backend, Problem, auth, commands, dead_letters, health, history, observe, openapi, projections, views,
 };
@@ -60,10 +62,16 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let address = listener.local_addr()?;
     let (workers, drain_s) = (backend.settings.workers, backend.settings.drain_s);
     let description = web::Data::new(openapi::Document::of(&backend.domain));
+    let settings = &backend.settings;
+    let readers = web::Data::new(Readers::new(settings.live_max, settings.live_per_actor_max));
+    // Accepted connections have it from here: whoever takes nothing of what is sent for so long is cut off.
+    let stall = Duration::from_secs(settings.live_stall_s);
+    SockRef::from(&listener).set_tcp_user_timeout(Some(stall))?;
     let backend = web::Data::new(backend);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(backend.clone())
+            .app_data(readers.clone())
             .app_data(description.clone())
             .wrap(from_fn(observe::observe))
             .configure(routes)
@@ -82,7 +90,9 @@ fn routes(routes: &mut web::ServiceConfig) {
     routes
         .service(at("/v1/commands/{name}", Only::Post, commands::post))
         .service(at("/v1/views/{view}", Only::Get, views::page))
+        .service(at("/v1/views/{view}/live", Only::Get, views::live::list))
         .service(at("/v1/views/{view}/{key}", Only::Get, views::document))
+        .service(at("/v1/views/{view}/{key}/live", Only::Get, views::live::document))
         .service(at("/v1/events", Only::Get, history::events))
         .service(at("/v1/events/{position}", Only::Get, history::event))
         .service(at("/v1/streams/{stream}", Only::Get, history::stream_events))

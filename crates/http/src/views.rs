@@ -2,9 +2,11 @@
 
 mod as_of;
 mod etag;
+pub(crate) mod live;
 mod parameters;
 mod sparse;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, ETAG, HeaderValue};
@@ -40,14 +42,12 @@ pub(crate) async fn page(
     let actor = request::actor(&http, &backend)?;
     let projection = projection(&backend, &view)?;
     let spec = projection.spec();
-    let owner = match spec.access.rule(&actor) {
-        Ruling::Allowed => None,
+    let owner = match allowed(spec, &actor)? {
         Ruling::IfOwner => Some(actor.account().map(|account| account.to_string()).unwrap_or_default()),
-        Ruling::SignIn => return Err(Problem::sign_in()),
-        Ruling::Denied => return Err(Problem::forbidden()),
+        _ => None,
     };
     let ListQuery { criteria, limit, cursor, fields, min_position } =
-        ListQuery::parse(http.query_string(), projection)?;
+        ListQuery::parse(http.query_string(), &**projection)?;
     // A cursor is of this list alone.
     let scope = json_text(&(spec.name, spec.version, &owner, &criteria))?;
     let digests = backend.keys.digests();
@@ -90,13 +90,8 @@ pub(crate) async fn document(
     let projection = projection(&backend, &view)?;
     let spec = projection.spec();
     let missing = || Problem::not_found(format!("There is no `{key}` in `{view}`, or it is not yours."));
-    let ruling = spec.access.rule(&actor);
-    match ruling {
-        Ruling::Allowed | Ruling::IfOwner => {}
-        Ruling::SignIn => return Err(Problem::sign_in()),
-        Ruling::Denied => return Err(Problem::forbidden()),
-    }
-    let DocumentQuery { fields, min_position, at } = DocumentQuery::parse(http.query_string(), projection)?;
+    let ruling = allowed(spec, &actor)?;
+    let DocumentQuery { fields, min_position, at } = DocumentQuery::parse(http.query_string(), &**projection)?;
     if key.contains('\0') {
         return Err(missing());
     }
@@ -191,9 +186,18 @@ pub(crate) async fn may_read(
     }
 }
 
-fn projection<'a>(backend: &'a Backend, view: &str) -> Result<&'a dyn AnyProjection, Problem> {
+/// Whether an actor may read a view: all of it, or what is their own.
+fn allowed(spec: &ProjectionSpec, actor: &Actor) -> Result<Ruling, Problem> {
+    match spec.access.rule(actor) {
+        ruling @ (Ruling::Allowed | Ruling::IfOwner) => Ok(ruling),
+        Ruling::SignIn => Err(Problem::sign_in()),
+        Ruling::Denied => Err(Problem::forbidden()),
+    }
+}
+
+fn projection<'a>(backend: &'a Backend, view: &str) -> Result<&'a Arc<dyn AnyProjection>, Problem> {
     let projection = backend.domain.projections.get(view);
-    projection.map(|one| &**one).ok_or_else(|| Problem::not_found(format!("There is no view `{view}`.")))
+    projection.ok_or_else(|| Problem::not_found(format!("There is no view `{view}`.")))
 }
 
 /// Whether a document is the actor's own.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, Datelike, Utc};
 use daybook_core::{AnyProjection, Field, FieldKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The parameters of queries that are no fields. No field can be named like one of them.
 pub(crate) const RESERVED: [&str; 6] = ["at", "cursor", "fields", "limit", "min_position", SORT];
@@ -142,6 +143,15 @@ impl FieldValue {
         Self::Text(time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string())
     }
 
+    /// What a field's column holds of a document that has this there.
+    fn of_json(kind: FieldKind, value: &Value) -> Option<Self> {
+        match kind {
+            FieldKind::Text | FieldKind::Time => value.as_str().map(|text| Self::Text(text.to_owned())),
+            FieldKind::Integer => value.as_i64().map(Self::Integer),
+            FieldKind::Bool => value.as_bool().map(Self::Bool),
+        }
+    }
+
     /// Reads what a database has made a column's value into.
     pub(crate) fn of_column(kind: FieldKind, text: String) -> Option<Self> {
         match (kind, text.as_str()) {
@@ -151,6 +161,18 @@ impl FieldValue {
             (FieldKind::Bool, "false" | "0") => Some(Self::Bool(false)),
             (FieldKind::Bool, _) => None,
         }
+    }
+}
+
+impl Filter {
+    fn holds(&self, value: &FieldValue) -> bool {
+        self.values.iter().any(|wanted| match self.operator {
+            Operator::Is | Operator::In => value == wanted,
+            Operator::Gt => value > wanted,
+            Operator::Gte => value >= wanted,
+            Operator::Lt => value < wanted,
+            Operator::Lte => value <= wanted,
+        })
     }
 }
 
@@ -185,6 +207,25 @@ impl Criteria {
         }
         criteria.filters.sort_unstable();
         Ok(criteria)
+    }
+
+    /// Whether every document meets them.
+    pub fn is_any(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Whether a list is sorted by a field.
+    pub fn is_sorted(&self) -> bool {
+        self.sort.is_some()
+    }
+
+    /// Whether a document meets them: as it would come in a list.
+    pub fn matches(&self, document: &Value) -> bool {
+        self.filters.iter().all(|filter| {
+            let value = filter.field.path.iter().try_fold(document, |json, name| json.get(name));
+            let value = value.and_then(|value| FieldValue::of_json(filter.field.kind, value));
+            value.is_some_and(|value| filter.holds(&value))
+        })
     }
 
     fn sort_by(&mut self, projection: &dyn AnyProjection, value: &str) -> Result<(), String> {

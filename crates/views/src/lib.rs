@@ -10,16 +10,19 @@
 //!   (P1). Leases only save work: whoever lost one, and does not know it yet, can write nothing.
 //! - Nothing here depends on how the log was cut into pages (P2), and no event is passed over: what cannot be taken in
 //!   stops its projection, there, with a reason that everybody can see.
+//! - What was read before may answer, as far as is known what changed since: see `cache`.
 //! - A query reads documents and the position that they correspond to in one statement. It asks for nothing but declared
 //!   fields, so that an index serves it, and goes on from a document, never from a number of them.
 
 mod acts;
 mod as_of;
 pub mod backup;
+mod cache;
 mod criteria;
 mod dead_letters;
 mod diff;
 mod error;
+mod feed;
 mod fold;
 mod generation;
 mod postgres;
@@ -47,6 +50,7 @@ pub use criteria::{COMBINATIONS_MAX, Criteria, Operator, Parameter, Unusable, pa
 pub use dead_letters::{DeadLetter, RETRY, SKIP};
 pub use diff::FieldDifference;
 pub use error::ViewError;
+pub use feed::{Live, News};
 pub use generation::Phase;
 pub use projectors::{Projectors, Settings};
 pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};

@@ -10,7 +10,7 @@ use crate::store::{Row, Selected};
 use crate::{Criteria, ViewError};
 
 /// A document of a view.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     /// Its key.
     pub key: String,
@@ -56,6 +56,18 @@ pub struct PageQuery {
 impl PageQuery {
     /// The most documents on a page.
     pub const LIMIT_MAX: u32 = 100;
+
+    /// What tells it from every other query of its view, when it has this limit.
+    pub(crate) fn name(&self, limit: u32) -> String {
+        format!("{limit} {:?} {:?} {:?}", self.owner, self.criteria, self.after)
+    }
+}
+
+impl Document {
+    /// What its texts take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.len() + self.body.get().len()
+    }
 }
 
 /// A place between the documents of a view. Opaque: it comes from [`Page::next`] and goes into
@@ -71,7 +83,7 @@ pub struct Cursor {
 }
 
 /// Some of a view's documents.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Page {
     /// The documents.
     pub documents: Vec<Document>,

@@ -1,5 +1,6 @@
 //! What the runtime asks of a database: the boundary between the logic here and the SQL of each backend.
 
+pub(crate) mod changes;
 pub(crate) mod dead_letters;
 pub(crate) mod generations;
 pub(crate) mod ranges;
@@ -22,6 +23,7 @@ use crate::query::Cursor;
 use crate::ranges::Claim;
 use crate::status::Stopped;
 use crate::table::Table;
+use changes::Changes;
 use dead_letters::{DeadLetters, NewDeadLetter, Revived};
 use generations::Generations;
 use ranges::Ranges;
@@ -98,7 +100,7 @@ pub(crate) struct Progress {
 
 /// A database that holds views. Times are the database's own, never the process's.
 #[async_trait]
-pub(crate) trait Store: Ranges + Generations + DeadLetters + Rebuilds + Upkeep {
+pub(crate) trait Store: Ranges + Generations + DeadLetters + Rebuilds + Upkeep + Changes {
     /// The documents with these keys that exist, with their revision.
     async fn stored(
         &self,

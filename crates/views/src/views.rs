@@ -11,6 +11,7 @@ use daybook_log::Log;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::feed::{Feed, Live};
 use crate::generation::served;
 use crate::select::rows_for;
 use crate::store::{Selected, Selection, Store, store};
@@ -47,11 +48,13 @@ pub(crate) struct View {
     /// The position that this process's projector has committed: wakes queries that wait for it.
     pub(crate) committed: watch::Sender<Position>,
     /// Tells other processes, and is heard from them.
-    signal: Signal,
+    pub(crate) signal: Signal,
     /// Signalled when generations came or went by what this process did.
     pub(crate) generations_changed: watch::Sender<()>,
     /// The generation that was served last, and its table.
     served: Mutex<Option<Arc<Served>>>,
+    /// What changes in it, and what was read before.
+    pub(crate) feed: Feed,
 }
 
 /// A generation that is served.
@@ -96,8 +99,8 @@ impl Views {
             }
             let committed = watch::Sender::new(Position::START);
             let (signal, generations_changed) = (log.signal(&table.name), watch::Sender::new(()));
-            let view =
-                View { projection, table, committed, signal, generations_changed, served: Mutex::new(None) };
+            let (served, feed) = (Mutex::new(None), Feed::new());
+            let view = View { projection, table, committed, signal, generations_changed, served, feed };
             if views.insert(name, Arc::new(view)).is_some() {
                 return Err(ViewError::Spec { projection: name, reason: "its name is taken".into() });
             }
@@ -119,8 +122,18 @@ impl Views {
         key: &str,
         at_least: Option<AtLeast>,
     ) -> Result<Answer<Option<Document>>, ViewError> {
+        let (view, position) = (self.view(view)?, at_least.map_or(Position::START, |wanted| wanted.position));
+        if let Some(found) = Feed::ask(self, view, |cache| cache.document(key, position)) {
+            return Ok(Answer { data: Some(found.data), position: found.position });
+        }
         let selection = Selection { key: Some(key.to_owned()), limit: 1, ..Selection::default() };
-        Answer::one(self.read(view, &selection, at_least).await?)
+        let selected = self.read(view, &selection, at_least).await?;
+        let generation = selected.served;
+        let answer = Answer::one(selected)?;
+        if let Some(generation) = generation {
+            view.feed.keep(|cache| cache.keep_document(generation, &answer));
+        }
+        Ok(answer)
     }
 
     /// A page of documents.
@@ -134,7 +147,12 @@ impl Views {
         query: &PageQuery,
         at_least: Option<AtLeast>,
     ) -> Result<Answer<Page>, ViewError> {
+        let (view, position) = (self.view(view)?, at_least.map_or(Position::START, |wanted| wanted.position));
         let limit = query.limit.clamp(1, PageQuery::LIMIT_MAX);
+        let name = query.name(limit);
+        if let Some(found) = Feed::ask(self, view, |cache| cache.page(&name, position)) {
+            return Ok(found);
+        }
         let selection = Selection {
             key: None,
             owner: query.owner.clone(),
@@ -143,7 +161,22 @@ impl Views {
             after: query.after.clone(),
             limit: rows_for(limit),
         };
-        Answer::page(self.read(view, &selection, at_least).await?, limit as usize)
+        let selected = self.read(view, &selection, at_least).await?;
+        let generation = selected.served;
+        let answer = Answer::page(selected, limit as usize)?;
+        if let Some(generation) = generation {
+            view.feed.keep(|cache| cache.keep_page(name, generation, &answer));
+        }
+        Ok(answer)
+    }
+
+    /// Follows what becomes of a view: behind what happened up to `after`, or from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`ViewError`]; [`ViewError::Unavailable`] when nothing is known of the view's changes just now.
+    pub async fn live(&self, view: &str, after: Option<Position>) -> Result<Live, ViewError> {
+        Live::begin(self, self.view(view)?, after).await
     }
 
     /// Ends all waiting for a position, now and later: queries answer at once, with [`ViewError::NotYet`] when the view
@@ -155,11 +188,10 @@ impl Views {
     /// Reads, again and again until the view is as far as it has to be.
     async fn read(
         &self,
-        name: &str,
+        view: &View,
         selection: &Selection,
         at_least: Option<AtLeast>,
     ) -> Result<Selected, ViewError> {
-        let view = self.view(name)?;
         let (mut committed, mut heard) = (view.committed.subscribe(), view.signal.hear());
         let mut closing = self.shared.closing.subscribe();
         let mut poll = POLL_MIN;
@@ -229,6 +261,25 @@ impl Views {
 
     pub(crate) fn view(&self, name: &str) -> Result<&Arc<View>, ViewError> {
         self.shared.views.get(name).ok_or_else(|| ViewError::Unknown(name.to_owned()))
+    }
+
+    /// Whether nobody is to wait any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.shared.closing.borrow()
+    }
+
+    /// Set when nobody is to wait any more.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.shared.closing.subscribe()
+    }
+
+    /// Waits for something, unless nobody is to wait any more; whether that is so.
+    pub(crate) async fn closed_within(&self, something: impl Future<Output = ()>) -> bool {
+        let mut closing = self.closing();
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => true,
+            () = something => false,
+        }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

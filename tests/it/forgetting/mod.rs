@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daybook_tests::{Backend, Client, Daybook, Product, Role, Store, on_both, wait_for};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use places::{Needle, PLACES, Start};
@@ -175,7 +176,8 @@ async fn reads_as_erased(daybook: &Daybook, zerlina: &Zerlina) {
         (&seen["forgotten"], &seen["orders_placed"], &seen["orders_cancelled"]),
         (&json!(true), &json!(2), &json!(2))
     );
-    let orders = staff.get("/v1/views/orders?limit=100").await.expect(200);
+    let orders = format!("/v1/views/orders?limit=100&min_position={}", zerlina.last["position"]);
+    let orders = staff.request(Method::GET, &orders).header("prefer", "wait=10").send().await.expect(200);
     let of_her = |order: &&Value| order["customer_id"] == zerlina.account_id.as_str();
     let orders: Vec<_> = orders["data"].as_array().expect("orders").iter().filter(of_her).collect();
     assert_eq!(orders.len(), 2, "the business keeps its orders: {orders:?}");

@@ -31,6 +31,11 @@ pub(super) struct DocumentQuery {
     pub(super) at: Option<At>,
 }
 
+/// There are no parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
 /// The parameters of a list that are about none of its fields.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,5 +84,16 @@ impl DocumentQuery {
         let One { fields, min_position, at } = request::query(query)?;
         let at = at.as_deref().map(At::parse).transpose()?;
         Ok(Self { fields: Fields::parse_some(fields, projection.shape())?, min_position, at })
+    }
+}
+
+/// Reads the query string of a list that is followed: which documents to tell of.
+pub(super) fn live(query: &str, projection: &dyn AnyProjection) -> Result<Criteria, Problem> {
+    request::without_nul(query)?;
+    let criteria = Criteria::parse(projection, form_urlencoded::parse(query.as_bytes()))
+        .map_err(|unusable| Problem::parameter(&unusable.parameter, unusable.reason))?;
+    match criteria.is_sorted() {
+        true => Err(Problem::parameter("sort", "What is followed comes as it happens, in no other order.")),
+        false => Ok(criteria),
     }
 }

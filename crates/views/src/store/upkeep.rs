@@ -12,7 +12,8 @@ use crate::table::Table;
 /// What is asked of a database about what has had its time.
 #[async_trait]
 pub(crate) trait Upkeep: Send + Sync {
-    /// Forgets the changes of a generation that are older than `keep`, and with them the documents that they removed.
+    /// Forgets the changes of a generation that are older than `keep`, but for the newest of these, and with them the
+    /// documents that they removed.
     async fn prune(&self, generation: i64, table: &Table, keep: Duration) -> Result<(), sqlx::Error>;
 
     /// The generations that can be dropped by a program that serves a view's `version`: those that were retired longer ago
@@ -30,9 +31,10 @@ macro_rules! upkeep {
         #[async_trait]
         impl Upkeep for $store {
             async fn prune(&self, generation: i64, table: &Table, keep: Duration) -> Result<(), sqlx::Error> {
-                // Of changes, the oldest are in front. One that is young keeps those behind it.
+                // Of changes, the oldest are in front. One that is young keeps those behind it; and the newest that is
+                // old stays, so that it can be told from where on all are there.
                 let behind: Option<i64> = sqlx::query_scalar(concat!(
-                    "SELECT coalesce( \
+                    "SELECT max(position_to) FROM view_changes WHERE generation = $2 AND position_to < coalesce( \
                         (SELECT position_to FROM view_changes WHERE generation = $2 AND committed_at >= ",
                     $ago,
                     " ORDER BY position_to LIMIT 1), \
