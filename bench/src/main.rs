@@ -15,6 +15,7 @@ mod load;
 mod process;
 mod replay;
 mod row_stream;
+mod views;
 mod workload;
 
 use std::process::ExitCode;
@@ -52,18 +53,30 @@ fn cli() -> Command {
             replay::command(),
             row_stream::command(),
             http::start::command(),
+            views::project::command(),
+            views::rebuild::command(),
         ])
+        .subcommands(views::by_hand::commands())
 }
 
 fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
     let Some((verb, arguments)) = matches.subcommand() else { bail!("say what to measure") };
-    Builder::new_current_thread().enable_all().build()?.block_on(async {
+    let mut runtime = match verb {
+        // What is measured here is more than one thread's work, and it is the process that does it.
+        "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
         match verb {
             "append" => append::measure(arguments).await,
             "batch-writer" => batch_writer::measure(arguments).await,
             "hot" => hot::measure(arguments).await,
             "http" => http::measure(arguments).await,
             "load" => load::measure(arguments).await,
+            "project" => views::project::measure(arguments).await,
+            "project-by-hand" => views::by_hand::project(arguments).await,
+            "rebuild" => views::rebuild::measure(arguments).await,
+            "rebuild-by-hand" => views::by_hand::rebuild(arguments).await,
             "replay" => replay::measure(arguments).await,
             "row-stream" => row_stream::measure(arguments).await,
             "start" => http::start::measure(arguments).await,
