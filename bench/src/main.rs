@@ -7,7 +7,7 @@
 mod append;
 mod arguments;
 mod batch_writer;
-mod closed_loop;
+mod calls;
 mod filled;
 mod hot;
 mod http;
@@ -49,10 +49,13 @@ fn cli() -> Command {
             batch_writer::command(),
             hot::command(),
             http::command(),
+            http::plain::command(),
+            http::query::command(),
             load::command(),
             replay::command(),
             row_stream::command(),
             http::start::command(),
+            views::lag::command(),
             views::project::command(),
             views::rebuild::command(),
         ])
@@ -61,9 +64,12 @@ fn cli() -> Command {
 
 fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
     let Some((verb, arguments)) = matches.subcommand() else { bail!("say what to measure") };
+    if verb == "plain" {
+        return http::plain::serve(arguments).map(|()| Value::Null);
+    }
     let mut runtime = match verb {
         // What is measured here is more than one thread's work, and it is the process that does it.
-        "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
+        "lag" | "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
@@ -72,9 +78,11 @@ fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
             "batch-writer" => batch_writer::measure(arguments).await,
             "hot" => hot::measure(arguments).await,
             "http" => http::measure(arguments).await,
+            "lag" => views::lag::measure(arguments).await,
             "load" => load::measure(arguments).await,
             "project" => views::project::measure(arguments).await,
             "project-by-hand" => views::by_hand::project(arguments).await,
+            "query" => http::query::measure(arguments).await,
             "rebuild" => views::rebuild::measure(arguments).await,
             "rebuild-by-hand" => views::by_hand::rebuild(arguments).await,
             "replay" => replay::measure(arguments).await,

@@ -1,10 +1,10 @@
 //! Views of filled logs: a document for each stream.
 
 pub(crate) mod by_hand;
+pub(crate) mod lag;
 pub(crate) mod project;
 pub(crate) mod rebuild;
 
-use anyhow::ensure;
 use clap::{Arg, ArgMatches};
 use daybook_core::{
     Access, Contracts, Envelope, Keys, Metadata, Position, Projection, ProjectionSpec, projection,
@@ -106,7 +106,7 @@ impl World {
         let views =
             Views::open(databases[1].clone(), log.clone(), contracts, vec![projection::<FilledStreams>()])?;
         let head = log.head().await?.position;
-        ensure!(head > Position::START, "`daybook bench fill` has not written to this log");
+        databases[0].migrate(Schema::Log).await?;
         Ok(Self { databases, log, views, head })
     }
 
