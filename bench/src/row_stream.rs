@@ -26,7 +26,8 @@ pub(crate) struct Event {
     pub(crate) position: i64,
     pub(crate) stream: String,
     revision: i64,
-    pub(crate) event: FilledEvent,
+    /// Unless it is about something else than the streams.
+    pub(crate) event: Option<FilledEvent>,
     metadata: String,
 }
 
@@ -41,8 +42,9 @@ impl Event {
             stream: row.try_get(1)?,
             revision: row.try_get(2)?,
             event: match row.try_get(3)? {
-                "daybook.bench.filled" => FilledEvent::Filled(serde_json::from_str(payload)?),
-                "bench.counted" => FilledEvent::Counted(serde_json::from_str(payload)?),
+                "daybook.bench.filled" => Some(FilledEvent::Filled(serde_json::from_str(payload)?)),
+                "bench.counted" => Some(FilledEvent::Counted(serde_json::from_str(payload)?)),
+                "daybook.projection.rebuild_requested" => None,
                 other => bail!("an event of type {other}"),
             },
             metadata: text(5)?.to_owned(),
@@ -74,7 +76,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let begun = Instant::now();
     let mut seen = Seen::default();
     let head = read_all(&mut connection, |event| {
-        seen.take(&event.event);
+        event.event.iter().for_each(|event| seen.take(event));
         Ok(())
     })
     .await?;

@@ -42,11 +42,12 @@ pub(crate) async fn rebuild(arguments: &ArgMatches) -> anyhow::Result<Value> {
     .await?;
     let begun = Instant::now();
     let mut documents: HashMap<String, FilledView> = HashMap::new();
-    let head = read_all(&mut log, |event| {
-        let (_, id) = event.stream.split_once('-').unwrap_or_default();
+    let head = read_all(&mut log, |Event { stream, event, .. }| {
+        let Some(event) = event else { return Ok(()) };
+        let (_, id) = stream.split_once('-').unwrap_or_default();
         match documents.get_mut(id) {
-            Some(document) => document.apply(&event.event),
-            None => documents.entry(id.to_owned()).or_default().apply(&event.event),
+            Some(document) => document.apply(&event),
+            None => documents.entry(id.to_owned()).or_default().apply(&event),
         }
         Ok(())
     })
@@ -83,7 +84,8 @@ async fn copy(connection: &mut PgConnection, documents: &[(String, FilledView)])
     Ok(sink.finish().await.map(drop)?)
 }
 
-/// Page by page, the next one read while documents and checkpoint are written in one statement.
+/// Page by page, the next one read while documents and checkpoint are written in one statement. What a page changes is read
+/// first: a log is longer than what fits into memory.
 pub(crate) async fn project(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let (mut log, mut views) = connect(arguments).await?;
     sqlx::raw_sql(
@@ -93,17 +95,25 @@ pub(crate) async fn project(arguments: &ArgMatches) -> anyhow::Result<Value> {
     .execute(&mut views)
     .await?;
     let begun = Instant::now();
-    let mut known: HashMap<String, FilledView> = HashMap::new();
     let (mut position, mut page) = (0, page(&mut log, 0).await?);
     while let Some(last) = page.last().map(|event| event.position) {
-        let mut changed: HashMap<String, String> = HashMap::new();
-        for Event { stream, event, .. } in &page {
-            let (_, id) = stream.split_once('-').unwrap_or_default();
-            let document = known.entry(id.to_owned()).or_default();
-            document.apply(event);
-            changed.insert(id.to_owned(), serde_json::to_string(document)?);
+        let events: Vec<_> = page
+            .iter()
+            .filter_map(|Event { stream, event, .. }| Some((stream.split_once('-')?.1, event.as_ref()?)))
+            .collect();
+        let keys: Vec<_> = events.iter().map(|(key, _)| *key).collect();
+        let stored: Vec<(String, String)> =
+            sqlx::query_as("SELECT key, body::text FROM by_hand WHERE key = ANY($1)")
+                .bind(keys)
+                .fetch_all(&mut views)
+                .await?;
+        let parsed = |(key, body): &(String, String)| anyhow::Ok((key.clone(), serde_json::from_str(body)?));
+        let mut documents: HashMap<String, FilledView> = stored.iter().map(parsed).collect::<Result<_, _>>()?;
+        for (key, event) in events {
+            documents.entry(key.to_owned()).or_default().apply(event);
         }
-        let (keys, bodies): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+        let bodies = documents.values().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let keys: Vec<_> = documents.into_keys().collect();
         let write = sqlx::query(
             "WITH written AS (INSERT INTO by_hand SELECT key, body::jsonb FROM unnest($1::text[], $2::text[]) \
              AS new (key, body) ON CONFLICT (key) DO UPDATE SET body = excluded.body) \
