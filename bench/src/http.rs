@@ -3,6 +3,7 @@
 mod connection;
 pub(crate) mod plain;
 pub(crate) mod query;
+pub(crate) mod rebuild;
 mod server;
 mod shop;
 pub(crate) mod start;

@@ -119,6 +119,7 @@ async fn measure(plan: &Plan, programs: &Programs, server: &Server, rows: &mut V
     rows.extend(hot::measure(plan, programs, server).await?);
     rows.extend(replay::measure(plan, programs, server).await?);
     rows.extend(views::rebuild(plan, programs, server).await?);
+    rows.extend(views::while_serving(plan, programs, server).await?);
     rows.extend(views::project(plan, programs, server).await?);
     rows.extend(views::lag(plan, programs, server).await?);
     rows.extend(query::measure(plan, programs, server).await?);

@@ -45,7 +45,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let documents: u64 = arguments::parse(arguments, "documents")?;
     let server = Server::start(arguments, &["--roles", "api,projector"]).await?;
     let head = create_products(arguments, documents).await?;
-    follow(server.address(), head).await?;
+    follow(server.address(), "products", head).await?;
     let window = arguments::window(arguments)?;
     let callers: u64 = arguments::parse(arguments, "callers")?;
     let measured = match arguments::text(arguments, "ask")? {
@@ -77,7 +77,7 @@ fn product(number: u64) -> Uuid {
 }
 
 /// Puts products into the log, past all commands; answers where it ends then.
-async fn create_products(arguments: &ArgMatches, count: u64) -> anyhow::Result<Position> {
+pub(super) async fn create_products(arguments: &ArgMatches, count: u64) -> anyhow::Result<Position> {
     let database = arguments::open(arguments).await?;
     let log = Log::open(database.clone(), Settings::default()).await?;
     let mut position = Position::START;
@@ -127,9 +127,9 @@ fn category(number: u64) -> String {
 }
 
 /// Waits until the view is as far as the log. An answer waits a minute at most, so it is asked for again.
-async fn follow(address: SocketAddr, head: Position) -> anyhow::Result<()> {
+pub(super) async fn follow(address: SocketAddr, view: &str, head: Position) -> anyhow::Result<()> {
     let mut connection = Connection::open(address).await?;
-    let request = Request::get(&format!("/v1/views/products?limit=1&min_position={head}"));
+    let request = Request::get(&format!("/v1/views/{view}?limit=1&min_position={head}"));
     for _ in 0..600 {
         if connection.send(&request, false).await?.status == 200 {
             return Ok(());

@@ -171,7 +171,11 @@ A view that is there is built anew from a log that `daybook bench fill` has writ
 stream and five events for each document, until its key is made and it has caught up with the log. (It is then compared
 with the one that is served, and served: `served_s` of each measurement says when.) The baseline is written by hand:
 a row stream of `sqlx` into a hash map, two `COPY` streams into a table without an index, and its key.
-`rebuild.bounded` has memory for a quarter of the documents, and is compared with one that has enough.",
+`rebuild.bounded` has memory for a quarter of the documents, and is compared with one that has enough.
+`rebuild.while_serving` is `daybook projection rebuild` of 500,000 documents, until they are served, while 64 connections
+send `stock.receive` in open loop, a quarter as many as the goal of `http.command` asks for, to a server that projects,
+too; it is compared with the same alone. Each connection reads what every twentieth of its commands did, with its
+position and again without: no read may fail, or show an earlier state than it has to.",
         takes_daybook: true,
         metrics: &[
             metric(
@@ -185,6 +189,12 @@ a row stream of `sqlx` into a hash map, two `COPY` streams into a table without 
                 "events/s",
                 RatioAtLeast(0.3),
                 "Behind the first part, documents are written into a table that has its key.",
+            ),
+            metric(
+                "rebuild.while_serving",
+                "documents/s",
+                RatioAtLeast(0.4),
+                "The two cores that server, generator and PostgreSQL share.",
             ),
         ],
     },

@@ -76,6 +76,22 @@ pub(crate) async fn rebuild(plan: &Plan, programs: &Programs, server: &Server) -
     Ok(rows)
 }
 
+/// Measures a rebuild beside commands.
+pub(crate) async fn while_serving(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+    if !plan.wants("rebuild.while_serving") {
+        return Ok(Vec::new());
+    }
+    let rate = quarter_of("http.command", plan, server).await?;
+    let seen = plan
+        .alternate(&["while serving"], async |_| {
+            let mut serving = programs.serving("rebuild-while-serving", plan.pace)?;
+            server.measure(serving.args(["--rate", &rate.to_string()])).await
+        })
+        .await?;
+    let alone = seen.samples("while serving", "alone");
+    Ok(vec![row("rebuild.while_serving", seen.rates("while serving"), Some(alone))])
+}
+
 /// Measures what is wanted of views that follow their log.
 pub(crate) async fn project(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
     if !plan.wants("project.worst") {
@@ -120,7 +136,7 @@ pub(crate) async fn lag(plan: &Plan, programs: &Programs, server: &Server) -> an
 }
 
 /// A quarter of a goal that is a ratio to the bare `INSERT` of 64 clients, in calls a second on this machine.
-pub(crate) async fn quarter_of(metric: &str, plan: &Plan, server: &Server) -> anyhow::Result<f64> {
+async fn quarter_of(metric: &str, plan: &Plan, server: &Server) -> anyhow::Result<f64> {
     let bare = server.bare_insert(64, plan.pace).await?;
     let bare = bare["per_second"].as_f64().context("a rate")?;
     let metric = metrics().find(|one| one.name == metric).context("such a metric")?;
