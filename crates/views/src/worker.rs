@@ -358,9 +358,7 @@ impl Worker {
             }
         }
         if self.documents.bytes() > self.settings.memory_bytes_max {
-            // Giving back so much memory takes time, in which others need not wait.
-            let many = std::mem::replace(&mut self.documents, self.view.projection.documents());
-            tokio::task::spawn_blocking(|| drop(many));
+            self.documents.clear();
         }
         self.tell();
     }
