@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::closed_loop::{Caller, closed_loop};
+use crate::calls::{Caller, closed_loop};
 use crate::workload::{Counted, CounterEvent, has_claim, has_key, keys, request};
 use crate::{arguments, filled};
 
@@ -41,19 +41,13 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let keys = keys(&database).await?;
     let before = log.head().await?.position;
     let count: u64 = arguments::parse(arguments, "callers")?;
-    let appending = |index| Appending {
-        log: log.clone(),
-        keys: keys.clone(),
-        request: match arguments.get_flag("nothing-personal") {
-            true => Request { client_ip: None, user_agent: None, ..request() },
-            false => request(),
-        },
-        random_ids: arguments.get_flag("random-ids"),
-        streams: Vec::new(),
-        keeps_streams: false,
-        seen: before,
-        // So that not all are at their tenth call at the same time.
-        calls: index,
+    let appending = |index| {
+        let mut appending = Appending::new(&log, &keys, before, index);
+        if arguments.get_flag("nothing-personal") {
+            appending.request = Request { client_ip: None, user_agent: None, ..appending.request };
+        }
+        appending.random_ids = arguments.get_flag("random-ids");
+        appending
     };
     let mut callers: Vec<_> = (0..count).map(appending).collect();
     if arguments.get_flag("filled") {
@@ -98,7 +92,8 @@ async fn deal(log: &Log, callers: &mut [Appending]) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Appending {
+/// Somebody who appends one event after the other.
+pub(crate) struct Appending {
     log: Log,
     keys: Keys,
     request: Request,
@@ -113,6 +108,21 @@ struct Appending {
 }
 
 impl Appending {
+    /// Caller number `index`, when the log ended at `seen`.
+    pub(crate) fn new(log: &Log, keys: &Keys, seen: Position, index: u64) -> Self {
+        Self {
+            log: log.clone(),
+            keys: keys.clone(),
+            request: request(),
+            random_ids: false,
+            streams: Vec::new(),
+            keeps_streams: false,
+            seen,
+            // So that not all are at their tenth call at the same time.
+            calls: index,
+        }
+    }
+
     /// A stream to append to, and its place among those to go on with. Every other call begins one.
     fn next_stream(&self) -> (Option<usize>, StreamId, Revision) {
         if self.calls.is_multiple_of(2) || self.streams.is_empty() {
@@ -138,6 +148,13 @@ impl Appending {
 
 impl Caller for Appending {
     async fn call(&mut self) -> anyhow::Result<()> {
+        self.append().await.map(drop)
+    }
+}
+
+impl Appending {
+    /// Appends an event; answers its stream, and where it stands.
+    pub(crate) async fn append(&mut self) -> anyhow::Result<(StreamId, Position)> {
         let (place, stream, revision) = self.next_stream();
         let command_id = Uuid::now_v7();
         let event = CounterEvent::from(Counted::new(100_000 + self.calls));
@@ -166,9 +183,9 @@ impl Caller for Appending {
         match self.log.append(append).await? {
             Verdict::Committed(receipt) if receipt.events.len() == 1 => {
                 self.seen = receipt.position;
-                self.went_on(place, stream, receipt.events[0].revision);
+                self.went_on(place, stream.clone(), receipt.events[0].revision);
                 self.calls += 1;
-                Ok(())
+                Ok((stream, receipt.position))
             }
             other => bail!("nobody was in the way, and yet: {other:?}"),
         }

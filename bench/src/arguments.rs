@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgMatches};
 use daybook_database::{Database, Location, Options, Schema};
 
-use crate::closed_loop::Window;
+use crate::calls::Window;
 
 /// An argument that has a default.
 pub(crate) fn with_default(name: &'static str, default: &'static str, help: &'static str) -> Arg {

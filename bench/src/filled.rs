@@ -22,7 +22,7 @@ pub(crate) struct Filled {
     pub(crate) number: u64,
     /// How many its stream was to have.
     of: u64,
-    filler: String,
+    pub(crate) filler: String,
 }
 
 impl Event for Filled {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::arguments;
-use crate::closed_loop::{Caller, closed_loop};
+use crate::calls::{Caller, closed_loop};
 use crate::workload::{Counted, CounterEvent, has_claim, has_key, keys, request};
 
 /// A number that is counted up.

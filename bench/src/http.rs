@@ -1,6 +1,9 @@
 //! Commands over HTTP, to the server that people run, with tokens that it has issued.
 
 mod connection;
+pub(crate) mod plain;
+pub(crate) mod query;
+pub(crate) mod rebuild;
 mod server;
 mod shop;
 pub(crate) mod start;
@@ -14,7 +17,7 @@ use serde_json::{Value, json};
 use self::connection::{Connection, Request};
 use self::server::Server;
 use self::shop::{Shop, Traffic};
-use crate::closed_loop::{Caller, closed_loop};
+use crate::calls::{Caller, closed_loop};
 use crate::workload::has_key;
 use crate::{arguments, process};
 

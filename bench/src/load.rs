@@ -6,7 +6,7 @@ use daybook_core::StreamId;
 use daybook_log::{Log, Settings};
 use serde_json::Value;
 
-use crate::closed_loop::{Caller, closed_loop};
+use crate::calls::{Caller, closed_loop};
 use crate::{arguments, filled};
 
 /// How many streams are loaded in turn.

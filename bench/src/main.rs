@@ -7,7 +7,7 @@
 mod append;
 mod arguments;
 mod batch_writer;
-mod closed_loop;
+mod calls;
 mod filled;
 mod hot;
 mod http;
@@ -15,6 +15,7 @@ mod load;
 mod process;
 mod replay;
 mod row_stream;
+mod views;
 mod workload;
 
 use std::process::ExitCode;
@@ -48,22 +49,44 @@ fn cli() -> Command {
             batch_writer::command(),
             hot::command(),
             http::command(),
+            http::plain::command(),
+            http::query::command(),
+            http::rebuild::command(),
             load::command(),
             replay::command(),
             row_stream::command(),
             http::start::command(),
+            views::lag::command(),
+            views::project::command(),
+            views::rebuild::command(),
         ])
+        .subcommands(views::by_hand::commands())
 }
 
 fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
     let Some((verb, arguments)) = matches.subcommand() else { bail!("say what to measure") };
-    Builder::new_current_thread().enable_all().build()?.block_on(async {
+    if verb == "plain" {
+        return http::plain::serve(arguments).map(|()| Value::Null);
+    }
+    let mut runtime = match verb {
+        // What is measured here is more than one thread's work, and it is the process that does it.
+        "lag" | "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
         match verb {
             "append" => append::measure(arguments).await,
             "batch-writer" => batch_writer::measure(arguments).await,
             "hot" => hot::measure(arguments).await,
             "http" => http::measure(arguments).await,
+            "lag" => views::lag::measure(arguments).await,
             "load" => load::measure(arguments).await,
+            "project" => views::project::measure(arguments).await,
+            "project-by-hand" => views::by_hand::project(arguments).await,
+            "query" => http::query::measure(arguments).await,
+            "rebuild" => views::rebuild::measure(arguments).await,
+            "rebuild-by-hand" => views::by_hand::rebuild(arguments).await,
+            "rebuild-while-serving" => http::rebuild::measure(arguments).await,
             "replay" => replay::measure(arguments).await,
             "row-stream" => row_stream::measure(arguments).await,
             "start" => http::start::measure(arguments).await,

@@ -1,4 +1,4 @@
-//! The fault campaign of the log.
+//! The fault campaigns of the log and of the views.
 //!
 //! Several writers, each a process with the engine's own log and dispatcher, write to one log, while they are killed,
 //! frozen, and cut off at the worst moments. Each notes down what it asks and what it is answered. A reader follows the
@@ -13,6 +13,7 @@ pub mod journal;
 pub mod proxy;
 pub mod reader;
 pub mod signal;
+pub mod views;
 pub mod writer;
 
 pub use dice::Dice;

@@ -1,4 +1,5 @@
-//! The campaign's program: `daybook-campaign log` runs a campaign, and starts itself as its writers.
+//! The campaigns' program: `daybook-campaign log` and `views` run a campaign, and start themselves as its writers and
+//! processes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its summary is what it is for")]
 
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use daybook_campaign::drive::{self, Backend, Plan};
+use daybook_campaign::views;
+use daybook_campaign::views::process::ProcessPlan;
 use daybook_campaign::writer::{self, WriterPlan};
 use daybook_database::Location;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +49,24 @@ fn cli() -> Command {
                 .arg(Arg::new("database-url").long("database-url").env("DATABASE_URL").hide_env_values(true)),
         )
         .subcommand(
+            Command::new("views")
+                .about("Kills and freezes processes that project, and proves that their views kept their word")
+                .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite"]).required(true))
+                .arg(number("seed").required(true))
+                .arg(number("faults").required(true))
+                .arg(number("processes").default_value("4"))
+                .arg(path("journals").required(true).help("An empty folder"))
+                .arg(Arg::new("database-url").long("database-url").env("DATABASE_URL").hide_env_values(true)),
+        )
+        .subcommand(
+            Command::new("process")
+                .hide(true)
+                .arg(Arg::new("database-url").long("database-url"))
+                .arg(path("file"))
+                .arg(path("notes").required(true))
+                .arg(number("seed").required(true)),
+        )
+        .subcommand(
             Command::new("writer")
                 .hide(true)
                 .arg(Arg::new("database-url").long("database-url"))
@@ -71,6 +92,21 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             print!("{summary}");
             Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Some(("views", matches)) => {
+            let plan = views_plan(matches)?;
+            let summary = tokio::select! {
+                summary = views::drive::run(&plan) => summary?,
+                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
+            };
+            print!("{summary}");
+            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some(("process", matches)) => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            let (database, notes) = (location(matches)?, path(matches, "notes"));
+            views::process::run(ProcessPlan { database, notes, seed: number(matches, "seed") }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(("writer", matches)) => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
             writer::run(writer_plan(matches)?).await?;
@@ -89,10 +125,26 @@ async fn stop_signal() -> std::io::Result<&'static str> {
     })
 }
 
-fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
+fn backend(matches: &ArgMatches) -> Backend {
     let sqlite = matches.get_one::<String>("store").is_some_and(|store| store == "sqlite");
+    if sqlite { Backend::Sqlite } else { Backend::Postgres }
+}
+
+fn views_plan(matches: &ArgMatches) -> anyhow::Result<views::drive::Plan> {
+    Ok(views::drive::Plan {
+        backend: backend(matches),
+        server_url: matches.get_one("database-url").cloned(),
+        notes: path(matches, "journals"),
+        binary: std::env::current_exe()?,
+        seed: number(matches, "seed"),
+        faults: number(matches, "faults"),
+        processes: number(matches, "processes").try_into()?,
+    })
+}
+
+fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
     Ok(Plan {
-        backend: if sqlite { Backend::Sqlite } else { Backend::Postgres },
+        backend: backend(matches),
         server_url: matches.get_one("database-url").cloned(),
         crash: matches.get_flag("crash"),
         disk: matches.get_one("disk").cloned(),
@@ -108,18 +160,21 @@ fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
 }
 
 fn writer_plan(matches: &ArgMatches) -> anyhow::Result<WriterPlan> {
-    let database = match matches.get_one::<String>("database-url") {
-        Some(url) => url.parse()?,
-        None => Location::Sqlite(path(matches, "file")),
-    };
     Ok(WriterPlan {
-        database,
+        database: location(matches)?,
         journals: path(matches, "journals"),
         writer: number(matches, "writer").try_into()?,
         life: number(matches, "life").try_into()?,
         seed: number(matches, "seed"),
         clients: number(matches, "clients").try_into()?,
         lock_timeout: Duration::from_millis(number(matches, "lock-ms")),
+    })
+}
+
+fn location(matches: &ArgMatches) -> anyhow::Result<Location> {
+    Ok(match matches.get_one::<String>("database-url") {
+        Some(url) => url.parse()?,
+        None => Location::Sqlite(path(matches, "file")),
     })
 }
 

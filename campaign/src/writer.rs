@@ -117,7 +117,7 @@ pub async fn run(plan: WriterPlan) -> anyhow::Result<()> {
 }
 
 /// The lines of the standard input. A thread reads them, which nobody waits for in the end.
-fn orders_from_stdin() -> mpsc::UnboundedReceiver<String> {
+pub(crate) fn orders_from_stdin() -> mpsc::UnboundedReceiver<String> {
     let (sender, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {

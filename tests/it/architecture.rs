@@ -43,9 +43,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-shop", &["daybook-core", "daybook-events"]),
     ("daybook-projections", &["daybook-core", "daybook-events"]),
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
-    ("daybook-campaign", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
+    (
+        "daybook-campaign",
+        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys", "daybook-views"],
+    ),
     ("daybook-tests", &[]),
-    ("daybook-bench", &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys"]),
+    (
+        "daybook-bench",
+        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys", "daybook-views"],
+    ),
     ("xtask", &[]),
 ];
 

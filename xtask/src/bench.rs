@@ -9,11 +9,13 @@ mod memory;
 mod plan;
 mod programs;
 mod publish;
+mod query;
 mod replay;
 mod server;
 mod size;
 mod start;
 mod table;
+mod views;
 
 use std::path::Path;
 
@@ -49,7 +51,8 @@ pub(crate) fn command() -> Command {
             number("warm-up").default_value("2").help("Seconds of each measurement before anything counts"),
             number("seconds").default_value("5").help("Seconds of each measurement that count"),
             number("snapshot-seconds").default_value("60").help("How long a snapshot is open before that"),
-            number("events").help("How many events a long log has [default: replay 1000000, size 10000000]"),
+            number("events")
+                .help("How many events a long log has [default: replay and rebuild 1000000, size 10000000]"),
             Arg::new("profile")
                 .long("profile")
                 .default_value("release")
@@ -115,6 +118,11 @@ async fn measure(plan: &Plan, programs: &Programs, server: &Server, rows: &mut V
     rows.extend(append::measure(plan, programs, server).await?);
     rows.extend(hot::measure(plan, programs, server).await?);
     rows.extend(replay::measure(plan, programs, server).await?);
+    rows.extend(views::rebuild(plan, programs, server).await?);
+    rows.extend(views::while_serving(plan, programs, server).await?);
+    rows.extend(views::project(plan, programs, server).await?);
+    rows.extend(views::lag(plan, programs, server).await?);
+    rows.extend(query::measure(plan, programs, server).await?);
     rows.extend(http::measure(plan, programs, server).await?);
     rows.extend(memory::measure(plan, programs, server).await?);
     rows.extend(start::measure(plan, programs, server).await?);

@@ -1,4 +1,4 @@
-//! `cargo xtask campaign log`: faults, and the proof that the log keeps its word under them.
+//! `cargo xtask campaign …`: faults, and the proof that the log and the views keep their word under them.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,8 @@ use crate::steps::Steps;
 /// What a campaign is to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Campaign {
+    /// What it is about: `log` or `views`.
+    pub(crate) about: &'static str,
     /// What all dice start from. The same seed makes the same faults; what they hit depends on the machine, too.
     pub(crate) seed: u64,
     /// How many faults there are to be on each store.
@@ -29,7 +31,7 @@ impl Campaign {
     ///
     /// # Errors
     ///
-    /// When the log breaks its word on one of them, too little happened, or the campaign cannot be run.
+    /// When somebody's word is broken on one of them, too little happened, or the campaign cannot be run.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         println!("seed {}", self.seed);
         let mut steps = Steps::default();
@@ -43,12 +45,15 @@ impl Campaign {
         let mut broken = Vec::new();
         if self.store != "sqlite" {
             let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
-            let arguments = ["--crash".into(), "--database-url".into(), cluster.url()];
+            let mut arguments = vec!["--database-url".into(), cluster.url()];
+            if self.about == "log" {
+                arguments.push("--crash".into());
+            }
             broken.extend(steps.take("on PostgreSQL", self.on("postgres", &binary, &arguments)).await.err());
         }
         if self.store != "postgres" {
-            let disk = Disk::make()?;
-            if disk.is_none() {
+            let disk = if self.about == "log" { Disk::make()? } else { None };
+            if self.about == "log" && disk.is_none() {
                 println!("No disk is going to be full: only root can make one for that.");
             }
             let arguments = disk.iter().flat_map(|disk| ["--disk".into(), disk.path().display().to_string()]);
@@ -62,13 +67,13 @@ impl Campaign {
     }
 
     async fn on(&self, store: &str, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
-        let journals = binary.with_file_name(format!("campaign-log-{store}-{}", self.seed));
+        let journals = binary.with_file_name(format!("campaign-{}-{store}-{}", self.about, self.seed));
         if journals.exists() {
             fs::remove_dir_all(&journals)?;
         }
         fs::create_dir_all(&journals)?;
         let mut command = tokio::process::Command::new(binary);
-        command.args(["log", "--store", store, "--journals"]).arg(&journals);
+        command.args([self.about, "--store", store, "--journals"]).arg(&journals);
         let numbers = [("--seed", Some(self.seed)), ("--faults", Some(self.faults)), ("--seconds", self.seconds)];
         for (name, number) in numbers {
             command.args(number.map(|number| format!("{name}={number}")));

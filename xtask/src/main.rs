@@ -62,7 +62,8 @@ fn cli() -> Command {
                 .about("Makes things go wrong, and proves that nothing comes of it")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
-                .subcommand(log_campaign()),
+                .subcommand(log_campaign())
+                .subcommand(views_campaign()),
         )
         .subcommand(
             Command::new("postgres")
@@ -82,9 +83,19 @@ fn log_campaign() -> Command {
         .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
 }
 
-fn campaign(matches: &ArgMatches) -> Campaign {
-    let number = |name: &str| matches.get_one(name).copied();
+fn views_campaign() -> Command {
+    let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
+    Command::new("views")
+        .about("Processes that project are killed and frozen while views are rebuilt; each view has to be the log's fold")
+        .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
+        .arg(number("faults").default_value("300").help("How many faults, on each store"))
+        .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
+}
+
+fn campaign(about: &'static str, matches: &ArgMatches) -> Campaign {
+    let number = |name: &str| matches.try_get_one(name).ok().flatten().copied();
     Campaign {
+        about,
         seed: number("seed").unwrap_or_else(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()),
         faults: number("faults").unwrap_or_default(),
         seconds: number("seconds"),
@@ -100,7 +111,8 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         }
         Some(("bench", matches)) => unless_stopped(bench::run(matches)).await,
         Some(("campaign", matches)) => match matches.subcommand() {
-            Some(("log", matches)) => unless_stopped(campaign(matches).run()).await,
+            Some(("log", matches)) => unless_stopped(campaign("log", matches).run()).await,
+            Some(("views", matches)) => unless_stopped(campaign("views", matches).run()).await,
             other => unreachable!("clap let {other:?} through"),
         },
         Some(("postgres", _)) => {

@@ -83,20 +83,31 @@ impl Shop {
         Ok(id)
     }
 
-    /// What caller number `caller` sends in turn. Callers begin at different products, and go on in different steps.
+    /// What caller number `caller` sends in turn when goods arrive, and for which product.
+    pub(super) fn deliveries(&self, caller: usize) -> Vec<(String, Request)> {
+        let products = (0..REQUESTS).map(|call| self.product(caller, call, 0).clone());
+        products.zip(self.requests(Traffic::Receive, caller)).collect()
+    }
+
+    /// The product of a caller's call, or one `further` on. Callers begin at different products, and go on in different
+    /// steps.
+    fn product(&self, caller: usize, call: usize, further: usize) -> &String {
+        &self.products[(caller * 389 + call * (2 * caller + 7) + further) % self.products.len()]
+    }
+
+    /// What caller number `caller` sends in turn.
     pub(super) fn requests(&self, traffic: Traffic, caller: usize) -> Vec<Request> {
-        let product = |number: usize| &self.products[number % self.products.len()];
         (0..REQUESTS)
             .map(|call| {
-                let number = caller * 389 + call * (2 * caller + 7);
+                let product = self.product(caller, call, 0);
                 match traffic {
                     Traffic::Receive => {
-                        let body = json!({"product_id": product(number), "quantity": 1});
+                        let body = json!({"product_id": product, "quantity": 1});
                         Request::post("/v1/commands/stock.receive", Some(&self.staff), &body)
                     }
                     Traffic::Order => {
                         let line = |id: &String, quantity| json!({"product_id": id, "quantity": quantity});
-                        let body = json!({"lines": [line(product(number), 1), line(product(number + 331), 2)]});
+                        let body = json!({"lines": [line(product, 1), line(self.product(caller, call, 331), 2)]});
                         let customer = &self.customers[caller % self.customers.len()];
                         Request::post("/v1/commands/order.place", Some(customer), &body)
                     }

@@ -26,7 +26,7 @@ use crate::reader::Reader;
 use crate::{Dice, journal};
 use faults::Means;
 use fleet::{Launch, Writer};
-use store::Store;
+pub(crate) use store::Store;
 
 /// After how many faults it is others who work.
 const SHIFT_FAULTS: u64 = 10;

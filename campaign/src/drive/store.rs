@@ -19,7 +19,7 @@ pub enum Backend {
 
 /// A store of a campaign's own.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct Store {
     location: Location,
     /// The server that the database was made on, and its name there.
     made: Option<(PgConnectOptions, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Store {
 
 impl Store {
     /// A database on the server at `url`.
-    pub(super) async fn postgres(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn postgres(url: &str) -> anyhow::Result<Self> {
         let server: PgConnectOptions = url.parse().context("DATABASE_URL is no PostgreSQL URL")?;
         let server = server.ssl_mode(PgSslMode::Disable);
         let name = format!("daybook_campaign_{}", Uuid::now_v7().simple());
@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// A file in a folder.
-    pub(super) async fn sqlite(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn sqlite(folder: &Path) -> anyhow::Result<Self> {
         Self { location: Location::Sqlite(folder.join("log.db")), made: None }.migrated().await
     }
 
@@ -46,12 +46,13 @@ impl Store {
         let database = self.connect().await?;
         database.migrate(Schema::Log).await?;
         database.migrate(Schema::Keys).await?;
+        database.migrate(Schema::Views).await?;
         database.close().await;
         Ok(self)
     }
 
     /// Connects to it, past every proxy.
-    pub(super) async fn connect(&self) -> anyhow::Result<Database> {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Database> {
         Ok(Database::connect(&self.location, &Options::default()).await?)
     }
 
@@ -75,15 +76,18 @@ impl Store {
         Ok(format!("{}:{}", server.get_host(), server.get_port()))
     }
 
-    /// How a writer is told where it is: through a proxy, where there is one.
-    pub(super) fn arguments(&self, proxy: Option<std::net::SocketAddr>) -> anyhow::Result<[String; 2]> {
+    /// How a process is told where it is: through a proxy, where there is one.
+    pub(crate) fn arguments(&self, proxy: Option<std::net::SocketAddr>) -> anyhow::Result<[String; 2]> {
         match (&self.location, proxy) {
             (Location::Sqlite(path), _) => Ok(["--file".into(), path.display().to_string()]),
-            (Location::Postgres(options), Some(proxy)) => {
-                let options = (**options).clone().host(&proxy.ip().to_string()).port(proxy.port());
+            (Location::Postgres(options), proxy) => {
+                let options = (**options).clone();
+                let options = match proxy {
+                    Some(proxy) => options.host(&proxy.ip().to_string()).port(proxy.port()),
+                    None => options,
+                };
                 Ok(["--database-url".into(), options.to_url_lossy().to_string()])
             }
-            (Location::Postgres(_), None) => bail!("writers reach PostgreSQL through a proxy"),
         }
     }
 
@@ -96,7 +100,7 @@ impl Store {
     }
 
     /// Removes the database from its server. A file goes with its folder.
-    pub(super) async fn remove(&self) -> anyhow::Result<()> {
+    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
         if self.made.is_some() { self.administer("DROP DATABASE IF EXISTS").await } else { Ok(()) }
     }
 

@@ -6,3 +6,4 @@ mod reader;
 mod short;
 mod stopped;
 mod store;
+mod views;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use daybook_log::Checkpoint;
 
+use crate::generation::Phase;
 use crate::slices::{Slices, boundary, shard};
 
 /// A range of slices, as it stands.
@@ -25,6 +26,8 @@ pub(crate) struct Board {
     pub(crate) ranges: Vec<Range>,
     pub(crate) workers: BTreeSet<String>,
     pub(crate) shards: u16,
+    pub(crate) phase: Phase,
+    pub(crate) paused: bool,
 }
 
 /// What a worker does about a range.
@@ -118,7 +121,8 @@ mod tests {
             owner: Some(owner.to_owned()).filter(|owner| !owner.is_empty()),
         };
         let workers = workers.iter().map(|name| (*name).to_owned()).collect();
-        Board { ranges: ranges.iter().map(range).collect(), workers, shards }
+        let ranges = ranges.iter().map(range).collect();
+        Board { ranges, workers, shards, phase: Phase::Live, paused: false }
     }
 
     /// Lets all workers act in turn until nobody has anything to do.

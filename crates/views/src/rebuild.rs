@@ -176,8 +176,8 @@ impl Views {
     pub async fn pause(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
         let act = |projection, generation| RebuildPaused { projection, generation }.into();
         let (_, one) = self.act_on_built(view, metadata, act).await?;
-        self.store().set_paused(one.id, true).await?;
-        Ok(one.number)
+        let waits = self.store().set_paused(one.id, true).await?;
+        if waits { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
 
     /// Lets it go on.
@@ -188,9 +188,9 @@ impl Views {
     pub async fn resume(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
         let act = |projection, generation| RebuildResumed { projection, generation }.into();
         let (view, one) = self.act_on_built(view, metadata, act).await?;
-        self.store().set_paused(one.id, false).await?;
+        let goes_on = self.store().set_paused(one.id, false).await?;
         view.generations_changed.send_replace(());
-        Ok(one.number)
+        if goes_on { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
 
     /// Gives up the generation that is being built.

@@ -259,12 +259,15 @@ impl Worker {
     /// Does its part in sharing the ranges, and learns which it holds.
     async fn share(&mut self) -> Result<(), Halt> {
         let (id, lease) = (self.generation.id, self.settings.lease);
-        let generations = self.store.generations(self.table.projection).await?;
-        match generations.iter().find(|one| one.id == id && one.phase.is_fed()) {
-            Some(generation) => self.generation.clone_from(generation),
-            None => return Err(Halt::Asked),
+        let mut board = self.store.board(id, &self.owner, lease).await?.ok_or(Halt::Asked)?;
+        // One that is not built, and is as it was, has nothing to do with the others.
+        let is_as_it_was = (board.phase, board.paused) == (self.generation.phase, self.generation.paused);
+        let mut generations = Vec::new();
+        if board.phase.is_built() || !is_as_it_was {
+            generations = self.store.generations(self.table.projection).await?;
+            let own = generations.iter().find(|one| one.id == id && one.phase.is_fed());
+            self.generation.clone_from(own.ok_or(Halt::Asked)?);
         }
-        let mut board = self.store.board(id, &self.owner, lease).await?;
         for _ in 0..LOOKS_MAX {
             let acts = board.acts(&self.owner);
             if acts.is_empty() {
@@ -278,7 +281,7 @@ impl Worker {
                     Act::Merge(left, right) => self.store.merge(id, left, right).await?,
                 }
             }
-            board = self.store.board(id, &self.owner, lease).await?;
+            board = self.store.board(id, &self.owner, lease).await?.ok_or(Halt::Asked)?;
         }
         let held: Vec<Range> =
             board.ranges.into_iter().filter(|range| range.owner.as_deref() == Some(&*self.owner)).collect();

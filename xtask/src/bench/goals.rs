@@ -165,6 +165,79 @@ the payload parsed into the same enum.",
         )],
     },
     Bench {
+        name: "rebuild",
+        about: "\
+A view that is there is built anew from a log that `daybook bench fill` has written, a document of 300 bytes for each
+stream and five events for each document, until its key is made and it has caught up with the log. (It is then compared
+with the one that is served, and served: `served_s` of each measurement says when.) The baseline is written by hand:
+a row stream of `sqlx` into a hash map, two `COPY` streams into a table without an index, and its key.
+`rebuild.bounded` has memory for a quarter of the documents, and is compared with one that has enough.
+`rebuild.while_serving` is `daybook projection rebuild` of 500,000 documents, until they are served, while 64 connections
+send `stock.receive` in open loop, a quarter as many as the goal of `http.command` asks for, to a server that projects,
+too; it is compared with the same alone. Each connection reads what every twentieth of its commands did, with its
+position and again without: no read may fail, or show an earlier state than it has to.",
+        takes_daybook: true,
+        metrics: &[
+            metric(
+                "rebuild",
+                "events/s",
+                RatioAtLeast(0.75),
+                "Reading nine columns of each event instead of six, and JSON, on one core and half of the other.",
+            ),
+            metric(
+                "rebuild.bounded",
+                "events/s",
+                RatioAtLeast(0.3),
+                "Behind the first part, documents are written into a table that has its key.",
+            ),
+            metric(
+                "rebuild.while_serving",
+                "documents/s",
+                RatioAtLeast(0.4),
+                "The two cores that server, generator and PostgreSQL share.",
+            ),
+        ],
+    },
+    Bench {
+        name: "project",
+        about: "\
+A view that is not there yet follows a log in which each event is another document's, in pages of 1,000 events as
+always: documents, checkpoints and what changed in one transaction. The baseline is written by hand: pages of as many
+events, the next one read while one statement writes documents and checkpoint.",
+        takes_daybook: true,
+        metrics: &[metric(
+            "project.worst",
+            "events/s",
+            RatioAtLeast(0.9),
+            "PostgreSQL's core: a row and an entry of the key's index for each event.",
+        )],
+    },
+    Bench {
+        name: "lag",
+        about: "\
+256 callers append in open loop, a quarter as many events a second as the goal of `append.c64` asks for; each event is
+a new document's or changes one. For every twentieth append: how long it takes from its receipt until a query with its
+position is answered, in the process that appends and projects.",
+        takes_daybook: false,
+        metrics: &[
+            metric("lag.p50_ms", "ms", AtMost(5.0), "The commit of the page before, and one's own."),
+            metric("lag.p99_ms", "ms", AtMost(25.0), "The commit of the page before, and one's own."),
+        ],
+    },
+    Bench {
+        name: "query",
+        about: "\
+Queries over 64 connections to a `daybook serve`. `query.key` asks for one of a thousand documents by its key; the
+baseline is plain actix, which answers with as many bytes from memory. `query.list.p99_ms` asks for the first page of 20
+of one of 500 parts of a catalogue of 1,000,000 documents, the cheapest first, in open loop at half the rate that was
+reached in closed loop just before.",
+        takes_daybook: true,
+        metrics: &[
+            metric("query.key", "queries/s", RatioAtLeast(0.7), "A statement to PostgreSQL for each query."),
+            metric("query.list.p99_ms", "ms", AtMost(10.0), "The two cores that server, generator and PostgreSQL share."),
+        ],
+    },
+    Bench {
         name: "http",
         about: "\
 Commands over 64 connections to a `daybook serve --roles api` with its default settings, its log lines going to

@@ -59,7 +59,12 @@ impl Programs {
 
     /// Commands over HTTP, to a server that is started for it.
     pub(crate) fn http(&self, pace: Pace) -> anyhow::Result<Command> {
-        let mut command = self.load("http", pace);
+        self.serving("http", pace)
+    }
+
+    /// Anything over HTTP, to a server that is started for it.
+    pub(crate) fn serving(&self, verb: &str, pace: Pace) -> anyhow::Result<Command> {
+        let mut command = self.load(verb, pace);
         command.arg("--daybook").arg(self.daybook()?);
         Ok(command)
     }
@@ -71,14 +76,15 @@ impl Programs {
         Ok(command)
     }
 
-    /// Fills a log with made-up events.
-    pub(crate) async fn fill(&self, url: &str, events: u64, ids: Ids) -> anyhow::Result<()> {
+    /// Fills a log with made-up events, in so many streams, or a tenth as many.
+    pub(crate) async fn fill(&self, url: &str, events: u64, streams: Option<u64>, ids: Ids) -> anyhow::Result<()> {
         let ids = match ids {
             Ids::Ordered => "ordered",
             Ids::Random => "random",
         };
         let mut fill = Command::new(self.daybook()?);
         fill.args(["bench", "fill", "--json", "--events", &events.to_string(), "--ids", ids]);
+        fill.args(streams.map(|streams| format!("--streams={streams}")));
         let filled = json(fill.args(["--database-url", url])).await?;
         let rate = filled["per_second"].as_f64().context("a rate")?;
         println!("    filled in {events} events, {rate:.0}/s");

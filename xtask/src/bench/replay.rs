@@ -20,7 +20,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         return Ok(Vec::new());
     }
     let database = server.database("replay").await?;
-    programs.fill(&database.url, plan.events.unwrap_or(EVENTS), Ids::Ordered).await?;
+    programs.fill(&database.url, plan.events.unwrap_or(EVENTS), None, Ids::Ordered).await?;
     server.settle(&database).await?;
     let replay = async |verb| json(programs.measurement(verb).args(["--url", &database.url])).await;
     // From here on, the log is in memory for both.

@@ -83,7 +83,7 @@ async fn filled<'a>(
     ids: Ids,
 ) -> anyhow::Result<Database<'a>> {
     let database = server.database(name).await?;
-    programs.fill(&database.url, events, ids).await?;
+    programs.fill(&database.url, events, None, ids).await?;
     server.settle(&database).await?;
     start(programs, &database).await?;
     Ok(database)

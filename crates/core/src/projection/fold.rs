@@ -146,7 +146,7 @@ impl<P: Projection> AnyProjection for Registered<P> {
 
     fn documents(&self) -> Box<dyn Documents> {
         let category = self.spec.category;
-        Box::new(Memory::<P> { category, known: HashMap::new(), changed: BTreeSet::new(), bytes: 0 })
+        Box::new(Memory::<P> { category, known: HashMap::new(), changed: Vec::new(), bytes: 0 })
     }
 }
 
@@ -172,7 +172,8 @@ impl<P: Projection> Batch for Opened<P> {
 struct Memory<P: Projection> {
     category: &'static str,
     known: HashMap<String, Known<P::View>>,
-    changed: BTreeSet<String>,
+    /// Those that say of themselves that they changed, and maybe some that are not known any more.
+    changed: Vec<String>,
     bytes: usize,
 }
 
@@ -182,13 +183,15 @@ struct Known<V> {
     revision: Revision,
     /// Whether there is one in the database.
     is_stored: bool,
+    /// Whether it was changed since that was asked last.
+    is_changed: bool,
     bytes: usize,
 }
 
 impl<V> Known<V> {
     fn none() -> Self {
         let (position, revision) = (Position::START, Revision::NONE);
-        Self { view: None, position, revision, is_stored: false, bytes: OVERHEAD_BYTES }
+        Self { view: None, position, revision, is_stored: false, is_changed: false, bytes: OVERHEAD_BYTES }
     }
 }
 
@@ -203,15 +206,17 @@ impl<P: Projection> Memory<P> {
         if let Some(known) = self.known.remove(key) {
             self.bytes -= known.bytes + key.len();
         }
-        self.changed.remove(key);
     }
 
     /// Applies an event to a document; whether it could be.
     fn apply(&mut self, key: &str, event: &Envelope<'_, P::Event>) -> Result<(), String> {
-        if !self.known.contains_key(key) {
-            self.insert(key, Known::none());
-        }
-        let Some(document) = self.known.get_mut(key) else { return Ok(()) };
+        let document = match self.known.get_mut(key) {
+            Some(document) => document,
+            None => {
+                self.bytes += OVERHEAD_BYTES + key.len();
+                self.known.entry(key.to_owned()).or_insert(Known::none())
+            }
+        };
         caught(|| P::apply(key, &mut document.view, event))?;
         document.position = event.record.position;
         if document.view.is_none() {
@@ -223,8 +228,8 @@ impl<P: Projection> Memory<P> {
         let grown = event.record.payload.get().len();
         document.bytes += grown;
         self.bytes += grown;
-        if !self.changed.contains(key) {
-            self.changed.insert(key.to_owned());
+        if !std::mem::replace(&mut document.is_changed, true) {
+            self.changed.push(key.to_owned());
         }
         Ok(())
     }
@@ -240,7 +245,7 @@ impl<P: Projection> Documents for Memory<P> {
             None => Known::none(),
             Some((body, revision)) => {
                 let (view, bytes) = (Some(serde_json::from_str(body)?), OVERHEAD_BYTES + body.len());
-                Known { view, position: Position::START, revision, is_stored: true, bytes }
+                Known { view, position: Position::START, revision, is_stored: true, is_changed: false, bytes }
             }
         };
         self.insert(key, known);
@@ -277,9 +282,14 @@ impl<P: Projection> Documents for Memory<P> {
     }
 
     fn changed(&mut self) -> Result<Vec<Changed>, Misshapen> {
-        let mut all = Vec::with_capacity(self.changed.len());
-        for key in std::mem::take(&mut self.changed) {
+        let mut keys = std::mem::take(&mut self.changed);
+        keys.sort_unstable();
+        let mut all = Vec::with_capacity(keys.len());
+        for key in keys {
             let Some(document) = self.known.get_mut(&key) else { continue };
+            if !std::mem::take(&mut document.is_changed) {
+                continue;
+            }
             let body = match document.view.as_ref().map(serde_json::to_string).transpose() {
                 Ok(body) => body,
                 Err(source) => return Err(Misshapen { key, source }),

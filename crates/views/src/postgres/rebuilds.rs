@@ -12,6 +12,10 @@ use crate::table::Table;
 
 /// How many bytes of rows are sent at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// What the binary form of COPY begins with: its signature, no flags, and nothing else in front of the rows.
+const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// The form that `jsonb` is sent in, which is text.
+const JSONB_FORM: u8 = 1;
 /// The most documents that are written by one statement where there is a key.
 const DOCUMENTS: usize = 5_000;
 
@@ -62,25 +66,33 @@ impl Postgres {
 
     /// Documents go by COPY into a table that has no key yet.
     pub(crate) async fn bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
-        // A connection of its own: when this is given up, it is closed, and with it the transaction.
-        let mut connection = self.0.acquire().await?.detach();
-        let mut transaction = connection.begin().await?;
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
-        let without = Commit { changed: &[], ..*commit };
-        if !execute_commit(&mut *transaction, commit_sql(commit.table, false), &without).await? {
+        let mut one = self.unlimited().await?;
+        if first {
+            let mut other = self.unlimited().await?;
+            let copied = copy_first(&mut one, &mut other, commit).await?;
+            other.close().await?;
+            one.close().await?;
+            return Ok(copied);
+        }
+        let mut transaction = one.begin().await?;
+        if !move_only(&mut transaction, commit).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
-        if first {
-            copy(&mut transaction, commit.table, commit.changed).await?;
-        } else {
-            for piece in commit.changed.chunks(DOCUMENTS) {
-                upsert(&mut transaction, commit.table, piece).await?;
-            }
+        for piece in commit.changed.chunks(DOCUMENTS) {
+            upsert(&mut transaction, commit.table, piece).await?;
         }
         transaction.commit().await?;
-        connection.close().await?;
+        one.close().await?;
         Ok(true)
+    }
+
+    /// A connection of its own, whose statements take as long as they take: when this is given up, it is closed, and with
+    /// it the transaction.
+    async fn unlimited(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.0.acquire().await?.detach();
+        sqlx::query("SET statement_timeout = 0").execute(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Forgets the changes before a position, and the documents that they removed.
@@ -99,13 +111,13 @@ impl Postgres {
     }
 
     pub(crate) async fn key(&self, table: &Table) -> Result<(), sqlx::Error> {
-        let mut connection = self.0.acquire().await?.detach();
+        let mut connection = self.unlimited().await?;
         make(&mut connection, table, &index_sql(table)[..1]).await?;
         connection.close().await
     }
 
     pub(crate) async fn index(&self, table: &Table) -> Result<(), sqlx::Error> {
-        let mut connection = self.0.acquire().await?.detach();
+        let mut connection = self.unlimited().await?;
         make(&mut connection, table, &index_sql(table)).await?;
         let removed = format!("DELETE FROM {} WHERE body IS NULL", table.name);
         sqlx::query(AssertSqlSafe(removed)).execute(&mut connection).await?;
@@ -115,7 +127,6 @@ impl Postgres {
 
 /// Makes the key, unless it is there, and the indexes.
 async fn make(connection: &mut PgConnection, table: &Table, statements: &[String]) -> Result<(), sqlx::Error> {
-    sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
     let has_key: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass($1) AND indisprimary)",
     )
@@ -146,36 +157,91 @@ async fn upsert(connection: &mut PgConnection, table: &Table, changed: &[Changed
         .map(drop)
 }
 
-async fn copy(connection: &mut PgConnection, table: &Table, changed: &[Changed]) -> Result<(), sqlx::Error> {
-    let sql = format!("COPY {} (key, body, position, revision) FROM STDIN", table.name);
+/// Moves the checkpoints of a commit, and writes all but its documents; whether all was as it has to be.
+async fn move_only(transaction: &mut PgConnection, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
+    let without = Commit { changed: &[], ..*commit };
+    execute_commit(transaction, commit_sql(commit.table, false), &without).await
+}
+
+/// Copies documents in two streams, and so in two transactions: the first moves the checkpoints, and commits when the
+/// second has. What only the second has written, because something went wrong in between, is thrown away by whoever
+/// comes next, as the checkpoints have not moved. And the second writes nothing behind that, though it may be late: it
+/// looks at the leases when it has its lock on the table, and the table is emptied by whoever has them then.
+async fn copy_first(
+    one: &mut PgConnection,
+    other: &mut PgConnection,
+    commit: &Commit<'_>,
+) -> Result<bool, sqlx::Error> {
+    let name = &commit.table.name;
+    let mut emptying = one.begin().await?;
+    if !holds(&mut emptying, commit, true).await? {
+        return Ok(false);
+    }
+    sqlx::query(AssertSqlSafe(format!("TRUNCATE {name}"))).execute(&mut *emptying).await?;
+    emptying.commit().await?;
+
+    let (mut first, mut second) = (one.begin().await?, other.begin().await?);
+    let locked = format!("LOCK TABLE {name} IN ROW EXCLUSIVE MODE");
+    sqlx::query(AssertSqlSafe(locked)).execute(&mut *second).await?;
+    if !holds(&mut second, commit, false).await? || !move_only(&mut first, commit).await? {
+        return Ok(false);
+    }
+    let (half, rest) = commit.changed.split_at(commit.changed.len() / 2);
+    tokio::try_join!(copy(&mut first, name, half), copy(&mut second, name, rest))?;
+    second.commit().await?;
+    first.commit().await?;
+    Ok(true)
+}
+
+/// Whether all of a commit's ranges are held, and stand where it begins. `locked`: it stays so until the transaction ends.
+async fn holds(transaction: &mut PgConnection, commit: &Commit<'_>, locked: bool) -> Result<bool, sqlx::Error> {
+    let lock = if locked { " ORDER BY range.slice_from FOR UPDATE OF range" } else { "" };
+    let sql = format!(
+        "SELECT range.slice_from FROM view_ranges AS range \
+         JOIN unnest($2::int[], $3::bigint[]) AS mine (slice_from, lease_epoch) \
+           ON range.slice_from = mine.slice_from AND range.lease_epoch = mine.lease_epoch \
+         WHERE range.generation = $1 AND range.position = $4{lock}"
+    );
+    let held = sqlx::query(AssertSqlSafe(sql))
+        .bind(commit.generation)
+        .bind(commit.ranges.iter().map(|claim| i32::from(claim.slices.from)).collect::<Vec<_>>())
+        .bind(commit.ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
+        .bind(commit.from.to_i64())
+        .fetch_all(transaction)
+        .await?;
+    Ok(held.len() == commit.ranges.len())
+}
+
+/// Copies in the binary form, in which nothing has to be escaped.
+async fn copy(connection: &mut PgConnection, name: &str, documents: &[Changed]) -> Result<(), sqlx::Error> {
+    let sql = format!("COPY {name} (key, body, position, revision) FROM STDIN (FORMAT binary)");
     let mut sink = connection.copy_in_raw(&sql).await?;
-    let mut rows = String::with_capacity(CHUNK_BYTES * 2);
-    for document in changed {
-        escape(&document.key, &mut rows);
-        rows.push('\t');
+    let mut rows = Vec::with_capacity(2 * CHUNK_BYTES);
+    rows.extend_from_slice(COPY_BEGIN);
+    for document in documents {
+        rows.extend_from_slice(&4_i16.to_be_bytes());
+        value(&[document.key.as_bytes()], &mut rows)?;
         match &document.body {
-            Some(body) => escape(body, &mut rows),
-            None => rows.push_str("\\N"),
+            Some(body) => value(&[&[JSONB_FORM], body.as_bytes()], &mut rows)?,
+            None => rows.extend_from_slice(&(-1_i32).to_be_bytes()),
         }
-        rows.push_str(&format!("\t{}\t{}\n", document.position, document.revision));
+        value(&[&document.position.to_i64().to_be_bytes()], &mut rows)?;
+        value(&[&document.revision.to_i64().to_be_bytes()], &mut rows)?;
         if rows.len() >= CHUNK_BYTES {
-            sink.send(rows.as_bytes()).await?;
+            sink.send(&rows[..]).await?;
             rows.clear();
         }
     }
-    sink.send(rows.as_bytes()).await?;
+    rows.extend_from_slice(&(-1_i16).to_be_bytes());
+    sink.send(&rows[..]).await?;
     sink.finish().await.map(drop)
 }
 
-/// As COPY's text format wants it.
-fn escape(text: &str, rows: &mut String) {
-    for character in text.chars() {
-        match character {
-            '\\' => rows.push_str("\\\\"),
-            '\t' => rows.push_str("\\t"),
-            '\n' => rows.push_str("\\n"),
-            '\r' => rows.push_str("\\r"),
-            other => rows.push(other),
-        }
-    }
+/// A value's length, and the value.
+fn value(parts: &[&[u8]], rows: &mut Vec<u8>) -> Result<(), sqlx::Error> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let length = i32::try_from(length).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    rows.extend_from_slice(&length.to_be_bytes());
+    parts.iter().for_each(|part| rows.extend_from_slice(part));
+    Ok(())
 }

@@ -14,8 +14,8 @@ use crate::status::Stopped;
 /// What is asked of a database about the ranges of a generation.
 #[async_trait]
 pub(crate) trait Ranges: Send + Sync {
-    /// All ranges of a generation, and its workers: `owner` is one of them from now on.
-    async fn board(&self, generation: i64, owner: &str, lease: Duration) -> Result<Board, sqlx::Error>;
+    /// All ranges of a generation, and its workers: `owner` is one of them from now on. `None` when it is gone.
+    async fn board(&self, generation: i64, owner: &str, lease: Duration) -> Result<Option<Board>, sqlx::Error>;
 
     /// Takes a range for `owner`, with the next lease epoch, when it is as it was seen and is free, ran out, or is the
     /// owner's own. What stopped it before is forgotten: it is tried anew.
@@ -48,9 +48,29 @@ pub(crate) trait Ranges: Send + Sync {
 }
 
 /// A row of `view_ranges`: from, to, log id, epoch, position, event id, lease epoch, owner.
-pub(crate) type RangeRow<Id> = (i32, i32, Id, i64, i64, Id, i64, Option<String>);
+type RangeRow<Id> = (i32, i32, Id, i64, i64, Id, i64, Option<String>);
 
-pub(crate) fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
+/// A row of the board: the generation's shards, phase and whether it is paused, its workers as JSON, and a range.
+pub(crate) type BoardRow<Id> = (i32, String, bool, String, i32, i32, Id, i64, i64, Id, i64, Option<String>);
+
+pub(crate) fn board<Id: Into<Uuid>>(rows: Vec<BoardRow<Id>>) -> Result<Option<Board>, sqlx::Error> {
+    let mut board: Option<Board> = None;
+    for (shards, phase, paused, workers, from, to, log_id, epoch, position, event_id, lease_epoch, owner) in rows {
+        let range = range((from, to, log_id, epoch, position, event_id, lease_epoch, owner));
+        match &mut board {
+            Some(board) => board.ranges.push(range),
+            None => {
+                let phase = phase.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
+                let workers =
+                    serde_json::from_str(&workers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+                board = Some(Board { ranges: vec![range], workers, shards: shards as u16, phase, paused });
+            }
+        }
+    }
+    Ok(board)
+}
+
+fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
     let (from, to, log_id, epoch, position, event_id, lease_epoch, owner) = row;
     Range {
         slices: Slices { from: from as u16, to: to as u16 },
@@ -66,19 +86,39 @@ pub(crate) fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
 }
 
 /// The statements that both databases understand, but for their clocks: `$now`, and `$later`, which is the first
-/// parameter's seconds from now. Where several ranges are locked, that is in the order of their slices (`$lock`), as
+/// parameter's seconds from now. `$workers` makes JSON of the workers' names. Where several ranges are locked, that is in the order of their slices (`$lock`), as
 /// everywhere.
 macro_rules! ranges {
-    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal) => {
+    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal, $workers:literal) => {
         #[async_trait]
         impl Ranges for $store {
-            async fn board(&self, generation: i64, owner: &str, lease: Duration) -> Result<Board, sqlx::Error> {
-                let workers =
-                    concat!("SELECT owner FROM projector_workers WHERE generation = $1 AND seen_until >= ", $now);
-                let workers: Vec<String> =
-                    sqlx::query_scalar(workers).bind(generation).fetch_all(self.reader()).await?;
-                let mut workers: std::collections::BTreeSet<String> = workers.into_iter().collect();
-                if workers.insert(owner.to_owned()) {
+            async fn board(
+                &self,
+                generation: i64,
+                owner: &str,
+                lease: Duration,
+            ) -> Result<Option<Board>, sqlx::Error> {
+                // It is looked at again and again, so it is one statement.
+                let rows: Vec<BoardRow<$id>> = sqlx::query_as(concat!(
+                    "SELECT shards, phase, paused, \
+                        (SELECT ",
+                    $workers,
+                    " FROM projector_workers \
+                         WHERE generation = $1 AND seen_until >= ",
+                    $now,
+                    "), \
+                        slice_from, slice_to, log_id, epoch, position, event_id, lease_epoch, \
+                        CASE WHEN lease_until >= ",
+                    $now,
+                    " THEN lease_owner END \
+                     FROM view_generations JOIN view_ranges USING (generation) \
+                     WHERE generation = $1 ORDER BY slice_from"
+                ))
+                .bind(generation)
+                .fetch_all(self.reader())
+                .await?;
+                let Some(mut board) = board(rows)? else { return Ok(None) };
+                if board.workers.insert(owner.to_owned()) {
                     sqlx::query(concat!(
                         "DELETE FROM projector_workers WHERE generation = $1 AND seen_until < ",
                         $now
@@ -98,21 +138,7 @@ macro_rules! ranges {
                     .execute(self.writer())
                     .await?;
                 }
-                let shards: i32 = sqlx::query_scalar("SELECT shards FROM view_generations WHERE generation = $1")
-                    .bind(generation)
-                    .fetch_one(self.reader())
-                    .await?;
-                let ranges: Vec<RangeRow<$id>> = sqlx::query_as(concat!(
-                    "SELECT slice_from, slice_to, log_id, epoch, position, event_id, lease_epoch, \
-                        CASE WHEN lease_until >= ",
-                    $now,
-                    " THEN lease_owner END \
-                     FROM view_ranges WHERE generation = $1 ORDER BY slice_from"
-                ))
-                .bind(generation)
-                .fetch_all(self.reader())
-                .await?;
-                Ok(Board { ranges: ranges.into_iter().map(range).collect(), workers, shards: shards as u16 })
+                Ok(Some(board))
             }
 
             async fn take(
@@ -224,12 +250,14 @@ ranges!(
     Uuid,
     "clock_timestamp()",
     "clock_timestamp() + make_interval(secs => $1)",
-    " FOR UPDATE"
+    " FOR UPDATE",
+    "coalesce(json_agg(owner)::text, '[]')"
 );
 ranges!(
     crate::sqlite::Sqlite,
     uuid::fmt::Hyphenated,
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds')",
-    ""
+    "",
+    "json_group_array(owner)"
 );

@@ -54,8 +54,8 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// Keeps what was found out about a generation that is verified, and moves it on; whether it still was.
     async fn end_verify(&self, generation: i64, report: &str, to: Phase) -> Result<bool, sqlx::Error>;
 
-    /// Lets a generation that is built wait, or go on.
-    async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error>;
+    /// Lets a generation that is built wait, or go on; whether it is built still. One that is served never waits.
+    async fn set_paused(&self, generation: i64, paused: bool) -> Result<bool, sqlx::Error>;
 
     /// Agrees that a generation is served though it differs.
     async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error>;
@@ -120,13 +120,16 @@ macro_rules! rebuilds {
                 Ok(ended.rows_affected() == 1)
             }
 
-            async fn set_paused(&self, generation: i64, paused: bool) -> Result<(), sqlx::Error> {
-                sqlx::query("UPDATE view_generations SET paused = $2 WHERE generation = $1")
-                    .bind(generation)
-                    .bind(paused)
-                    .execute(self.writer())
-                    .await
-                    .map(drop)
+            async fn set_paused(&self, generation: i64, paused: bool) -> Result<bool, sqlx::Error> {
+                let set = sqlx::query(
+                    "UPDATE view_generations SET paused = $2 \
+                     WHERE generation = $1 AND phase IN ('replay', 'catch_up', 'verify', 'held')",
+                )
+                .bind(generation)
+                .bind(paused)
+                .execute(self.writer())
+                .await?;
+                Ok(set.rows_affected() == 1)
             }
 
             async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error> {

@@ -126,7 +126,7 @@ async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Datab
 async fn a_page_is_written_for_all_of_its_ranges_or_for_none(_: Location, database: Database) {
     let ready = Ready::of_orders(database).await;
     ready.store.split(ready.generation, ready.claim, 512).await.expect("cut");
-    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer").expect("it is there");
     let claims: Vec<Claim> = board.ranges.iter().map(Range::claim).collect();
     assert_eq!(claims.iter().map(|claim| claim.slices.from).collect::<Vec<_>>(), [0, 512]);
     let commit = async |ranges: &[Claim], from: u64, to: u64| {
@@ -141,10 +141,20 @@ async fn a_page_is_written_for_all_of_its_ranges_or_for_none(_: Location, databa
     // What is at different positions stays apart; what is level comes together.
     assert!(commit(&claims[..1], 5, 6).await);
     ready.store.merge(ready.generation, claims[0], claims[1]).await.expect("an answer");
-    assert_eq!(ready.store.board(ready.generation, "a", LONG).await.expect("an answer").ranges.len(), 2);
+    assert_eq!(
+        ready
+            .store
+            .board(ready.generation, "a", LONG)
+            .await
+            .expect("an answer")
+            .expect("it is there")
+            .ranges
+            .len(),
+        2
+    );
     assert!(commit(&claims[1..], 5, 6).await);
     ready.store.merge(ready.generation, claims[0], claims[1]).await.expect("an answer");
-    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    let board = ready.store.board(ready.generation, "a", LONG).await.expect("an answer").expect("it is there");
     assert_eq!(board.ranges.iter().map(|range| range.slices).collect::<Vec<_>>(), [ready.claim.slices]);
 }
 

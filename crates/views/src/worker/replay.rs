@@ -43,7 +43,6 @@ impl Worker {
                 Ok(()) => {
                     self.parked.extend(failed.into_keys());
                     if !is_last {
-                        self.documents.clear();
                         self.store.make_key(&self.table).await?;
                     }
                 }
@@ -154,6 +153,9 @@ impl Worker {
         if !self.store.write_bulk(&commit, first).await? {
             return Err(Refused::Lost);
         }
+        // Giving back so much memory takes time, which the rest need not wait for.
+        let written = std::mem::replace(&mut self.documents, self.view.projection.documents());
+        tokio::task::spawn_blocking(|| drop(written));
         self.moved(group, to);
         Ok(())
     }

@@ -203,8 +203,11 @@ async fn a_rebuild_waits_goes_on_and_is_given_up_as_asked(_: Location, database:
     let paused = generation(&views, "counters", 2, |one| one.paused).await;
     assert_eq!((paused.phase, paused.position), (Phase::Replay, Position::START));
     views.abort("counters", &metadata()).await.expect("done");
+    // Nobody builds it before it waits.
+    projectors.stop().await;
     views.rebuild("counters", false, &metadata()).await.expect("begun");
     views.pause("counters", &metadata()).await.expect("done");
+    let projectors = start(&views, 1_000);
     views.resume("counters", &metadata()).await.expect("done");
     live(&views, 3).await;
     assert_eq!(read_all(&views, last).await.len(), expected.len() + 1);

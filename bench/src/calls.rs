@@ -1,4 +1,4 @@
-//! Callers that each send the next call when the one before was answered.
+//! Callers, and when they call: each when its call before was answered, or all together so many times a second.
 
 use std::time::{Duration, Instant};
 
@@ -39,10 +39,46 @@ pub(crate) struct Measured {
 ///
 /// When one call fails, or none is answered in time: a measurement over such calls would say nothing.
 pub(crate) async fn closed_loop<C: Caller>(callers: Vec<C>, window: Window) -> anyhow::Result<Measured> {
+    let due = callers.iter().map(|_| None).collect();
+    call(callers, due, window).await
+}
+
+/// Has the callers call so many times a second all together, each in its turn, however long answers take. A latency
+/// counts from when the call was due: who was kept from calling in time waited, too.
+///
+/// # Errors
+///
+/// See [`closed_loop`]; and when they cannot keep up.
+pub(crate) async fn open_loop<C: Caller>(
+    callers: Vec<C>,
+    per_second: f64,
+    window: Window,
+) -> anyhow::Result<Measured> {
+    let between = Duration::from_secs_f64(1.0 / per_second);
+    let every = Duration::from_secs_f64(callers.len() as f64 / per_second);
+    let begin = Instant::now();
+    let due = (0..callers.len()).map(|turn| Some(Due { next: begin + between * turn as u32, every })).collect();
+    let measured = call(callers, due, window).await?;
+    let reached = measured.per_second();
+    ensure!(
+        reached > 0.95 * per_second,
+        "{per_second:.0} calls a second were due, and {reached:.0} were answered"
+    );
+    Ok(measured)
+}
+
+/// When a caller's calls are due.
+struct Due {
+    next: Instant,
+    every: Duration,
+}
+
+async fn call<C: Caller>(callers: Vec<C>, due: Vec<Option<Due>>, window: Window) -> anyhow::Result<Measured> {
     let from = Instant::now() + window.warm_up;
     let until = from + window.measured;
     let mut measured = Measured { calls: 0, seconds: window.measured.as_secs_f64(), latencies: histogram()? };
-    let mut running: JoinSet<_> = callers.into_iter().map(|caller| call_until(caller, from, until)).collect();
+    let callers = callers.into_iter().zip(due);
+    let mut running: JoinSet<_> = callers.map(|(caller, due)| call_until(caller, due, from, until)).collect();
     while let Some(ended) = running.join_next().await {
         let (calls, latencies) = ended??;
         measured.calls += calls;
@@ -54,40 +90,57 @@ pub(crate) async fn closed_loop<C: Caller>(callers: Vec<C>, window: Window) -> a
 
 async fn call_until(
     mut caller: impl Caller,
+    mut due: Option<Due>,
     from: Instant,
     until: Instant,
 ) -> anyhow::Result<(u64, Histogram<u64>)> {
     let (mut calls, mut latencies) = (0, histogram()?);
-    let mut begun = Instant::now();
-    while begun < until {
+    loop {
+        let begun = match &mut due {
+            None => Instant::now(),
+            Some(Due { next, every }) => std::mem::replace(next, *next + *every),
+        };
+        if begun >= until {
+            return Ok((calls, latencies));
+        }
+        if due.is_some() {
+            tokio::time::sleep_until(begun.into()).await;
+        }
         caller.call().await?;
         calls += 1;
         let answered = Instant::now();
         if (from..until).contains(&answered) {
             latencies.record(u64::try_from((answered - begun).as_micros())?)?;
         }
-        begun = answered;
     }
-    Ok((calls, latencies))
 }
 
 /// From a microsecond to a minute, to a thousandth.
-fn histogram() -> anyhow::Result<Histogram<u64>> {
+pub(crate) fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
 impl Measured {
     /// What is printed of it.
     pub(crate) fn to_json(&self) -> Value {
-        let ms = |micros: u64| micros as f64 / 1_000.0;
         json!({
-            "per_second": self.latencies.len() as f64 / self.seconds,
-            "p50_ms": ms(self.latencies.value_at_quantile(0.5)),
-            "p99_ms": ms(self.latencies.value_at_quantile(0.99)),
-            "max_ms": ms(self.latencies.max()),
+            "per_second": self.per_second(),
+            "p50_ms": quantile_ms(&self.latencies, 0.5),
+            "p99_ms": quantile_ms(&self.latencies, 0.99),
+            "max_ms": quantile_ms(&self.latencies, 1.0),
             "peak_mib": process::memory_mib(None, "VmHWM"),
         })
     }
+
+    /// How many were answered in a second.
+    pub(crate) fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.seconds
+    }
+}
+
+/// A quantile of times in microseconds, in milliseconds.
+pub(crate) fn quantile_ms(times: &Histogram<u64>, quantile: f64) -> f64 {
+    times.value_at_quantile(quantile) as f64 / 1_000.0
 }
 
 #[cfg(test)]
@@ -113,5 +166,14 @@ mod tests {
         assert!((1.0..=220.0).contains(&per_second), "{json}");
         assert!(json["p50_ms"].as_f64() >= Some(9.9), "{json}");
         assert!(measured.calls > measured.latencies.len(), "the warm-up is counted, but not measured");
+    }
+
+    #[tokio::test]
+    async fn in_an_open_loop_waiting_for_ones_turn_counts() {
+        let window = Window { warm_up: Duration::from_millis(0), measured: Duration::from_millis(300) };
+        let measured = open_loop(vec![Sleeper, Sleeper, Sleeper], 50.0, window).await.expect("they keep up");
+        assert!((40.0..=55.0).contains(&measured.per_second()), "{}", measured.to_json());
+        // One caller answers at most 100 a second.
+        assert!(open_loop(vec![Sleeper], 1_000.0, window).await.is_err());
     }
 }

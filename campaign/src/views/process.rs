@@ -1,0 +1,196 @@
+//! A process with an API and projectors: it appends, projects, and reads what it and others have appended.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use daybook_core::{Metadata, Position};
+use daybook_database::{Database, Location, Options};
+use daybook_log::{Append, Log, Verdict};
+use daybook_views::{AtLeast, Projectors, Settings, ViewError, Views};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::domain::{self, Tally, VIEW};
+use crate::Dice;
+use crate::writer::orders_from_stdin;
+
+/// How long a projector's lease lasts: short, so that a process that is frozen loses it.
+pub const LEASE: Duration = Duration::from_millis(400);
+
+/// How long a reader waits for what it wants to see.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// How many clients each process has.
+const CLIENTS: usize = 3;
+
+/// What a line of a process's notes begins with when somebody was shown what is wrong.
+pub const BREACH: &str = "breach: ";
+/// The line of a read that was right.
+pub const READ: &str = "read";
+
+/// How a process works.
+#[derive(Debug, Clone)]
+pub struct ProcessPlan {
+    /// Where log and views are.
+    pub database: Location,
+    /// Where it notes down what it was shown.
+    pub notes: PathBuf,
+    /// What its dice start from.
+    pub seed: u64,
+}
+
+/// How the projectors of a campaign work: in pages that are soon full, and with little memory.
+pub fn projectors() -> Settings {
+    Settings {
+        lease: LEASE,
+        page_events_max: 20,
+        shards: 4,
+        memory_bytes_max: 8 << 10,
+        rebuild_bytes_max: 6 << 10,
+        rebuild_page_events: 50,
+        ..Settings::default()
+    }
+}
+
+/// Works until its standard input closes.
+///
+/// # Errors
+///
+/// When it cannot go on, for another reason than that the database is away.
+pub async fn run(plan: ProcessPlan) -> anyhow::Result<()> {
+    let database = Database::connect(&plan.database, &Options::default()).await?;
+    let (log, views) = domain::open(database).await?;
+    let notes = std::fs::OpenOptions::new().create(true).append(true).open(&plan.notes)?;
+    let desk = Desk { log: log.clone(), views: views.clone(), notes: Arc::new(Mutex::new(notes)) };
+    let projectors = Projectors::start(&views, projectors());
+    let mut dice = Dice::new(plan.seed);
+    let mut clients: JoinSet<_> = (0..CLIENTS).map(|_| desk.clone().work(dice.fork())).collect();
+    let mut orders = orders_from_stdin();
+    tokio::select! {
+        // It is told nothing, until there is nobody who could tell it anything.
+        _ = orders.recv() => {}
+        () = log.ended() => bail!("the appender has ended"),
+        Some(ended) = clients.join_next() => ended??,
+    }
+    clients.shutdown().await;
+    projectors.stop().await;
+    log.close().await;
+    Ok(())
+}
+
+/// Where clients append and read.
+#[derive(Clone)]
+struct Desk {
+    log: Log,
+    views: Views,
+    notes: Arc<Mutex<std::fs::File>>,
+}
+
+/// What a client was shown so far.
+#[derive(Default)]
+struct Shown {
+    position: Position,
+    tallies: HashMap<String, u64>,
+}
+
+impl Desk {
+    async fn work(self, mut dice: Dice) -> anyhow::Result<()> {
+        let mut shown = Shown::default();
+        loop {
+            // What it appended itself, or what somebody else did.
+            let wanted = match dice.one_in(3) {
+                true => self.newest().await?,
+                false => self.append(&mut dice).await?,
+            };
+            if let Some((position, keys)) = wanted {
+                let key = dice.pick(&keys);
+                self.read(key, Some(position), &mut shown).await?;
+                if dice.one_in(2) {
+                    self.read(key, None, &mut shown).await?;
+                }
+            }
+            sleep(dice.ms(0, 8)).await;
+        }
+    }
+
+    async fn append(&self, dice: &mut Dice) -> anyhow::Result<Option<(Position, Vec<String>)>> {
+        let command_id = Uuid::now_v7();
+        let metadata = Metadata {
+            actor: None,
+            client: None,
+            command: "campaign".into(),
+            command_id,
+            causation_id: None,
+            correlation_id: "campaign".into(),
+            traceparent: None,
+        };
+        let append = Append {
+            id: String::new(),
+            command_id,
+            events: vec![domain::any_event(dice)?],
+            metadata,
+            expected: Vec::new(),
+            claims: Vec::new(),
+            key: None,
+            after: Vec::new(),
+        };
+        match self.log.append(append).await {
+            Ok(Verdict::Committed(receipt)) => {
+                let event = self.log.event(receipt.position).await?.context("it was acknowledged")?;
+                Ok(Some((receipt.position, domain::keys(&event)?)))
+            }
+            Ok(other) => bail!("nothing stands in its way, and yet: {other:?}"),
+            // Nobody knows, or it is not done: then there is nothing to see.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The newest event, whoever appended it.
+    async fn newest(&self) -> anyhow::Result<Option<(Position, Vec<String>)>> {
+        let position = self.log.head().await?.position;
+        let Some(event) = self.log.event(position).await? else { return Ok(None) };
+        let keys = domain::keys(&event)?;
+        Ok((!keys.is_empty()).then_some((position, keys)))
+    }
+
+    /// Reads a document that was changed at `wanted`, and has to show it.
+    async fn read(&self, key: &str, wanted: Option<Position>, shown: &mut Shown) -> anyhow::Result<()> {
+        let at_least = wanted.map(|position| AtLeast { position, deadline: Instant::now() + WAIT });
+        let answer = match self.views.get(VIEW, key, at_least).await {
+            Ok(answer) => answer,
+            Err(ViewError::NotYet { reached }) => {
+                return self
+                    .note(&format!("{BREACH}`{key}` at {wanted:?} is not there after {WAIT:?}: {reached}"));
+            }
+            Err(error) => return self.note(&format!("{BREACH}`{key}` could not be read: {error}")),
+        };
+        let tally: Option<Tally> =
+            answer.data.as_ref().map(|document| serde_json::from_str(document.body.get())).transpose()?;
+        let events = tally.map_or(0, |tally| tally.events);
+        let at = answer.data.map_or(Position::START, |document| document.position);
+        let before = shown.tallies.get(key).copied().unwrap_or_default();
+        let breach = match wanted {
+            Some(wanted) if answer.position < wanted => Some(format!("{wanted} was wanted")),
+            Some(wanted) if at < wanted => Some(format!("it was changed at {wanted}, and is of {at}")),
+            _ if answer.position < shown.position => Some(format!("{} was shown before", shown.position)),
+            _ if events < before => Some(format!("{events} events are in it, where {before} were")),
+            _ => None,
+        };
+        shown.position = shown.position.max(answer.position);
+        shown.tallies.insert(key.to_owned(), events.max(before));
+        match breach {
+            None => self.note(READ),
+            Some(breach) => self.note(&format!("{BREACH}`{key}` at {}: {breach}", answer.position)),
+        }
+    }
+
+    fn note(&self, line: &str) -> anyhow::Result<()> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(notes.write_all(format!("{line}\n").as_bytes())?)
+    }
+}

@@ -1,0 +1,147 @@
+//! `rebuild…`, `project…` and `lag…`: views of a filled log.
+
+use anyhow::{Context, bail};
+
+use crate::bench::figures::Row;
+use crate::bench::goals::{Goal, metrics};
+use crate::bench::plan::{Plan, row};
+use crate::bench::programs::{Ids, Programs, json};
+use crate::bench::server::Server;
+
+/// How many events the log has that is folded anew, when nothing else is asked for, and how many each stream.
+const REBUILT_EVENTS: u64 = 1_000_000;
+const EVENTS_PER_STREAM: u64 = 5;
+
+/// How many events the log has that is followed page by page, each of another stream.
+const FOLLOWED_EVENTS: u64 = 150_000;
+
+/// What the documents of a rebuild may take, in MiB: all of them, or as they are 200,000, a quarter of them.
+const UNBOUNDED_MIB: u64 = 1_024;
+const BOUNDED_MIB: u64 = 24;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Run {
+    ByHand,
+    Rebuild,
+    Bounded,
+}
+
+/// Measures what is wanted of rebuilds.
+pub(crate) async fn rebuild(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+    let (unbounded, bounded) = (plan.wants("rebuild"), plan.wants("rebuild.bounded"));
+    let mut runs = Vec::new();
+    if unbounded {
+        runs.push(Run::ByHand);
+    }
+    if unbounded || bounded {
+        runs.push(Run::Rebuild);
+    }
+    if bounded {
+        runs.push(Run::Bounded);
+    }
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let log = server.database("log").await?;
+    let events = plan.events.unwrap_or(REBUILT_EVENTS);
+    programs.fill(&log.url, events, Some(events.div_ceil(EVENTS_PER_STREAM)), Ids::Ordered).await?;
+    server.settle(&log).await?;
+    let views = server.database("views").await?;
+    let fold = async |verb, mib: Option<u64>| {
+        let mut fold = programs.measurement(verb);
+        fold.args(["--url", &log.url, "--views-url", &views.url]);
+        json(fold.args(mib.map(|mib| format!("--memory-mib={mib}")))).await
+    };
+    // The view is there, and log and programs are in memory, from here on.
+    fold("rebuild", Some(UNBOUNDED_MIB)).await?;
+    let seen = plan
+        .alternate(&runs, async |run| {
+            server.settle(&views).await?;
+            match run {
+                Run::ByHand => fold("rebuild-by-hand", None).await,
+                Run::Rebuild => fold("rebuild", Some(UNBOUNDED_MIB)).await,
+                Run::Bounded => fold("rebuild", Some(BOUNDED_MIB)).await,
+            }
+        })
+        .await?;
+    views.remove().await?;
+    log.remove().await?;
+    let mut rows = Vec::new();
+    if unbounded {
+        rows.push(row("rebuild", seen.rates(Run::Rebuild), Some(seen.rates(Run::ByHand))));
+    }
+    if bounded {
+        rows.push(row("rebuild.bounded", seen.rates(Run::Bounded), Some(seen.rates(Run::Rebuild))));
+    }
+    Ok(rows)
+}
+
+/// Measures a rebuild beside commands.
+pub(crate) async fn while_serving(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+    if !plan.wants("rebuild.while_serving") {
+        return Ok(Vec::new());
+    }
+    let rate = quarter_of("http.command", plan, server).await?;
+    let seen = plan
+        .alternate(&["while serving"], async |_| {
+            let mut serving = programs.serving("rebuild-while-serving", plan.pace)?;
+            server.measure(serving.args(["--rate", &rate.to_string()])).await
+        })
+        .await?;
+    let alone = seen.samples("while serving", "alone");
+    Ok(vec![row("rebuild.while_serving", seen.rates("while serving"), Some(alone))])
+}
+
+/// Measures what is wanted of views that follow their log.
+pub(crate) async fn project(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+    if !plan.wants("project.worst") {
+        return Ok(Vec::new());
+    }
+    let log = server.database("log").await?;
+    programs.fill(&log.url, FOLLOWED_EVENTS, Some(FOLLOWED_EVENTS), Ids::Ordered).await?;
+    server.settle(&log).await?;
+    let verbs = ["project-by-hand", "project"];
+    let seen = plan
+        .alternate(&verbs, async |verb| {
+            let views = server.database("views").await?;
+            let mut project = programs.measurement(verb);
+            let measured = json(project.args(["--url", &log.url, "--views-url", &views.url])).await?;
+            views.remove().await?;
+            Ok(measured)
+        })
+        .await?;
+    log.remove().await?;
+    Ok(vec![row("project.worst", seen.rates("project"), Some(seen.rates("project-by-hand")))])
+}
+
+/// Measures how far views are behind while others append.
+pub(crate) async fn lag(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
+    let wanted = [("lag.p50_ms", "p50_ms"), ("lag.p99_ms", "p99_ms")];
+    let wanted: Vec<_> = wanted.into_iter().filter(|(name, _)| plan.wants(name)).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rate = quarter_of("append.c64", plan, server).await?;
+    let seen = plan
+        .alternate(&["lag"], async |_| {
+            let database = server.database("lag").await?;
+            let mut lag = programs.load("lag", plan.pace);
+            lag.args(["--url", &database.url, "--views-url", &database.url, "--rate", &rate.to_string()]);
+            let measured = json(lag.args(["--callers", "256"])).await?;
+            database.remove().await?;
+            Ok(measured)
+        })
+        .await?;
+    Ok(wanted.into_iter().map(|(name, field)| row(name, seen.samples("lag", field), None)).collect())
+}
+
+/// A quarter of a goal that is a ratio to the bare `INSERT` of 64 clients, in calls a second on this machine.
+async fn quarter_of(metric: &str, plan: &Plan, server: &Server) -> anyhow::Result<f64> {
+    let bare = server.bare_insert(64, plan.pace).await?;
+    let bare = bare["per_second"].as_f64().context("a rate")?;
+    let metric = metrics().find(|one| one.name == metric).context("such a metric")?;
+    let Goal::RatioAtLeast(times) = metric.goal else { bail!("`{}` is no rate", metric.name) };
+    let rate = (bare * times / 4.0).round();
+    println!("    a quarter of the goal of `{}`: {rate}/s", metric.name);
+    Ok(rate)
+}
