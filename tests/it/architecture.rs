@@ -131,11 +131,12 @@ fn the_pure_crates_do_no_io() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// The benchmarks have a plain server, to compare the edge with.
 #[test]
 fn only_the_edge_knows_http() {
     let mut wrong = String::new();
     for package in workspace() {
-        let is_edge = package.name.as_str() == "daybook-http";
+        let is_edge = ["daybook-http", "daybook-bench"].contains(&package.name.as_str());
         for dependency in dependencies(&package, &ALL_KINDS) {
             if !is_edge && dependency.starts_with("actix") {
                 let _ =

@@ -9,6 +9,7 @@ use std::time::Duration;
 use daybook_tests::{
     Backend, Client, Customer, Daybook, Output, Product, Role, Store, assert_counted_once, on_both, wait_for,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -234,7 +235,7 @@ async fn readers_who_had_seen_more_are_told_and_go_on(backend: Backend) {
     customer.client.order(&kept).await.expect(200);
     let gone =
         format!("/v1/views/orders/{}?min_position={}", lost["id"].as_str().expect("an id"), next["position"]);
-    customer.client.get(&gone).await.problem(404);
+    customer.client.request(Method::GET, &gone).header("Prefer", "wait=10").send().await.problem(404);
     let analyst = daybook.login(Role::Analyst).await;
     let said = analyst.events("type=daybook.log.restored").await;
     assert_eq!(said[0]["payload"]["readers"], json!(readers), "the log says so too");

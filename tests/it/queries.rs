@@ -293,7 +293,7 @@ async fn each_list_describes_its_own_parameters(daybook: &Daybook) {
     let mut orders = ["customer_id", "status", "total", "placed_at"].map(compared).concat();
     orders.extend(["sort", "limit", "cursor", "fields", "min_position"].map(str::to_owned));
     assert_eq!(names("/v1/views/orders"), orders);
-    assert_eq!(names("/v1/views/orders/{key}"), ["fields", "min_position"]);
+    assert_eq!(names("/v1/views/orders/{key}"), ["fields", "at", "min_position"]);
     assert!(names("/v1/views/customers").iter().any(|name| name == "forgotten"));
     assert!(!names("/v1/views/customers").iter().any(|name| name == "forgotten.gt" || name.starts_with("email")));
 
