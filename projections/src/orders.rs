@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use daybook_core::{
-    Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role, StreamId,
+    Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role,
 };
 use daybook_events::{Money, OrderEvent, OrderLine, OrderStatus};
 use schemars::JsonSchema;
@@ -67,8 +67,8 @@ impl Projection for Orders {
         keys.add(event.record.stream.id());
     }
 
-    fn streams(key: &str) -> Option<Vec<StreamId>> {
-        Some(vec![StreamId::new("order", key)])
+    fn categories() -> &'static [&'static str] {
+        &["order"]
     }
 
     fn apply(_: &str, view: &mut Option<OrderView>, event: &Envelope<'_, OrderEvent>) {

@@ -1,6 +1,6 @@
 //! The catalogue, for everybody.
 
-use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec, StreamId};
+use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec};
 use daybook_events::{Money, ProductEvent, TaxCategory};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,8 @@ impl Projection for Products {
         keys.add(event.record.stream.id());
     }
 
-    fn streams(key: &str) -> Option<Vec<StreamId>> {
-        Some(vec![StreamId::new("product", key)])
+    fn categories() -> &'static [&'static str] {
+        &["product"]
     }
 
     fn apply(_: &str, view: &mut Option<ProductView>, event: &Envelope<'_, ProductEvent>) {

@@ -1,6 +1,6 @@
 //! How much of each product there is, for everybody.
 
-use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec, StreamId};
+use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Projection, ProjectionSpec};
 use daybook_events::{ProductCreated, StockAllocated, StockEvent, StockLevel, StockReceived, StockReleased};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,8 +66,8 @@ impl Projection for Stock {
         keys.add(event.record.stream.id());
     }
 
-    fn streams(key: &str) -> Option<Vec<StreamId>> {
-        Some(vec![StreamId::new("product", key), StreamId::new("stock", key)])
+    fn categories() -> &'static [&'static str] {
+        &["product", "stock"]
     }
 
     fn apply(_: &str, view: &mut Option<StockView>, event: &Envelope<'_, StockViewEvent>) {

@@ -57,6 +57,12 @@ async fn an_order_is_as_it_was(daybook: &Daybook) {
         assert_eq!(customer.client.get(&at(bad)).await.problem(400)["field"], "at", "{bad}");
     }
 
+    // Not every text is the id of a stream.
+    for odd in ["%20", "a%20b", "%F0%9F%92%A9", "%ff", "%00", &"k".repeat(8_000)] {
+        let path = format!("/v1/views/stock/{odd}");
+        daybook.client().get(&format!("{path}?at=3")).await.problem_code(404, "not_found");
+    }
+
     // It is nobody else's, then as now.
     other.client.get(&at(&position(&placed))).await.problem_code(404, "not_found");
     daybook.client().get(&at(&position(&placed))).await.problem(401);

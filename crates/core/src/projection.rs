@@ -30,10 +30,11 @@ pub trait Projection: Send + Sync + 'static {
     /// `key` tells which of the touched documents this is.
     fn apply(key: &str, view: &mut Option<Self::View>, event: &Envelope<'_, Self::Event>);
 
-    /// All streams whose events can touch a document, where its key tells them: then its history is read from there, and
-    /// the log need not be gone through. In debug builds, an event of another stream that touches it is a panic.
-    fn streams(_key: &str) -> Option<Vec<StreamId>> {
-        None
+    /// The categories of the streams that alone can touch a document, where they have its key for their id: then its
+    /// history is read from there, and the log need not be gone through. None: its key does not tell. In debug builds, an
+    /// event of another stream that touches it is a panic.
+    fn categories() -> &'static [&'static str] {
+        &[]
     }
 }
 
@@ -121,7 +122,7 @@ pub trait AnyProjection: Send + Sync {
         events: Arc<[RecordedEvent]>,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Box<dyn Batch>, DecodeError>;
-    /// See [`Projection::streams`].
+    /// The streams whose events can touch a document; see [`Projection::categories`].
     fn streams(&self, key: &str) -> Option<Vec<StreamId>>;
     /// A memory for its documents, with none in it.
     fn documents(&self) -> Box<dyn Documents>;

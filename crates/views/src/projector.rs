@@ -1,11 +1,14 @@
 //! One projection in this process: sees to it that it has a generation, and works on each that is to be fed.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use daybook_database::{Fault, fault};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::generation::{Generation, Phase, served};
 use crate::store::generations::NewGeneration;
@@ -95,9 +98,14 @@ impl Projector {
             let (stop, stopping) = watch::channel(false);
             let worker = Worker::new(&self.views, &self.view, &generation, &self.owner, &self.settings, stopping);
             let id = generation.id;
+            let (mut stopped, pause) = (stop.subscribe(), self.settings.retry_stopped);
             self.running.insert(id, stop);
             self.workers.spawn(async move {
-                worker.run().await;
+                // What it holds is taken over by the one that is started next.
+                if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                    tracing::error!(generation = id, ?pause, "a mistake in the program: the projector panicked");
+                    let _ = timeout(pause, stopped.wait_for(|stop| *stop)).await;
+                }
                 id
             });
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use daybook_core::{Metadata, Position};
+use daybook_database::{Fault, fault};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -151,10 +152,6 @@ impl Views {
             return Err(refused("it is being built already"));
         }
         self.record(RebuildRequested { projection: projection.to_owned(), confirm_diff }, metadata).await?;
-        let retired = |one: &&Generation| one.version == version && one.phase == Phase::Retired;
-        for one in generations.iter().filter(retired) {
-            self.store().remove(one, &view.table.of(one), Phase::Dropped).await?;
-        }
         let head = self.log().head().await?;
         let new = NewGeneration {
             phase: Phase::Replay,
@@ -163,9 +160,18 @@ impl Views {
             started_by: metadata.actor.clone().unwrap_or_default(),
             start: self.log().checkpoint(&head, None),
         };
-        let begun = self.store().begin(&view.table, &new).await?;
+        let begun = match self.store().begin(&view.table, &new).await {
+            // Somebody else came first.
+            Err(error) if fault(&error) == Fault::Duplicate => None,
+            begun => begun?,
+        };
+        let begun = begun.ok_or_else(|| refused("it is being built already"))?;
+        let retired = |one: &&Generation| one.version == version && one.phase == Phase::Retired;
+        for one in generations.iter().filter(retired) {
+            self.store().remove(one, &view.table.of(one), Phase::Dropped).await?;
+        }
         view.generations_changed.send_replace(());
-        begun.map(|one| one.number).ok_or_else(|| refused("it is being built already"))
+        Ok(begun.number)
     }
 
     /// Lets the generation that is being built wait.
@@ -210,13 +216,17 @@ impl Views {
     ///
     /// # Errors
     ///
-    /// When none is being built.
+    /// When none is held, or it is paused.
     pub async fn confirm(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
         let act = |projection, generation| RebuildConfirmed { projection, generation }.into();
         let (view, one) = self.act_on_built(view, metadata, act).await?;
-        self.store().confirm(one.id).await?;
+        let is_confirmed = self.store().confirm(one.id).await?;
         view.generations_changed.send_replace(());
-        Ok(one.number)
+        if is_confirmed {
+            Ok(one.number)
+        } else {
+            Err(refused("it is not held, or paused: there is nothing to agree to yet"))
+        }
     }
 
     /// Serves the generation again that was served before. No reader goes backwards: it waits until that one is as far.

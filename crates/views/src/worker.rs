@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
     suspected: Option<Comparison>,
+    /// Whether anything was committed since it last had to stop.
+    has_moved: bool,
 }
 
 /// Why a worker does not go on at once.
@@ -150,6 +152,7 @@ impl Worker {
             parked: HashSet::new(),
             prune_at: Instant::now(),
             suspected: None,
+            has_moved: false,
         }
     }
 
@@ -158,9 +161,8 @@ impl Worker {
         let table = self.table.name.clone();
         let (mut failures, mut stops) = (0, 0);
         loop {
-            let before = self.lowest();
             let halt = self.hold().await;
-            if self.lowest() != before {
+            if std::mem::take(&mut self.has_moved) {
                 (failures, stops) = (0, 0);
             }
             self.documents.clear();
@@ -352,6 +354,7 @@ impl Worker {
 
     /// Takes note of a commit.
     fn moved(&mut self, group: &Group, to: Checkpoint) {
+        self.has_moved = true;
         for range in &mut self.held {
             if group.claims.contains(&range.claim()) {
                 range.checkpoint = to;

@@ -125,7 +125,7 @@ impl<P: Projection> AnyProjection for Registered<P> {
                 let mut keys = Keys::default();
                 P::keys(&event, &mut keys);
                 debug_assert!(
-                    keys.0.iter().all(|key| P::streams(key).is_none_or(|all| all.contains(&record.stream))),
+                    keys.0.iter().all(|key| self.streams(key).is_none_or(|all| all.contains(&record.stream))),
                     "`{}` does not declare that events of {} touch {:?}",
                     self.spec.name,
                     record.stream,
@@ -141,7 +141,10 @@ impl<P: Projection> AnyProjection for Registered<P> {
     }
 
     fn streams(&self, key: &str) -> Option<Vec<StreamId>> {
-        P::streams(key)
+        let categories = P::categories();
+        // A key that is no stream's id has none: whoever asks for it from outside learns that there is no such document.
+        let streams = categories.iter().filter_map(|category| format!("{category}-{key}").parse().ok());
+        (!categories.is_empty()).then(|| streams.collect())
     }
 
     fn documents(&self) -> Box<dyn Documents> {
@@ -244,7 +247,7 @@ impl<P: Projection> Documents for Memory<P> {
         let known = match stored {
             None => Known::none(),
             Some((body, revision)) => {
-                let (view, bytes) = (Some(serde_json::from_str(body)?), OVERHEAD_BYTES + body.len());
+                let (view, bytes) = (Some(converted(|| serde_json::from_str(body))?), OVERHEAD_BYTES + body.len());
                 Known { view, position: Position::START, revision, is_stored: true, is_changed: false, bytes }
             }
         };
@@ -290,7 +293,8 @@ impl<P: Projection> Documents for Memory<P> {
             if !std::mem::take(&mut document.is_changed) {
                 continue;
             }
-            let body = match document.view.as_ref().map(serde_json::to_string).transpose() {
+            let view = document.view.as_ref();
+            let body = match view.map(|view| converted(|| serde_json::to_string(view))).transpose() {
                 Ok(body) => body,
                 Err(source) => return Err(Misshapen { key, source }),
             };
@@ -315,6 +319,11 @@ impl<P: Projection> Documents for Memory<P> {
         self.changed.clear();
         self.bytes = 0;
     }
+}
+
+/// Runs a view's own conversion from or into JSON.
+fn converted<T>(code: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
+    caught(code).unwrap_or_else(|panic| Err(serde::de::Error::custom(panic)))
 }
 
 /// Runs a projection's code. It is pure; what it worked on is given up when it panics.

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres as Pg, Transaction};
 
 use super::{Postgres, commit_sql, execute_commit, in_a_task, index_sql};
+use crate::ranges::Claim;
 use crate::store::Commit;
 use crate::table::Table;
 
@@ -24,7 +25,7 @@ type Counts = (i64, i64, i64, i64, i64, i64);
 type Sample = (String, Option<String>, Option<String>);
 
 impl Postgres {
-    /// Runs a transaction whose statements take as long as they take.
+    /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long.
     pub(crate) async fn in_transaction<T: Send + 'static>(
         &self,
         run: impl FnOnce(Transaction<'static, Pg>) -> InTransaction<T> + Send + 'static,
@@ -32,7 +33,8 @@ impl Postgres {
         let pool = self.0.clone();
         in_a_task(async move {
             let mut transaction = pool.begin().await?;
-            sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await?;
+            let limits = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'";
+            sqlx::raw_sql(limits).execute(&mut *transaction).await?;
             run(transaction).await
         })
         .await
@@ -87,11 +89,32 @@ impl Postgres {
         Ok(true)
     }
 
-    /// A connection of its own, whose statements take as long as they take: when this is given up, it is closed, and with
+    /// Empties a table that nothing was folded into yet.
+    pub(crate) async fn truncate(
+        &self,
+        generation: i64,
+        table: &Table,
+        claims: &[Claim],
+    ) -> Result<bool, sqlx::Error> {
+        let (claims, sql) = (claims.to_vec(), format!("TRUNCATE {}", table.name));
+        self.in_transaction(move |mut transaction| {
+            Box::pin(async move {
+                let is_held = holds(&mut transaction, generation, &claims, true).await?;
+                if is_held {
+                    sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+                }
+                transaction.commit().await?;
+                Ok(is_held)
+            })
+        })
+        .await
+    }
+
+    /// A connection of its own, with the limits of [`Self::in_transaction`]: when this is given up, it is closed, and with
     /// it the transaction.
     async fn unlimited(&self) -> Result<PgConnection, sqlx::Error> {
         let mut connection = self.0.acquire().await?.detach();
-        sqlx::query("SET statement_timeout = 0").execute(&mut connection).await?;
+        sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = '5s'").execute(&mut connection).await?;
         Ok(connection)
     }
 
@@ -165,51 +188,67 @@ async fn move_only(transaction: &mut PgConnection, commit: &Commit<'_>) -> Resul
 
 /// Copies documents in two streams, and so in two transactions: the first moves the checkpoints, and commits when the
 /// second has. What only the second has written, because something went wrong in between, is thrown away by whoever
-/// comes next, as the checkpoints have not moved. And the second writes nothing behind that, though it may be late: it
-/// looks at the leases when it has its lock on the table, and the table is emptied by whoever has them then.
+/// comes next, as the checkpoints have not moved ([`Postgres::truncate`]). And the second writes nothing behind that,
+/// though it may be late: it looks at the leases when it has its lock on the table, and the table is emptied by whoever
+/// has them then.
+///
+/// Each has its lock on the table before either copies: whoever wants to drop it does not come in between, and what
+/// waits for a lock does not do so for ever.
 async fn copy_first(
     one: &mut PgConnection,
     other: &mut PgConnection,
     commit: &Commit<'_>,
 ) -> Result<bool, sqlx::Error> {
     let name = &commit.table.name;
-    let mut emptying = one.begin().await?;
-    if !holds(&mut emptying, commit, true).await? {
-        return Ok(false);
-    }
-    sqlx::query(AssertSqlSafe(format!("TRUNCATE {name}"))).execute(&mut *emptying).await?;
-    emptying.commit().await?;
-
     let (mut first, mut second) = (one.begin().await?, other.begin().await?);
-    let locked = format!("LOCK TABLE {name} IN ROW EXCLUSIVE MODE");
-    sqlx::query(AssertSqlSafe(locked)).execute(&mut *second).await?;
-    if !holds(&mut second, commit, false).await? || !move_only(&mut first, commit).await? {
+    for transaction in [&mut first, &mut second] {
+        let lock = format!("LOCK TABLE {name} IN ROW EXCLUSIVE MODE");
+        sqlx::query(AssertSqlSafe(lock)).execute(&mut **transaction).await?;
+    }
+    if !holds(&mut second, commit.generation, commit.ranges, false).await?
+        || !move_only(&mut first, commit).await?
+    {
         return Ok(false);
     }
     let (half, rest) = commit.changed.split_at(commit.changed.len() / 2);
     tokio::try_join!(copy(&mut first, name, half), copy(&mut second, name, rest))?;
     second.commit().await?;
+    // It has taken longer than the leases last, and nobody could renew them.
+    sqlx::query(
+        "UPDATE view_ranges SET lease_until = clock_timestamp() + make_interval(secs => $3) \
+         WHERE generation = $1 AND slice_from = ANY ($2)",
+    )
+    .bind(commit.generation)
+    .bind(commit.ranges.iter().map(|claim| i32::from(claim.slices.from)).collect::<Vec<_>>())
+    .bind(commit.lease.as_secs_f64())
+    .execute(&mut *first)
+    .await?;
     first.commit().await?;
     Ok(true)
 }
 
-/// Whether all of a commit's ranges are held, and stand where it begins. `locked`: it stays so until the transaction ends.
-async fn holds(transaction: &mut PgConnection, commit: &Commit<'_>, locked: bool) -> Result<bool, sqlx::Error> {
+/// Whether all of these ranges are held, and nothing was folded into them yet. `locked`: it stays so until the transaction
+/// ends.
+async fn holds(
+    transaction: &mut PgConnection,
+    generation: i64,
+    ranges: &[Claim],
+    locked: bool,
+) -> Result<bool, sqlx::Error> {
     let lock = if locked { " ORDER BY range.slice_from FOR UPDATE OF range" } else { "" };
     let sql = format!(
         "SELECT range.slice_from FROM view_ranges AS range \
          JOIN unnest($2::int[], $3::bigint[]) AS mine (slice_from, lease_epoch) \
            ON range.slice_from = mine.slice_from AND range.lease_epoch = mine.lease_epoch \
-         WHERE range.generation = $1 AND range.position = $4{lock}"
+         WHERE range.generation = $1 AND range.position = 0{lock}"
     );
     let held = sqlx::query(AssertSqlSafe(sql))
-        .bind(commit.generation)
-        .bind(commit.ranges.iter().map(|claim| i32::from(claim.slices.from)).collect::<Vec<_>>())
-        .bind(commit.ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
-        .bind(commit.from.to_i64())
+        .bind(generation)
+        .bind(ranges.iter().map(|claim| i32::from(claim.slices.from)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|claim| claim.lease_epoch).collect::<Vec<_>>())
         .fetch_all(transaction)
         .await?;
-    Ok(held.len() == commit.ranges.len())
+    Ok(held.len() == ranges.len())
 }
 
 /// Copies in the binary form, in which nothing has to be escaped.

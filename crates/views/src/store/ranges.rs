@@ -86,10 +86,11 @@ fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
 }
 
 /// The statements that both databases understand, but for their clocks: `$now`, and `$later`, which is the first
-/// parameter's seconds from now. `$workers` makes JSON of the workers' names. Where several ranges are locked, that is in the order of their slices (`$lock`), as
-/// everywhere.
+/// parameter's seconds from now. `$workers` makes JSON of the workers' names. Where several ranges are locked, that is in
+/// the order of their slices (`$lock`), as everywhere. Those that are locked are being written (`$unless_locked`), which
+/// renews their leases: the others are not to wait for that.
 macro_rules! ranges {
-    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal, $workers:literal) => {
+    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal, $unless_locked:literal, $workers:literal) => {
         #[async_trait]
         impl Ranges for $store {
             async fn board(
@@ -223,7 +224,7 @@ macro_rules! ranges {
                         $later,
                         " WHERE (generation, slice_from) IN (SELECT generation, slice_from FROM view_ranges \
                             WHERE lease_owner = $2 ORDER BY generation, slice_from",
-                        $lock,
+                        $unless_locked,
                         ")"
                     ),
                     concat!("UPDATE projector_workers SET seen_until = ", $later, " WHERE owner = $2"),
@@ -251,6 +252,7 @@ ranges!(
     "clock_timestamp()",
     "clock_timestamp() + make_interval(secs => $1)",
     " FOR UPDATE",
+    " FOR UPDATE SKIP LOCKED",
     "coalesce(json_agg(owner)::text, '[]')"
 );
 ranges!(
@@ -258,6 +260,7 @@ ranges!(
     uuid::fmt::Hyphenated,
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds')",
+    "",
     "",
     "json_group_array(owner)"
 );

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use daybook_core::Position;
 
 use crate::generation::Phase;
+use crate::ranges::Claim;
 use crate::store::Commit;
 use crate::table::Table;
 
@@ -42,6 +43,9 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// reads yet; `first` when nothing was written there before.
     async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error>;
 
+    /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held.
+    async fn empty(&self, generation: i64, table: &Table, claims: &[Claim]) -> Result<bool, sqlx::Error>;
+
     /// Makes the key of a table that was filled without one.
     async fn make_key(&self, table: &Table) -> Result<(), sqlx::Error>;
 
@@ -57,8 +61,8 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// Lets a generation that is built wait, or go on; whether it is built still. One that is served never waits.
     async fn set_paused(&self, generation: i64, paused: bool) -> Result<bool, sqlx::Error>;
 
-    /// Agrees that a generation is served though it differs.
-    async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error>;
+    /// Agrees that a generation is served though it differs; whether it is held for that.
+    async fn confirm(&self, generation: i64) -> Result<bool, sqlx::Error>;
 
     /// Compares two generations.
     async fn compare(&self, served: (i64, &Table), built: (i64, &Table)) -> Result<Comparison, sqlx::Error>;
@@ -75,6 +79,15 @@ macro_rules! rebuilds {
         impl Rebuilds for $store {
             async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
                 self.bulk(commit, first).await
+            }
+
+            async fn empty(
+                &self,
+                generation: i64,
+                table: &Table,
+                claims: &[Claim],
+            ) -> Result<bool, sqlx::Error> {
+                self.truncate(generation, table, claims).await
             }
 
             async fn make_key(&self, table: &Table) -> Result<(), sqlx::Error> {
@@ -132,12 +145,15 @@ macro_rules! rebuilds {
                 Ok(set.rows_affected() == 1)
             }
 
-            async fn confirm(&self, generation: i64) -> Result<(), sqlx::Error> {
-                sqlx::query("UPDATE view_generations SET confirm_diff = FALSE WHERE generation = $1")
-                    .bind(generation)
-                    .execute(self.writer())
-                    .await
-                    .map(drop)
+            async fn confirm(&self, generation: i64) -> Result<bool, sqlx::Error> {
+                let confirmed = sqlx::query(
+                    "UPDATE view_generations SET confirm_diff = FALSE WHERE generation = $1 AND phase = 'held' \
+                        AND NOT paused",
+                )
+                .bind(generation)
+                .execute(self.writer())
+                .await?;
+                Ok(confirmed.rows_affected() == 1)
             }
 
             async fn compare(

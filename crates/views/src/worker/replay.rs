@@ -30,24 +30,33 @@ struct Part {
 impl Worker {
     /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end.
     pub(super) async fn replay(&mut self, group: &Group) -> Result<(), Halt> {
+        let (generation, table) = (self.generation.id, &self.table);
+        match group.checkpoint.position.get() {
+            // An attempt that was broken off may have left documents behind.
+            0 if !self.store.empty(generation, table, &group.claims).await? => return self.share().await,
+            0 => {}
+            // What was written first has no key yet, and the rest needs one.
+            _ => self.store.make_key(table).await?,
+        }
         let is_whole = matches!(&group.claims[..], [one] if one.slices.from == 0 && one.slices.to == SLICES);
         let mut failed = Failed::new();
         let part = match is_whole {
             true => self.fold_part(group, &mut failed).await?,
             false => Some(Part { last: None, letters: Vec::new(), is_last: false }),
         };
-        let Some(Part { last, letters, is_last }) = part else { return self.share().await };
+        let Some(Part { last, letters, is_last }) = part else {
+            self.documents.clear();
+            return self.share().await;
+        };
         let is_empty = group.checkpoint.position.get() == 0;
         if let Some(last) = last {
             match self.write_part(group, &last, &letters, is_empty).await {
-                Ok(()) => {
-                    self.parked.extend(failed.into_keys());
-                    if !is_last {
-                        self.store.make_key(&self.table).await?;
-                    }
-                }
+                Ok(()) => self.parked.extend(failed.into_keys()),
                 Err(Refused::Halt(halt)) => return Err(halt),
-                Err(Refused::Lost) => return self.share().await,
+                Err(Refused::Lost) => {
+                    self.documents.clear();
+                    return self.share().await;
+                }
                 // Page by page, the culprit is found.
                 Err(Refused::Unfit(_) | Refused::Document { .. }) => self.take_one_page(group).await?,
             }
@@ -75,12 +84,17 @@ impl Worker {
     /// Folds as much as fits. `None` when it is not to go on.
     async fn fold_part(&mut self, group: &Group, failed: &mut Failed) -> Result<Option<Part>, Halt> {
         let mut noted = Instant::now();
+        // Where the first document could not be folded that others stand before.
+        let mut ends_at = None;
         'again: loop {
             self.documents.clear();
             let mut part = Part { last: None, letters: Vec::new(), is_last: false };
             let mut at = group.checkpoint;
             let mut scan = self.log.scan(&at, self.settings.rebuild_page_events);
             loop {
+                if part.last.is_some() && ends_at == Some(at.position) {
+                    return Ok(Some(part));
+                }
                 // What cannot be read is met again page by page.
                 let Ok(page) = scan.next().await else { return Ok(Some(part)) };
                 let Some(page) = page else {
@@ -104,8 +118,16 @@ impl Worker {
                     }
                 }
                 let is_parked = |key: &str| self.parked.contains(key);
+                let before = failed.clone();
                 let folded = fold::fold(&mut *self.documents, &mut *batch, &events, &is_parked, failed);
-                let Some(letters) = folded else { continue 'again };
+                let Some(letters) = folded else {
+                    // Those behind it are folded once more, and no more than once: it is the next part that parks it.
+                    if part.last.is_some() {
+                        *failed = before;
+                        ends_at = Some(at.position);
+                    }
+                    continue 'again;
+                };
                 self.measure(events.len(), Duration::ZERO);
                 part.letters.extend(letters);
                 if let Some(last) = events.last() {

@@ -29,8 +29,8 @@ impl Projection for Tally {
         keys.add(event.record.stream.id());
     }
 
-    fn streams(key: &str) -> Option<Vec<StreamId>> {
-        Some(vec![StreamId::new("counter", key)])
+    fn categories() -> &'static [&'static str] {
+        &["counter"]
     }
 
     fn apply(_: &str, view: &mut Option<u64>, event: &Envelope<'_, CounterEvent>) {
