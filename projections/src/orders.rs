@@ -1,9 +1,7 @@
 //! Orders, each for the customer who placed it and for staff.
 
 use chrono::{DateTime, Utc};
-use daybook_core::{
-    Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role,
-};
+use daybook_core::{Access, Envelope, Field, FieldKind, Keys, Personal, Projection, ProjectionSpec, Role};
 use daybook_events::{Money, OrderEvent, OrderLine, OrderStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

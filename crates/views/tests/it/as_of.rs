@@ -1,6 +1,6 @@
 //! A document as it was is the fold of what had happened by then.
 
-use daybook_core::{Envelope, Keys, Position, Projection, ProjectionSpec, StreamId, projection};
+use daybook_core::{Envelope, Keys, Position, Projection, ProjectionSpec, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_views::Views;
 
