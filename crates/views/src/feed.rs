@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cache::{Cache, Told};
 use crate::mark::Mark;
+use crate::store::changes::Look;
 use crate::views::View;
 use crate::{ViewError, Views};
 
@@ -82,6 +83,17 @@ impl Feed {
         keep(&mut self.state().cache);
     }
 
+    /// Takes in a look that `began` then, and tells what it has changed.
+    fn take_in(&self, look: Look, began: Instant) {
+        // Under the lock, so that a reader who comes meanwhile has either met it or is told.
+        let mut state = self.state();
+        let told = state.cache.advance(look, began);
+        if !matches!(&told, Told::Changed(_, keys) if keys.is_empty()) {
+            // Nobody may be there to be told.
+            let _ = self.news.send(told);
+        }
+    }
+
     /// What is told from now on, and how far all was told before.
     fn join(&self) -> Option<(broadcast::Receiver<Told>, Mark)> {
         let state = self.state();
@@ -113,14 +125,8 @@ async fn follow(views: Views, view: Arc<View>) {
         let (began, after) = (Instant::now(), feed.state().cache.looks_from());
         match views.store().look(table.projection, table.version, after, COMMITS_MAX).await {
             Ok(Some(look)) => {
-                // Under the lock, so that a reader who comes meanwhile has either met it or is told.
-                let mut state = feed.state();
                 let has_changed = Some(look.mark) != after || !look.keys.is_empty();
-                let told = state.cache.advance(look, began);
-                if !matches!(&told, Told::Changed(_, keys) if keys.is_empty()) {
-                    // Nobody may be there to be told.
-                    let _ = feed.news.send(told);
-                }
+                feed.take_in(look, began);
                 pause = if has_changed { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
             }
             Ok(None) => pause = (pause * 2).min(POLL_MAX),
@@ -291,3 +297,6 @@ impl Live {
         Some(News { mark, keys: Some(keys) })
     }
 }
+
+#[cfg(test)]
+mod tests;
