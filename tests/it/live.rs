@@ -1,5 +1,6 @@
 //! Views are followed: by those who may read them, behind what they know, and as fast as they are told.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use daybook_tests::{Backend, Client, Customer, Daybook, Live, LiveEvent, Product, Role, on_both, wait_for};
@@ -33,6 +34,7 @@ async fn views_are_followed(backend: Backend) {
     nobody_follows_too_much(&daybook).await;
     a_stream_ends_with_its_session(&daybook).await;
     openings_are_recorded_once_a_stream(&daybook, &staff, &product).await;
+    who_was_told_of_another_generation_reads_everything_anew(&daybook).await;
 
     let mut live = daybook.client().follow("/v1/views/products/live", None).await;
     live.begun().await;
@@ -62,7 +64,7 @@ async fn one_sees_what_one_may_read(daybook: &Daybook, staff: &Client, product: 
     let confirmed = staff.receipt("order.confirm", &json!({"order_id": id(&order)})).await;
     for live in [&mut own, &mut one] {
         assert_eq!(told(live, "document", id(&order)).await["data"]["status"], "confirmed");
-        assert!(live.id >= confirmed["position"].as_u64().expect("a position"), "{} {confirmed}", live.id);
+        assert!(live.position() >= confirmed["position"].as_u64().expect("a position"), "{} {confirmed}", live.id);
     }
     told(&mut placed, "removed", id(&order)).await;
     // The first that another hears of is their own.
@@ -75,17 +77,52 @@ async fn who_comes_back_is_told_what_they_missed(daybook: &Daybook, product: &Pr
     let mut live = customer.client.follow("/v1/views/orders/live", None).await;
     let first = customer.order(&product.order(1)).send().await.expect(200);
     told(&mut live, "document", id(&first)).await;
-    let known = live.id;
+    let known = live.id.clone();
     drop(live);
     let missed = customer.order(&product.order(1)).send().await.expect(200);
     customer.client.order(&missed).await.expect(200);
-    let mut live = customer.client.follow("/v1/views/orders/live", Some(known)).await;
+    let mut live = customer.client.follow("/v1/views/orders/live", Some(&known)).await;
     told(&mut live, "document", id(&missed)).await;
-    // What lies so far back is not known any more.
-    let mut live = customer.client.follow("/v1/views/orders/live", Some(1)).await;
-    assert_eq!(live.next().await.expect("an event").name, "reset");
-    let next = customer.order(&product.order(1)).send().await.expect(200);
-    told(&mut live, "document", id(&next)).await;
+    // It comes in several pieces, and is known when all of it was told.
+    let mut missed = BTreeSet::new();
+    for _ in 0..60 {
+        let order = customer.order(&product.order(1)).send().await.expect(200);
+        missed.insert(id(&order).to_owned());
+    }
+    wait_for("all of them", LIMIT, async || {
+        let listed = customer.client.get("/v1/views/orders?limit=100").await.expect(200);
+        (listed["data"].as_array().map(Vec::len) == Some(62)).then_some(())
+    })
+    .await;
+    let mut again = customer.client.follow("/v1/views/orders/live", Some(&live.id)).await;
+    while !missed.is_empty() {
+        assert_eq!(again.id, "", "not all was told");
+        let LiveEvent { name, data } = again.next().await.expect("the stream goes on");
+        assert_eq!(name, "document", "{data}");
+        missed.remove(data["key"].as_str().expect("a key"));
+    }
+    assert_ne!(again.id, "");
+    drop(again);
+    // What lies so far back is not known any more, nor of which generation a position is.
+    let (position, generation) = known.split_once('-').expect("two numbers");
+    for unknown in [&format!("1-{generation}"), position, &format!("{position}-999"), "0"] {
+        let mut live = customer.client.follow("/v1/views/orders/live", Some(unknown)).await;
+        assert_eq!(live.next().await.expect("an event").name, "reset", "{unknown}");
+    }
+}
+
+async fn who_was_told_of_another_generation_reads_everything_anew(daybook: &Daybook) {
+    let customer = Customer::register(&daybook.client()).await;
+    let mut live = customer.client.follow("/v1/views/orders/live", None).await;
+    live.begun().await;
+    let known = live.id.clone();
+    let rebuilt = daybook.cli(&["projection", "rebuild", "orders"]);
+    assert!(rebuilt.status.success(), "{rebuilt:?}");
+    assert_eq!(live.next().await.expect("an event").name, "reset", "it goes on, with another generation");
+    let mut live = customer.client.follow("/v1/views/orders/live", Some(&known)).await;
+    assert_eq!(live.next().await.expect("an event").name, "reset", "{known}");
+    let known = live.id.clone();
+    customer.client.follow("/v1/views/orders/live", Some(&known)).await.begun().await;
 }
 
 async fn who_may_not_read_may_not_follow(daybook: &Daybook) {

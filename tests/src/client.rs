@@ -90,10 +90,10 @@ impl Client {
     /// # Panics
     ///
     /// When it is refused.
-    pub async fn follow(&self, path: &str, after: Option<u64>) -> Live {
+    pub async fn follow(&self, path: &str, after: Option<&str>) -> Live {
         let Request { shown, mut builder } = self.request(Method::GET, path);
         if let Some(id) = after {
-            builder = builder.header("last-event-id", id.to_string());
+            builder = builder.header("last-event-id", id);
         }
         let response = builder.send().await.unwrap_or_else(|error| panic!("{shown} was not answered: {error}"));
         Live::new(shown, response)

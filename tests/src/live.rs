@@ -14,8 +14,8 @@ pub struct Live {
     shown: String,
     response: reqwest::Response,
     text: String,
-    /// What the last `id` said.
-    pub id: u64,
+    /// The last `id`.
+    pub id: String,
 }
 
 /// An event of it.
@@ -31,7 +31,7 @@ impl Live {
     pub(crate) fn new(shown: String, response: reqwest::Response) -> Self {
         assert_eq!(response.status().as_u16(), 200, "{shown}");
         assert_eq!(response.headers()["content-type"], "text/event-stream", "{shown}");
-        Self { shown, response, text: String::new(), id: 0 }
+        Self { shown, response, text: String::new(), id: String::new() }
     }
 
     /// The next event; `None` when the server has ended the stream.
@@ -60,7 +60,7 @@ impl Live {
     ///
     /// When an event comes first.
     pub async fn begun(&mut self) {
-        while self.id == 0 {
+        while self.id.is_empty() {
             let chunk = timeout(LIMIT, self.response.chunk()).await.expect("in time").expect("a stream");
             self.text.push_str(std::str::from_utf8(&chunk.expect("it goes on")).expect("ASCII"));
             while let Some(end) = self.text.find("\n\n") {
@@ -70,12 +70,22 @@ impl Live {
         }
     }
 
+    /// The position up to which everything was told.
+    ///
+    /// # Panics
+    ///
+    /// When the last `id` does not begin with one.
+    pub fn position(&self) -> u64 {
+        let position = self.id.split('-').next().unwrap_or_default();
+        position.parse().expect("an id begins with a position")
+    }
+
     fn take_in(&mut self, lines: &str) -> Option<LiveEvent> {
         let (mut name, mut data) = ("message", None);
         for line in lines.lines() {
             match line.split_once(": ") {
                 Some(("event", value)) => name = value,
-                Some(("id", value)) => self.id = value.parse().expect("a position"),
+                Some(("id", value)) => self.id = value.to_owned(),
                 Some(("data", value)) => data = Some(serde_json::from_str(value).expect("JSON")),
                 _ => assert!(line.is_empty() || line.starts_with(':'), "{line}"),
             }

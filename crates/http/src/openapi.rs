@@ -267,7 +267,7 @@ fn document_by_key(projection: &dyn AnyProjection, schema: &Value) -> Value {
 fn live(projection: &dyn AnyProjection, one: bool) -> Value {
     let spec = projection.spec();
     let mut parameters = vec![json!({
-        "name": "Last-Event-ID", "in": "header", "schema": {"type": "integer", "minimum": 0},
+        "name": "Last-Event-ID", "in": "header", "schema": {"type": "string"},
         "description": "The last `id` that you were told: you hear of what has changed since, or that this is not known \
                         any more.",
     })];
@@ -284,8 +284,8 @@ fn live(projection: &dyn AnyProjection, one: bool) -> Value {
         "summary": format!("Follows a {kind}. {}", spec.summary),
         "description": "Server-sent events: `document` with `key`, `revision` and `data`, what it is now; `removed` with \
                         `key`, of one that is gone or does not match any more; `reset`, when everything has to be read \
-                        anew; `ended` with `code`, when you may not read on. An `id` is the position up to which you \
-                        were told everything.",
+                        anew; `ended` with `code`, when you may not read on. An `id` says how far you were told \
+                        everything: it begins with a position.",
         "security": security(&spec.access),
         "parameters": parameters,
         "responses": {

@@ -15,6 +15,7 @@ use cached::{Cached, LruCache};
 use daybook_core::Position;
 use tokio::time::Instant;
 
+use crate::mark::Mark;
 use crate::store::changes::Look;
 use crate::{Answer, Document, Page};
 
@@ -32,20 +33,14 @@ const SOUND_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     /// The view has come this far, and these documents have changed.
-    Changed(Position, Arc<[String]>),
+    Changed(Mark, Arc<[String]>),
     /// It has come this far, and any of its documents may have changed.
-    Anew(Position),
-}
-
-/// How far what changed is known, of which generation.
-#[derive(Debug, Clone, Copy)]
-struct At {
-    generation: i64,
-    position: Position,
+    Anew(Mark),
 }
 
 pub(crate) struct Cache {
-    at: Option<At>,
+    /// How far what changed is known, of which generation.
+    at: Option<Mark>,
     /// When the last look began; `None` when it failed.
     looked: Option<Instant>,
     /// The furthest position that was answered of the database.
@@ -61,35 +56,31 @@ impl Cache {
     }
 
     /// How far what changed is known, if the feed is sound.
-    pub(crate) fn position(&self) -> Option<Position> {
+    pub(crate) fn mark(&self) -> Option<Mark> {
         let is_sound = self.looked.is_some_and(|looked| looked.elapsed() < SOUND_FOR);
-        self.at.filter(|_| is_sound).map(|at| at.position)
+        self.at.filter(|_| is_sound)
     }
 
-    /// From where on a look has to tell changes.
-    pub(crate) fn looks_from(&self) -> Position {
-        self.at.map_or(Position::START, |at| at.position)
+    /// From where on a look has to tell changes; from its own state on, when none was before.
+    pub(crate) fn looks_from(&self) -> Option<Mark> {
+        self.at
     }
 
     /// Takes in a look that `began` then.
     pub(crate) fn advance(&mut self, look: Look, began: Instant) -> Told {
         self.looked = Some(began);
-        let position = look.position;
-        let before = self.at.replace(At { generation: look.generation, position });
-        let goes_on = before.is_some_and(|at| {
-            at.generation == look.generation && at.position <= position && look.has_all_since(at.position)
-        });
-        if !goes_on {
+        let before = self.at.replace(look.mark);
+        if !before.is_some_and(|at| look.has_all_since(at)) {
             self.documents.clear();
             self.pages.clear();
-            return Told::Anew(position);
+            return Told::Anew(look.mark);
         }
         if !look.keys.is_empty() {
             look.keys.iter().for_each(|key| self.documents.remove(key));
             // Whether a document comes into a page, or leaves it, is not looked at.
             self.pages.clear();
         }
-        Told::Changed(position, look.keys.into())
+        Told::Changed(look.mark, look.keys.into())
     }
 
     /// It is not known what changes, until the next look. What is there stays: that look tells all since the last one.
@@ -104,7 +95,7 @@ impl Cache {
 
     /// The document with this key, if it is there and true up to `position` at least.
     pub(crate) fn document(&mut self, key: &str, position: Position) -> Option<Answer<Document>> {
-        let reached = self.position()?;
+        let reached = self.mark()?.position;
         self.documents.get(key, reached, position.max(self.answered))
     }
 
@@ -118,7 +109,7 @@ impl Cache {
 
     /// The page that a query has, if it is there and true up to `position` at least.
     pub(crate) fn page(&mut self, query: &str, position: Position) -> Option<Answer<Page>> {
-        let reached = self.position()?;
+        let reached = self.mark()?.position;
         self.pages.get(query, reached, position.max(self.answered))
     }
 

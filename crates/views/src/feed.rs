@@ -4,14 +4,18 @@
 //! It looks when this process or another one has committed something, and now and then all the same. A signal only makes
 //! it quicker: what it knows and how far comes from one statement over the generation that is served.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use daybook_core::Position;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cache::{Cache, Told};
+use crate::mark::Mark;
+use crate::store::changes::Look;
 use crate::views::View;
 use crate::{ViewError, Views};
 
@@ -22,12 +26,16 @@ const POLL_MIN: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(320);
 /// For how long it goes on when nobody asks.
 const IDLE: Duration = Duration::from_secs(30);
-/// How many looks with changes a live reader may be behind.
+/// The most commits that a look takes in, and that a reader who comes back is told of: anybody may ask for these.
+const COMMITS_MAX: u32 = 1_000;
+const CAUGHT_UP_MAX: u32 = 250;
+/// How many looks with changes a live reader may be behind before it has to read everything anew.
 const NEWS_MAX: usize = 256;
+/// The most documents that a live reader is told of at once, each of which is read for it. If one look has more, it has to
+/// read everything anew.
+const TOLD_MAX: usize = 1_000;
 /// How long a live reader waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// The most documents that a reader who comes back is told of one by one.
-const CAUGHT_UP_MAX: usize = 1_000;
 
 /// What is known of the changes in a view.
 pub(crate) struct Feed {
@@ -75,6 +83,23 @@ impl Feed {
         keep(&mut self.state().cache);
     }
 
+    /// Takes in a look that `began` then, and tells what it has changed.
+    fn take_in(&self, look: Look, began: Instant) {
+        // Under the lock, so that a reader who comes meanwhile has either met it or is told.
+        let mut state = self.state();
+        let told = state.cache.advance(look, began);
+        if !matches!(&told, Told::Changed(_, keys) if keys.is_empty()) {
+            // Nobody may be there to be told.
+            let _ = self.news.send(told);
+        }
+    }
+
+    /// What is told from now on, and how far all was told before.
+    fn join(&self) -> Option<(broadcast::Receiver<Told>, Mark)> {
+        let state = self.state();
+        state.cache.looks_from().map(|mark| (self.news.subscribe(), mark))
+    }
+
     /// Whether the follower is to end, since nobody has asked for a while.
     fn ends(&self) -> bool {
         let mut state = self.state();
@@ -98,16 +123,10 @@ async fn follow(views: Views, view: Arc<View>) {
         heard.mark_unchanged();
         generations.mark_unchanged();
         let (began, after) = (Instant::now(), feed.state().cache.looks_from());
-        match views.store().look(table.projection, table.version, after).await {
+        match views.store().look(table.projection, table.version, after, COMMITS_MAX).await {
             Ok(Some(look)) => {
-                // Under the lock, so that a reader who comes meanwhile has either met it or is told.
-                let mut state = feed.state();
-                let has_changed = look.position > after || !look.keys.is_empty();
-                let told = state.cache.advance(look, began);
-                if !matches!(&told, Told::Changed(_, keys) if keys.is_empty()) {
-                    // Nobody may be there to be told.
-                    let _ = feed.news.send(told);
-                }
+                let has_changed = Some(look.mark) != after || !look.keys.is_empty();
+                feed.take_in(look, began);
                 pause = if has_changed { POLL_MIN } else { (pause * 2).min(POLL_MAX) };
             }
             Ok(None) => pause = (pause * 2).min(POLL_MAX),
@@ -136,12 +155,13 @@ async fn follow(views: Views, view: Arc<View>) {
 }
 
 /// What becomes of a view, for one reader.
-#[derive(Debug)]
 pub struct Live {
-    first: Option<News>,
+    view: Arc<View>,
+    /// What comes next, where that is known already.
+    next: Option<News>,
     news: broadcast::Receiver<Told>,
     /// How far the reader was told.
-    position: Position,
+    mark: Mark,
     closing: watch::Receiver<bool>,
 }
 
@@ -149,35 +169,42 @@ pub struct Live {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
     /// How far this goes: whoever was told it knows of all changes up to there.
-    pub position: Position,
-    /// The documents that have changed; `None` when it is not known which, and all have to be read anew.
+    pub mark: Mark,
+    /// The documents that have changed, in order; `None` when it is not known which, and all have to be read anew.
     pub keys: Option<Arc<[String]>>,
+}
+
+impl News {
+    fn changed(mark: Mark, keys: Arc<[String]>) -> Self {
+        Self { mark, keys: Some(keys).filter(|keys| keys.len() <= TOLD_MAX) }
+    }
 }
 
 impl From<Told> for News {
     fn from(told: Told) -> Self {
         match told {
-            Told::Changed(position, keys) => Self { position, keys: Some(keys) },
-            Told::Anew(position) => Self { position, keys: None },
+            Told::Changed(mark, keys) => Self::changed(mark, keys),
+            Told::Anew(mark) => Self { mark, keys: None },
         }
     }
 }
 
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("mark", &self.mark).finish_non_exhaustive()
+    }
+}
+
 impl Live {
-    /// Begins to follow a view: behind what happened up to `after`, or from now on. The first news come at once.
-    pub(crate) async fn begin(
-        views: &Views,
-        view: &Arc<View>,
-        after: Option<Position>,
-    ) -> Result<Self, ViewError> {
+    /// Begins to follow a view: behind what was told up to `after`, or from now on. The first news come at once.
+    pub(crate) async fn begin(views: &Views, view: &Arc<View>, after: Option<Mark>) -> Result<Self, ViewError> {
         let mut looked = view.feed.looked.subscribe();
         let join = async {
             loop {
                 looked.mark_unchanged();
-                // Whatever changes behind this position is told from here on.
+                // Whatever changes behind this mark is told from here on.
                 let news = &view.feed.news;
-                let joined =
-                    Feed::ask(views, view, |cache| cache.position().map(|position| (news.subscribe(), position)));
+                let joined = Feed::ask(views, view, |cache| cache.mark().map(|mark| (news.subscribe(), mark)));
                 match joined {
                     Some(joined) => break joined,
                     None => drop(looked.changed().await),
@@ -186,37 +213,90 @@ impl Live {
         };
         let mut closing = views.closing();
         let late = || ViewError::Unavailable("it is not known what changes".into());
-        let (news, position) = tokio::select! {
+        let (news, mark) = tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => return Err(late()),
             joined = timeout(FIRST_LOOK, join) => joined.map_err(|_| late())?,
         };
         let first = match after {
-            None => News { position, keys: Some(Arc::default()) },
+            None => News { mark, keys: Some(Arc::default()) },
             Some(after) => {
-                let look = views.store().look(view.table.projection, view.table.version, after).await?;
+                let (name, version) = (view.table.projection, view.table.version);
+                let look = views.store().look(name, version, Some(after), CAUGHT_UP_MAX).await?;
                 let look = look.ok_or_else(late)?;
-                let knows = look.has_all_since_any(after) && look.keys.len() <= CAUGHT_UP_MAX;
-                News { position: look.position, keys: knows.then(|| look.keys.into()) }
+                if look.has_all_since(after) {
+                    News::changed(look.mark, look.keys.into())
+                } else {
+                    News { mark: look.mark, keys: None }
+                }
             }
         };
-        Ok(Self { first: Some(first), news, position, closing })
+        Ok(Self { view: view.clone(), next: Some(first), news, mark, closing })
     }
 
-    /// What comes next. `None` when there is nothing more: the process shuts down, or the reader was so slow that too
-    /// much has come meanwhile. Nothing is lost when this is dropped while it waits.
+    /// What comes next; what has come meanwhile is told as one, and when that is too much, everything has to be read anew.
+    /// `None` when there is nothing more: the process shuts down. Nothing is lost when this is dropped while it waits.
     pub async fn next(&mut self) -> Option<News> {
-        if let Some(first) = self.first.take() {
-            self.position = self.position.max(first.position);
-            return Some(News { position: self.position, ..first });
-        }
-        let told = tokio::select! {
-            biased;
-            _ = self.closing.wait_for(|closing| *closing) => return None,
-            told = self.news.recv() => told.ok()?,
+        let news = match self.next.take() {
+            Some(news) => news,
+            None => {
+                let told = tokio::select! {
+                    biased;
+                    _ = self.closing.wait_for(|closing| *closing) => return None,
+                    told = self.news.recv() => told,
+                };
+                match told {
+                    Ok(told) => told.into(),
+                    Err(RecvError::Lagged(_)) => self.rejoin()?,
+                    Err(RecvError::Closed) => return None,
+                }
+            }
         };
-        let news = News::from(told);
-        self.position = self.position.max(news.position);
-        Some(News { position: self.position, ..news })
+        let news = self.with_further(news)?;
+        // Looks before the one that it came back with are met late. Of another generation, an older position may be true.
+        let is_late = news.mark.generation == self.mark.generation && news.mark.position < self.mark.position;
+        self.mark = if is_late { self.mark } else { news.mark };
+        Some(News { mark: self.mark, ..news })
+    }
+
+    /// Leaves out all that it has not taken.
+    fn rejoin(&mut self) -> Option<News> {
+        let (news, mark) = self.view.feed.join()?;
+        self.news = news;
+        Some(News { mark, keys: None })
+    }
+
+    /// Adds what has come meanwhile, so that a document that changes all the time is told of as often as the reader takes it.
+    fn with_further(&mut self, news: News) -> Option<News> {
+        let News { mut mark, keys: Some(keys) } = news else { return Some(news) };
+        let (mut count, mut all) = (keys.len(), vec![keys]);
+        loop {
+            match self.news.try_recv().map(News::from) {
+                Ok(News { mark: further, keys: Some(keys) })
+                    if further.generation == mark.generation && count + keys.len() <= TOLD_MAX =>
+                {
+                    mark.position = mark.position.max(further.position);
+                    count += keys.len();
+                    all.push(keys);
+                }
+                Ok(further) => {
+                    self.next = Some(further);
+                    break;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                Err(TryRecvError::Lagged(_)) => return self.rejoin(),
+            }
+        }
+        let keys = match <[_; 1]>::try_from(all) {
+            Ok([keys]) => keys,
+            Err(all) => {
+                let keys: BTreeSet<&String> = all.iter().flat_map(|keys| keys.iter()).collect();
+                keys.into_iter().cloned().collect()
+            }
+        };
+        Some(News { mark, keys: Some(keys) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,13 @@
 //! each time it is tried again; so a document is the fold of its events without those that were passed over, up to the
 //! first that fails.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent, StreamId};
 use daybook_log::{Checkpoint, EventFilter, Log};
 
-use crate::acts::DeadLetterAct;
+use crate::acts::{DeadLetterAct, acts_stream};
 use crate::views::View;
 use crate::{ViewError, Views, fold};
 
@@ -102,6 +102,27 @@ impl<'a> Refold<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Folds the events of some streams up to a position, of which a document is made.
+    pub(crate) async fn take_in_streams(
+        &mut self,
+        key: &str,
+        streams: &[StreamId],
+        through: Position,
+    ) -> Result<(), ViewError> {
+        let (wanted, last) = (|other: &str| other == key, |_: &str| through);
+        // Where one of them cannot be applied, those before it are all that is in the document.
+        loop {
+            let mut pages = Streams::new(self.log, streams.to_vec(), through);
+            while let Some(events) = pages.next().await?.filter(|_| !self.lost.contains_key(key)) {
+                self.take_in(events, &wanted, &last)?;
+            }
+            if self.lost.remove(key).is_none() {
+                return Ok(());
+            }
+            self.restore(key, None)?;
+        }
     }
 
     /// Where it stands behind an event.
@@ -214,32 +235,70 @@ async fn passed_over(
     projection: &str,
 ) -> Result<HashMap<String, BTreeMap<Position, Position>>, ViewError> {
     let mut all: HashMap<String, BTreeMap<Position, Position>> = HashMap::new();
-    for event in stream(log, StreamId::new("daybook.projection", projection), Position::new(u64::MAX)).await? {
-        let act = DeadLetterAct::of(&event, projection).map_err(|error| ViewError::Refused(error.to_string()))?;
-        if let Some((key, Some(position))) = act.as_ref().map(DeadLetterAct::parts) {
-            all.entry(key.to_owned()).or_default().entry(position).or_insert(event.position);
+    let mut acts = Streams::new(log, vec![acts_stream(projection)], Position::new(u64::MAX));
+    while let Some(events) = acts.next().await? {
+        for event in events {
+            let act =
+                DeadLetterAct::of(&event, projection).map_err(|error| ViewError::Refused(error.to_string()))?;
+            if let Some((key, Some(position))) = act.as_ref().map(DeadLetterAct::parts) {
+                all.entry(key.to_owned()).or_default().entry(position).or_insert(event.position);
+            }
         }
     }
     Ok(all)
 }
 
-/// The events of a stream up to a position.
-pub(crate) async fn stream(
-    log: &Log,
-    stream: StreamId,
+/// The events of some streams up to a position, in the order of the log, a page at a time.
+struct Streams<'a> {
+    log: &'a Log,
     through: Position,
-) -> Result<Vec<RecordedEvent>, ViewError> {
-    let mut filter = EventFilter { stream: Some(stream), ..EventFilter::default() };
-    let mut all = Vec::new();
-    loop {
-        let page = log.find(&filter, PAGE).await?;
-        all.extend(page.events);
-        match page.next.filter(|next| *next < through) {
-            Some(next) => filter.after = next,
-            None => {
-                all.retain(|event| event.position <= through);
-                return Ok(all);
+    streams: Vec<OneStream>,
+    /// How many events of each are read at a time.
+    page: usize,
+}
+
+struct OneStream {
+    /// What is read next; `None` behind the last one.
+    filter: Option<EventFilter>,
+    /// What was read, and stands behind what was read of others.
+    read: VecDeque<RecordedEvent>,
+}
+
+impl<'a> Streams<'a> {
+    fn new(log: &'a Log, streams: Vec<StreamId>, through: Position) -> Self {
+        let page = (PAGE / streams.len().max(1)).max(1);
+        let one = |stream| OneStream {
+            filter: Some(EventFilter { stream: Some(stream), ..EventFilter::default() }),
+            read: VecDeque::new(),
+        };
+        Self { log, through, streams: streams.into_iter().map(one).collect(), page }
+    }
+
+    /// The next events, of which there may be none; `None` behind the last ones.
+    async fn next(&mut self) -> Result<Option<Vec<RecordedEvent>>, ViewError> {
+        // Up to where all streams are read.
+        let mut level = self.through;
+        for OneStream { filter, read } in &mut self.streams {
+            let Some(further) = filter else { continue };
+            if read.is_empty() {
+                let page = self.log.find(further, self.page).await?;
+                read.extend(page.events);
+                match page.next {
+                    Some(next) if next < self.through => further.after = next,
+                    _ => *filter = None,
+                }
+            }
+            if let Some(further) = filter {
+                level = level.min(further.after);
             }
         }
+        let mut events = Vec::new();
+        for OneStream { read, .. } in &mut self.streams {
+            let behind = read.partition_point(|event| event.position <= level);
+            events.extend(read.drain(..behind));
+        }
+        let is_over = events.is_empty() && self.streams.iter().all(|one| one.filter.is_none());
+        events.sort_unstable_by_key(|event| event.position);
+        Ok((!is_over).then_some(events))
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::feed::{Feed, Live};
 use crate::generation::served;
+use crate::mark::Mark;
 use crate::select::rows_for;
 use crate::store::{Selected, Selection, Store, store};
 use crate::table::Table;
@@ -22,6 +23,13 @@ use crate::{Answer, AtLeast, Document, Page, PageQuery, ViewError};
 /// at most.
 const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// How often a query looks for the table of the generation that is served. It is gone once when another one took its place;
+/// each time, when it is missing.
+const TRIES: usize = 5;
+
+/// How many documents are folded at once of streams that are declared. More wait, for as long as one may be folded.
+const FOLDS_MAX: usize = 4;
 
 /// The views, for reading. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +47,8 @@ struct Shared {
     closing: watch::Sender<bool>,
     /// Whoever goes through the log for one document takes this: one at a time, however many ask.
     scan: Semaphore,
+    /// Whoever folds a document of the streams that are declared for it takes one of these.
+    folds: Semaphore,
 }
 
 /// One view, as this process knows it.
@@ -107,7 +117,8 @@ impl Views {
         }
         let (store, contracts) = (store(database.clone()), Arc::new(contracts));
         let closing = watch::Sender::new(false);
-        let shared = Shared { database, store, log, contracts, views, closing, scan: Semaphore::new(1) };
+        let (scan, folds) = (Semaphore::new(1), Semaphore::new(FOLDS_MAX));
+        let shared = Shared { database, store, log, contracts, views, closing, scan, folds };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -170,12 +181,12 @@ impl Views {
         Ok(answer)
     }
 
-    /// Follows what becomes of a view: behind what happened up to `after`, or from now on.
+    /// Follows what becomes of a view: behind what was told up to `after`, or from now on.
     ///
     /// # Errors
     ///
     /// See [`ViewError`]; [`ViewError::Unavailable`] when nothing is known of the view's changes just now.
-    pub async fn live(&self, view: &str, after: Option<Position>) -> Result<Live, ViewError> {
+    pub async fn live(&self, view: &str, after: Option<Mark>) -> Result<Live, ViewError> {
         Live::begin(self, self.view(view)?, after).await
     }
 
@@ -228,7 +239,7 @@ impl Views {
     /// meanwhile, it is looked up, and read again.
     async fn read_now(&self, view: &View, selection: &Selection) -> Result<Selected, ViewError> {
         let store = &self.shared.store;
-        loop {
+        for _ in 0..TRIES {
             let known = view.served().clone().filter(|served| served.table.lacks(selection).is_none());
             let served = match known {
                 Some(served) => served,
@@ -249,6 +260,7 @@ impl Views {
             // Whoever was faster has looked it up already.
             view.served().take_if(|known| known.id == served.id);
         }
+        Err(ViewError::Unavailable("the generation that is served cannot be read".into()))
     }
 
     async fn look_up(&self, view: &View) -> Result<Option<Arc<Served>>, ViewError> {
@@ -292,6 +304,10 @@ impl Views {
 
     pub(crate) fn scan(&self) -> &Semaphore {
         &self.shared.scan
+    }
+
+    pub(crate) fn folds(&self) -> &Semaphore {
+        &self.shared.folds
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -4,9 +4,9 @@
 //! open to them. So one that changes twice may be told once, and one may be told again; what they have been told last is
 //! true at the position that the last `id` names.
 //!
-//! Nobody waits for a slow reader. What is not taken stays with their connection alone: this stream is not asked for more
-//! then, the [news](daybook_views::Live) run past it, and it ends when it is asked again. One that takes nothing any more is
-//! cut off by the system (`live_stall_s`).
+//! Nobody waits for a slow reader. What is not taken stays with their connection alone, and is a bounded piece: this stream is
+//! not asked for more then, the [news](daybook_views::Live) run past it, and when it is asked again, it tells them to read
+//! everything anew. One that takes nothing any more is cut off by the system (`live_stall_s`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use daybook_core::{AnyProjection, Position, Ruling};
-use daybook_views::{AtLeast, Criteria, Live, News};
+use daybook_views::{AtLeast, Criteria, Live, Mark, News};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::Value;
@@ -31,6 +31,9 @@ use crate::{Backend, Problem, request};
 
 /// How often somebody who is told nothing hears that the stream is there still, and is asked for their rights.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// How much is read for a reader before it is sent, at least: so much, and one document, is what each of them may hold.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// The header in which a reader says how far they were told.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -129,6 +132,16 @@ struct Removed<'a> {
     key: &'a str,
 }
 
+/// Documents of which a reader is being told.
+struct Telling {
+    keys: Arc<[String]>,
+    /// How many of them were read.
+    read: usize,
+    /// Whether the reader was told of any. The event of the last one is not ended: its `id` may follow.
+    has_told: bool,
+    mark: Mark,
+}
+
 /// What one reader follows.
 struct Stream {
     backend: web::Data<Backend>,
@@ -139,7 +152,9 @@ struct Stream {
     reader: Reader,
     /// What the reader showed; shown again before each event.
     token: Option<String>,
-    after: Option<Position>,
+    after: Option<Mark>,
+    /// What is being told.
+    telling: Option<Telling>,
     _place: Place,
 }
 
@@ -154,19 +169,33 @@ impl Stream {
         let actor = request::actor(http, backend)?;
         let projection = super::projection(backend, view)?.clone();
         allowed(projection.spec(), &actor)?;
+        if key.as_ref().is_some_and(|key| key.contains('\0')) {
+            return Err(Problem::not_found("There is no such document."));
+        }
         let criteria = match key {
             None => parameters::live(http.query_string(), &*projection)?,
             Some(_) => request::query::<parameters::Nothing>(http.query_string()).map(|_| Criteria::default())?,
         };
-        let after = request::header(http, &LAST_EVENT_ID)?.map(str::parse).transpose().map_err(|_| {
-            Problem::parameter("Last-Event-ID", "`Last-Event-ID` is the `id` of an event: a position.")
-        })?;
+        let after = request::header(http, &LAST_EVENT_ID)?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| Problem::parameter("Last-Event-ID", "`Last-Event-ID` is the `id` of an event."))?;
         // Of those who are not signed in, each address is somebody.
         let client = || format!("address {}", RequestInfo::of(http).client_ip.clone().unwrap_or_default());
         let _place = readers.enter(actor.name().unwrap_or_else(client))?;
         let token = request::bearer(http)?.map(str::to_owned);
         let reader = Reader::new(http, backend, actor)?;
-        Ok(Self { backend: backend.clone(), projection, key, criteria, reader, token, after, _place })
+        Ok(Self {
+            backend: backend.clone(),
+            projection,
+            key,
+            criteria,
+            reader,
+            token,
+            after,
+            telling: None,
+            _place,
+        })
     }
 
     async fn begin(mut self, http: &HttpRequest) -> Result<HttpResponse, Problem> {
@@ -177,7 +206,7 @@ impl Stream {
         let first = match self.key.clone() {
             // Whoever follows one document is told first what it is now, whatever they were told before.
             Some(key) => {
-                let told = self.tell(&[key], first.position).await?;
+                let told = self.tell([key].into(), first.mark).await?;
                 if !told.starts_with("event: document") {
                     let key = self.key.as_deref().unwrap_or_default();
                     return Err(Problem::not_found(format!(
@@ -219,29 +248,40 @@ impl Stream {
         allowed(self.projection.spec(), &actor).map(drop)
     }
 
-    /// The events of some news; none when they are about nothing that the reader follows.
+    /// The first events of some news; none when they are about nothing that the reader follows.
     async fn told(&mut self, news: News) -> Result<String, Problem> {
         match (news.keys, self.key.clone()) {
-            (Some(keys), None) if keys.is_empty() => Ok(reached(news.position)),
-            (Some(keys), None) => self.tell(&keys, news.position).await,
-            (Some(keys), Some(key)) if !keys.contains(&key) => Ok(String::new()),
-            (_, Some(key)) => self.tell(&[key], news.position).await,
-            (None, None) => Ok(format!("event: reset\nid: {}\ndata: {{}}\n\n", news.position)),
+            (Some(keys), None) if keys.is_empty() => Ok(reached(news.mark)),
+            (Some(keys), None) => self.tell(keys, news.mark).await,
+            (Some(keys), Some(key)) if keys.binary_search(&key).is_err() => Ok(String::new()),
+            (_, Some(key)) => self.tell([key].into(), news.mark).await,
+            (None, None) => Ok(format!("event: reset\nid: {}\ndata: {{}}\n\n", news.mark)),
         }
     }
 
-    /// The events of documents that have changed, as they are now. The last one says how far they go: whoever is cut off
-    /// before that hears of all of them again.
-    async fn tell(&mut self, keys: &[String], position: Position) -> Result<String, Problem> {
+    /// The first events of documents that have changed.
+    async fn tell(&mut self, keys: Arc<[String]>, mark: Mark) -> Result<String, Problem> {
+        self.tell_on(Telling { keys, read: 0, has_told: false, mark }).await
+    }
+
+    /// The next events of documents that have changed, as they are now. The last one says how far they go: whoever is cut
+    /// off before that hears of all of them again.
+    async fn tell_on(&mut self, mut telling: Telling) -> Result<String, Problem> {
         let mut told = String::new();
-        for key in keys {
-            let Some(event) = self.event(key, position).await? else { continue };
+        while let Some(key) = telling.keys.get(telling.read) {
+            if told.len() >= PIECE_BYTES {
+                self.telling = Some(telling);
+                return Ok(told);
+            }
+            telling.read += 1;
+            let Some(event) = self.event(key, telling.mark.position).await? else { continue };
+            if std::mem::replace(&mut telling.has_told, true) {
+                told.push('\n');
+            }
             told.push_str(&event);
-            told.push('\n');
         }
-        if !told.is_empty() {
-            told.truncate(told.len() - 1);
-            told.push_str(&reached(position));
+        if telling.has_told {
+            told.push_str(&reached(telling.mark));
         }
         Ok(told)
     }
@@ -280,20 +320,24 @@ struct State {
 }
 
 impl State {
-    /// What to send next; an error is the reason why it is the last. `None` at the end: the server closes, or the reader
-    /// was too slow.
+    /// What to send next; an error is the reason why it is the last. `None` when the server closes.
     async fn next(&mut self) -> Option<Result<String, Problem>> {
         loop {
-            let news = tokio::select! {
-                news = self.live.next() => Some(news?),
-                _ = self.beat.tick() => None,
+            let telling = self.stream.telling.take();
+            let news = match &telling {
+                Some(_) => None,
+                None => tokio::select! {
+                    news = self.live.next() => Some(news?),
+                    _ = self.beat.tick() => None,
+                },
             };
             if let Err(problem) = self.stream.check() {
                 return Some(Err(problem));
             }
-            let told = match news {
-                Some(news) => self.stream.told(news).await,
-                None => Ok(":\n\n".to_owned()),
+            let told = match (telling, news) {
+                (Some(telling), _) => self.stream.tell_on(telling).await,
+                (None, Some(news)) => self.stream.told(news).await,
+                (None, None) => Ok(":\n\n".to_owned()),
             };
             match told {
                 Ok(told) if told.is_empty() => {}
@@ -307,10 +351,11 @@ impl State {
 }
 
 /// Says how far everything before it goes. A line of its own says so and is no event.
-fn reached(position: Position) -> String {
-    format!("id: {position}\n\n")
+fn reached(mark: Mark) -> String {
+    format!("id: {mark}\n\n")
 }
 
+/// Ends the event before it, too, when that was not ended.
 fn ended(problem: &Problem) -> String {
-    format!("event: ended\ndata: {{\"code\":\"{}\"}}\n\n", problem.code())
+    format!("\nevent: ended\ndata: {{\"code\":\"{}\"}}\n\n", problem.code())
 }

@@ -47,12 +47,15 @@ impl Model {
         }
     }
 
-    fn look(&self, after: u64) -> Look {
-        let behind = self.commits.range((after + 1, 0)..);
+    /// A look tells nothing where it would not tell all.
+    fn look(&self, after: Option<Mark>) -> Look {
+        let oldest = self.commits.keys().next().map(|(to, _)| Position::new(*to));
+        let is_known = |after: &Mark| after.generation == self.generation && oldest <= Some(after.position);
+        let from = after.filter(is_known).map_or(u64::MAX, |after| after.position.get() + 1);
+        let behind = self.commits.range((from, 0)..);
         Look {
-            generation: self.generation,
-            position: Position::new(self.lowest()),
-            oldest: self.commits.keys().next().map(|(to, _)| Position::new(*to)),
+            mark: Mark { generation: self.generation, position: Position::new(self.lowest()) },
+            oldest,
             keys: behind.flat_map(|(_, keys)| keys).map(u64::to_string).collect(),
             is_cut: false,
         }
@@ -151,7 +154,7 @@ fn run(steps: Vec<Step>) -> usize {
             Step::Commit(range, count) => model.commit(range, count),
             Step::Prune(nth) => model.prune(nth),
             Step::CutOver(ahead) => model.cut_over(ahead),
-            Step::Look => look = Some(model.look(cache.looks_from().get())),
+            Step::Look => look = Some(model.look(cache.looks_from())),
             Step::LookArrives => {
                 if let Some(look) = look.take() {
                     cache.advance(look, Instant::now());

@@ -74,7 +74,7 @@ pub(crate) trait Rebuilds: Send + Sync {
 
 /// Statements for both databases; `$run` runs an `async` block that is given a transaction.
 macro_rules! rebuilds {
-    ($store:ty, $now:literal, $text:literal, $lock:literal) => {
+    ($store:ty, $now:literal, $text:literal, $no_keys:literal, $lock:literal) => {
         #[async_trait]
         impl Rebuilds for $store {
             async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
@@ -239,6 +239,15 @@ macro_rules! rebuilds {
                             .await?;
                             fit = fit && moved.rows_affected() == 1;
                         }
+                        // So that the next change is known to be the first since it is served.
+                        sqlx::query(concat!(
+                            "INSERT INTO view_changes (generation, position_to, slice_from, keys, committed_at) \
+                             VALUES ($1, $2, 0, ", $no_keys, ", ", $now, ") ON CONFLICT DO NOTHING"
+                        ))
+                        .bind(generation.0)
+                        .bind(new)
+                        .execute(&mut *transaction)
+                        .await?;
                         match fit {
                             true => transaction.commit().await?,
                             false => transaction.rollback().await?,
@@ -252,5 +261,5 @@ macro_rules! rebuilds {
     };
 }
 
-rebuilds!(crate::postgres::Postgres, "clock_timestamp()", "::text", " FOR SHARE");
-rebuilds!(crate::sqlite::Sqlite, "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", "", "");
+rebuilds!(crate::postgres::Postgres, "clock_timestamp()", "::text", "'{}'", " FOR SHARE");
+rebuilds!(crate::sqlite::Sqlite, "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", "", "'[]'", "");

@@ -5,6 +5,7 @@ use daybook_database::{Fault, Location, fault, on_both};
 
 use super::*;
 use crate::generation::Phase;
+use crate::mark::Mark;
 use crate::ranges::Range;
 use crate::testing::{LONG, Ready, new};
 
@@ -20,6 +21,7 @@ on_both!(
     a_page_is_written_for_all_of_its_ranges_or_for_none,
     a_first_generation_is_begun_by_one_alone,
     a_selection_is_in_the_order_of_keys,
+    a_look_reads_what_changed_only_where_that_is_all,
 );
 
 const FIELDS: [Field; 3] = [
@@ -240,6 +242,32 @@ async fn a_first_generation_is_begun_by_one_alone(_: Location, database: Databas
         }
     }
     assert_eq!(store.generations("orders").await.expect("an answer").len(), 1);
+}
+
+async fn a_look_reads_what_changed_only_where_that_is_all(_: Location, database: Database) {
+    let ready = Ready::of_orders(database).await;
+    for (to, keys) in [(1, vec!["b", "a"]), (2, vec!["a"]), (3, vec!["c"])] {
+        let changed: Vec<_> = keys.into_iter().map(|key| put(key, "{}")).collect();
+        assert!(ready.commit(&[ready.claim], to - 1, to, &changed).await.expect("an answer"));
+    }
+    let mark = |position, generation| Mark { position: Position::new(position), generation };
+    let look = async |after, commits_max| {
+        let look =
+            ready.store.look("orders", 1, after, commits_max).await.expect("an answer").expect("it is served");
+        assert_eq!((look.mark, look.oldest), (mark(3, ready.generation), Some(Position::new(1))));
+        let has_all = after.is_some_and(|after| look.has_all_since(after));
+        (look.keys.join(" "), has_all)
+    };
+    let all = |keys: &str| (keys.to_owned(), true);
+    let unknown = (String::new(), false);
+    assert_eq!(look(Some(mark(1, ready.generation)), 2).await, all("a c"));
+    assert_eq!(look(Some(mark(2, ready.generation)), 2).await, all("c"));
+    assert_eq!(look(Some(mark(3, ready.generation)), 2).await, all(""));
+    assert_eq!(look(Some(mark(1, ready.generation)), 1).await, unknown, "these are too many");
+    assert_eq!(look(Some(mark(0, ready.generation)), 9).await, unknown, "what was before the oldest is not known");
+    assert_eq!(look(Some(mark(4, ready.generation)), 9).await, unknown, "it never was so far");
+    assert_eq!(look(Some(mark(3, ready.generation + 1)), 9).await, unknown, "another one was served");
+    assert_eq!(look(None, 9).await, unknown);
 }
 
 async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {

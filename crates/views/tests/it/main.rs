@@ -5,6 +5,7 @@ mod away;
 mod dead_letters;
 mod domain;
 mod laws;
+mod live;
 mod queries;
 mod rebuilds;
 mod rollback;
