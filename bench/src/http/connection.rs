@@ -39,6 +39,12 @@ impl Request {
     pub(crate) fn get(path: &str) -> Self {
         Self { head: format!("GET {path} HTTP/1.1\r\nhost: bench\r\n"), body: String::new() }
     }
+
+    /// The same, answered once it can be, as long as a server waits for that.
+    pub(crate) fn waiting(mut self) -> Self {
+        self.head.push_str("prefer: wait=60\r\n");
+        self
+    }
 }
 
 /// An answer.

@@ -126,11 +126,11 @@ fn category(number: u64) -> String {
     format!("Part {}", number % CATEGORIES)
 }
 
-/// Waits until the view is as far as the log. An answer waits a minute at most, so it is asked for again.
+/// Waits until the view is as far as the log. An answer waits for some seconds, so it is asked for again.
 pub(super) async fn follow(address: SocketAddr, view: &str, head: Position) -> anyhow::Result<()> {
     let mut connection = Connection::open(address).await?;
-    let request = Request::get(&format!("/v1/views/{view}?limit=1&min_position={head}"));
-    for _ in 0..600 {
+    let request = Request::get(&format!("/v1/views/{view}?limit=1&min_position={head}")).waiting();
+    for _ in 0..60 {
         if connection.send(&request, false).await?.status == 200 {
             return Ok(());
         }

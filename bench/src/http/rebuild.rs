@@ -17,7 +17,7 @@ use crate::calls::{Caller, Window, open_loop};
 const READ_EVERY: usize = 20;
 
 /// How much longer it may take than alone.
-const TIMES_MAX: u32 = 4;
+const TIMES_MAX: u32 = 10;
 
 pub(crate) fn command() -> Command {
     Command::new("rebuild-while-serving")
