@@ -98,6 +98,7 @@ impl World {
             anyhow::Ok(Database::connect(&location, &Options::default()).await?)
         };
         let databases = [connect("url").await?, connect("views-url").await?];
+        databases[0].migrate(Schema::Log).await?;
         databases[1].migrate(Schema::Views).await?;
         let log = Log::open(databases[0].clone(), daybook_log::Settings::default()).await?;
         let mut contracts = Contracts::default();
@@ -106,7 +107,6 @@ impl World {
         let views =
             Views::open(databases[1].clone(), log.clone(), contracts, vec![projection::<FilledStreams>()])?;
         let head = log.head().await?.position;
-        databases[0].migrate(Schema::Log).await?;
         Ok(Self { databases, log, views, head })
     }
 
