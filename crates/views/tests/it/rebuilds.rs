@@ -9,7 +9,7 @@ use daybook_views::{GenerationStatus, Phase, Projectors, Settings, ViewError, Vi
 use tokio::time::Instant;
 
 use crate::domain::{Added, Counters, Superstitious, plain_fold};
-use crate::world::{Dice, LIMIT, World, at_least, event, metadata, quick, read_all, start, until};
+use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -28,16 +28,11 @@ async fn generation(
     number: u32,
     wanted: impl Fn(&GenerationStatus) -> bool,
 ) -> GenerationStatus {
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let look = async || {
         let all = views.generations(view).await.expect("available");
-        let one = all.into_iter().find(|one| one.number == number);
-        if let Some(one) = one.clone().filter(&wanted) {
-            return one;
-        }
-        assert!(Instant::now() < deadline, "never so: {one:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+        all.into_iter().find(|one| one.number == number)
+    };
+    found(look, |one| one.as_ref().is_some_and(&wanted)).await.expect("it is as wanted")
 }
 
 async fn live(views: &Views, number: u32) -> GenerationStatus {

@@ -1,14 +1,13 @@
 //! P6: processes share a view's ranges, and its number of ranges changes without a rebuild.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use daybook_core::projection;
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{Projectors, Settings};
 
 use crate::domain::{Counters, plain_fold};
-use crate::world::{Dice, World, quick, read_all, until};
+use crate::world::{Dice, World, found, quick, read_all, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -50,11 +49,8 @@ async fn the_number_of_ranges_changes_without_a_rebuild(_: Location, database: D
         let other = Projectors::start(&world.views(&[projection::<Counters<1>>()]), named("b", shards));
         let last = world.append_any(&mut dice, 150).await;
         assert_eq!(read_all(&views, last).await, plain_fold(&world.history().await), "in {shards} ranges");
-        let deadline = tokio::time::Instant::now() + crate::world::LIMIT;
-        while world.count("SELECT count(*) FROM view_ranges").await != i64::from(shards) {
-            assert!(tokio::time::Instant::now() < deadline, "the ranges were never {shards}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let ranges = async || world.count("SELECT count(*) FROM view_ranges").await;
+        found(ranges, |count| *count == i64::from(shards)).await;
         one.stop().await;
         other.stop().await;
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use daybook_core::projection;
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{Phase, Projectors, Settings, Views};
-use tokio::time::Instant;
 
 use crate::domain::{Closed, Counters, Opened};
-use crate::world::{LIMIT, World, at_least, event, metadata, quick, until};
+use crate::world::{World, at_least, event, found, metadata, quick, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -17,24 +16,15 @@ on_both!(
 );
 
 async fn becomes(world: &World, sql: &str, wanted: i64) {
-    let deadline = Instant::now() + LIMIT;
-    while world.count(sql).await != wanted {
-        assert!(Instant::now() < deadline, "never {wanted}: {sql}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    found(async || (sql, world.count(sql).await), |(_, count)| *count == wanted).await;
 }
 
 async fn phases_are(views: &Views, wanted: &[(u32, u32, Phase)]) {
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let look = async || {
         let all = views.generations("counters").await.expect("available");
-        let found: Vec<_> = all.iter().map(|one| (one.version, one.number, one.phase)).collect();
-        if found == wanted {
-            return;
-        }
-        assert!(Instant::now() < deadline, "never so: {found:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        all.iter().map(|one| (one.version, one.number, one.phase)).collect::<Vec<_>>()
+    };
+    found(look, |phases| phases == wanted).await;
 }
 
 async fn changes_and_removed_documents_are_forgotten(_: Location, database: Database) {

@@ -1,5 +1,6 @@
 //! A log and its views, and how tests write to the one and read the other.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,18 +150,29 @@ pub(crate) async fn read_all(views: &Views, position: Position) -> Folded {
     }
 }
 
-/// Waits until the status of a projection is as `wanted`.
-pub(crate) async fn until(views: &Views, name: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+/// Looks until what is found is as `wanted`, and answers it.
+pub(crate) async fn found<T: Debug, F: Future<Output = T>>(
+    mut look: impl FnMut() -> F,
+    wanted: impl Fn(&T) -> bool,
+) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let statuses = views.status().await.expect("available");
-        let status = statuses.into_iter().find(|one| one.name == name).expect("registered");
-        if wanted(&status) {
-            return status;
+        let found = look().await;
+        if wanted(&found) {
+            return found;
         }
-        assert!(Instant::now() < deadline, "never so: {status:?}");
+        assert!(Instant::now() < deadline, "never so: {found:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the status of a projection is as `wanted`.
+pub(crate) async fn until(views: &Views, name: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let look = async || {
+        let statuses = views.status().await.expect("available");
+        statuses.into_iter().find(|one| one.name == name).expect("registered")
+    };
+    found(look, wanted).await
 }
 
 pub(crate) fn event<E: Event>(counter: &str, event: &E) -> NewRecord {
