@@ -15,7 +15,7 @@ use crate::snapshots::revisions;
 on_both!(&[Schema::Log], of_a_long_stream_only_what_its_snapshot_lacks_is_folded);
 
 /// How many events a stream has.
-const EVENTS: u64 = 2_000;
+const EVENTS: u64 = 100_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 struct OrderPlaced {
