@@ -1,7 +1,7 @@
 //! Child processes that never outlive us.
 
 use std::ffi::OsStr;
-use std::process::{Output, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -61,16 +61,50 @@ pub(crate) fn run_quietly(command: &mut std::process::Command) -> anyhow::Result
 
 /// A child in a process group of its own. A terminal's Ctrl-C reaches us alone, so the order in which things stop
 /// is ours; and what the child has started goes with it.
-struct Group {
+/// Dropping it asks it to end, and ends it when it does not.
+pub(crate) struct Group {
     child: Child,
     id: Option<u32>,
 }
 
 impl Group {
-    fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program.
+    pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
         Ok(Self { id: child.id(), child })
+    }
+
+    /// The child's process id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.id
+    }
+
+    /// How the child has ended; `None` while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be told.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Ends all of it at once, and waits until the child is gone.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait_for_end();
+    }
+
+    /// Waits as long as the child has to end, and not longer.
+    fn wait_for_end(&mut self) {
+        let limit = Instant::now() + GRACE;
+        while Instant::now() < limit && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn signal(&self, name: &str) {
@@ -90,11 +124,8 @@ impl Drop for Group {
             return;
         }
         self.signal("TERM");
-        let limit = Instant::now() + GRACE;
-        while Instant::now() < limit && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.signal("KILL");
+        self.wait_for_end();
+        self.kill();
     }
 }
 

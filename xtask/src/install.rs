@@ -1,4 +1,4 @@
-//! Installing PostgreSQL where that needs nobody's leave: on Debian and its kin, as root (a container, a CI machine).
+//! Installing what is missing where that needs nobody's leave: on Debian and its kin, as root (a container, a CI machine).
 
 use std::path::Path;
 
@@ -15,15 +15,15 @@ pub(crate) fn possible() -> anyhow::Result<bool> {
     Ok(Path::new("/etc/debian_version").exists() && user::we_are_root()?)
 }
 
-/// Installs the server. Debian may start a cluster of its own with it; ours has another folder and port.
+/// Installs packages. Debian may start a server of its own with one; ours have other folders and ports.
 ///
 /// # Errors
 ///
 /// When `apt-get` fails.
-pub(crate) async fn postgresql() -> anyhow::Result<()> {
-    println!("There is no PostgreSQL server: installing Debian's.");
+pub(crate) async fn packages(names: &[&str]) -> anyhow::Result<()> {
+    println!("Installing what is missing: {}.", names.join(", "));
     child::run(&mut apt_get(&["update"])).await?;
-    child::run(&mut apt_get(&["install", "--yes", "--no-install-recommends", "postgresql"])).await
+    child::run(apt_get(&["install", "--yes", "--no-install-recommends"]).args(names)).await
 }
 
 fn apt_get(args: &[&str]) -> Command {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `bench`, `campaign` and `postgres`.
+//! Developer commands: `cargo xtask test`, `bench`, `campaign`, `postgres` and `kafka`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
 
 mod bench;
@@ -7,7 +7,11 @@ mod campaign;
 mod child;
 mod disk;
 mod install;
+mod kafka;
+mod loopback;
+mod orders;
 mod postgres;
+mod server;
 mod server_binaries;
 mod steps;
 mod test;
@@ -21,6 +25,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::campaign::Campaign;
+use crate::kafka::Broker;
+use crate::orders::Orders;
 use crate::postgres::Cluster;
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,8 +51,9 @@ fn cli() -> Command {
                 .about("Runs every check and every test, on SQLite and PostgreSQL")
                 .long_about(
                     "Runs every check and every test, on SQLite and PostgreSQL.\n\nUses the PostgreSQL server of \
-                     DATABASE_URL when that is set (each test makes a database of its own there), and else starts \
-                     one of its own, which is gone afterwards.",
+                     DATABASE_URL when that is set (each test makes a database of its own there), and the Kafka of \
+                     KAFKA_BROKERS (each test makes topics of its own there), and else starts its own, which are \
+                     gone afterwards.",
                 )
                 .arg(
                     Arg::new("args")
@@ -68,6 +75,10 @@ fn cli() -> Command {
         .subcommand(
             Command::new("postgres")
                 .about("Starts a throw-away PostgreSQL, prints its DATABASE_URL, and stops it on Ctrl-C"),
+        )
+        .subcommand(
+            Command::new("kafka")
+                .about("Starts a throw-away Apache Kafka, prints its KAFKA_BROKERS, and stops it on Ctrl-C"),
         )
 }
 
@@ -123,7 +134,32 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             println!("{signal}: stopping PostgreSQL.");
             Ok(())
         }
+        Some(("kafka", _)) => {
+            let mut broker = unless_stopped(Broker::start()).await?;
+            println!("KAFKA_BROKERS={}", broker.address());
+            println!(
+                "It runs until Ctrl-C, and is then removed with all that is in it. Meanwhile: stop, kill, start."
+            );
+            tokio::select! {
+                signal = stop_signal() => println!("{}: stopping Kafka.", signal?),
+                outcome = obey(&mut broker) => outcome?,
+            }
+            Ok(())
+        }
         other => unreachable!("clap let {other:?} through"),
+    }
+}
+
+/// Does to a broker what is typed.
+async fn obey(broker: &mut Broker) -> anyhow::Result<()> {
+    let mut orders = Orders::listen();
+    loop {
+        match orders.next().await.join(" ").as_str() {
+            "stop" => broker.stop(),
+            "kill" => broker.kill(),
+            "start" => broker.start_again().await?,
+            _ => println!("stop, kill or start?"),
+        }
     }
 }
 

@@ -1,21 +1,17 @@
 //! A throw-away PostgreSQL cluster.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::child::run_quietly;
+use crate::loopback::free_ports;
+use crate::server::Server;
 use crate::server_binaries;
 use crate::user::Unprivileged;
-
-/// How long the server may take to start, and to stop.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The most connections. Tests run in parallel, and each has several pools.
 const CONNECTIONS_MAX: u32 = 400;
@@ -23,7 +19,7 @@ const CONNECTIONS_MAX: u32 = 400;
 /// A PostgreSQL server of our own, in a temporary folder, on a free port of the loopback interface. It is as
 /// durable as PostgreSQL is by default. Dropping it stops it and removes the folder.
 pub(crate) struct Cluster {
-    server: Child,
+    server: Server,
     port: u16,
     place: Place,
 }
@@ -36,11 +32,22 @@ impl Cluster {
     /// When there are no server programs, or the server does not start.
     pub(crate) async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let place = Place::make(server_binaries::find_or_install().await?)?;
-        let port = free_port()?;
-        let server = place.serve(port, settings)?;
+        let [port] = free_ports()?;
+        let server = place.server(port, settings);
         let mut cluster = Self { server, port, place };
-        cluster.wait_until_ready().await?;
+        cluster.start_again().await?;
         Ok(cluster)
+    }
+
+    /// Starts it after it was stopped or killed.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.server.start()?;
+        let process = self.server.process_id();
+        self.server.wait_until(async |_| self.place.says_ready(process)).await
     }
 
     /// Where its administration database is, for `DATABASE_URL`.
@@ -59,31 +66,13 @@ impl Cluster {
         command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
         command
     }
-
-    /// Waits for the server to say so in its own folder; whoever else answers on the port is not it.
-    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let limit = Instant::now() + LIMIT;
-        while !self.place.says_ready() {
-            if let Some(status) = self.server.try_wait()? {
-                bail!("PostgreSQL ended with {status}:\n{}", self.place.server_log());
-            }
-            if Instant::now() > limit {
-                bail!("PostgreSQL is not ready after {LIMIT:?}:\n{}", self.place.server_log());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Immediate: there is nothing to keep. `-w` waits until the server is gone.
-        let stopped = run_quietly(self.place.command("pg_ctl").args(["stop", "--mode=immediate", "-w"]));
-        if stopped.is_err() {
-            let _ = self.server.kill();
-        }
-        let _ = self.server.wait();
+        // Immediate: there is nothing to keep. `-w` waits until the server is gone. One that does not stop is ended like
+        // any other.
+        let _ = run_quietly(self.place.command("pg_ctl").args(["stop", "--mode=immediate", "-w"]));
     }
 }
 
@@ -119,22 +108,16 @@ impl Place {
         Ok(place)
     }
 
-    /// Starts the server. It leads a process group of its own, so that a terminal's Ctrl-C does not end it before
-    /// its users.
-    fn serve(&self, port: u16, settings: &[(&str, &str)]) -> anyhow::Result<Child> {
-        let log = File::create(self.folder.path().join("server.log"))?;
-        self.command("postgres")
+    /// The server, not running yet.
+    fn server(&self, port: u16, settings: &[(&str, &str)]) -> Server {
+        let mut command = self.command("postgres");
+        command
             .arg(format!("--port={port}"))
             .arg("--listen_addresses=127.0.0.1")
             .arg(format!("--unix_socket_directories={}", self.folder.path().display()))
             .arg(format!("--max_connections={CONNECTIONS_MAX}"))
-            .args(settings.iter().map(|(name, value)| format!("--{name}={value}")))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .context("cannot start PostgreSQL")
+            .args(settings.iter().map(|(name, value)| format!("--{name}={value}")));
+        Server::new("PostgreSQL", command.into(), self.folder.path().join("server.log"))
     }
 
     /// A server program, run by the cluster's owner on the cluster's data.
@@ -151,20 +134,12 @@ impl Place {
         self.folder.path().join("data")
     }
 
-    /// Whether the server has written, in the last line of its `postmaster.pid`, that it takes connections.
-    fn says_ready(&self) -> bool {
-        fs::read_to_string(self.data().join("postmaster.pid"))
-            .is_ok_and(|text| text.lines().last().is_some_and(|line| line.trim() == "ready"))
+    /// Whether the server, which is `process`, has written in its `postmaster.pid` that it takes connections. Whoever
+    /// else answers on the port is not it, and one that was killed leaves such a file behind.
+    fn says_ready(&self, process: Option<u32>) -> bool {
+        let Ok(text) = fs::read_to_string(self.data().join("postmaster.pid")) else { return false };
+        let (first, last) = (text.lines().next(), text.lines().last());
+        first.and_then(|line| line.trim().parse().ok()) == process
+            && last.is_some_and(|line| line.trim() == "ready")
     }
-
-    fn server_log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
-    }
-}
-
-/// A port that nobody listens on.
-fn free_port() -> anyhow::Result<u16> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on the loopback interface")?;
-    Ok(listener.local_addr()?.port())
 }

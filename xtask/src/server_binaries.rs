@@ -22,7 +22,7 @@ pub(crate) async fn find_or_install() -> anyhow::Result<PathBuf> {
         return Ok(folder);
     }
     if install::possible()? {
-        install::postgresql().await?;
+        install::packages(&["postgresql"]).await?;
         if let Some(folder) = find() {
             return Ok(folder);
         }

@@ -1,15 +1,20 @@
 //! `cargo xtask test`: every check and every test.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use crate::build::{self, cargo};
 use crate::child;
+use crate::kafka::Broker;
 use crate::postgres::Cluster;
 use crate::steps::Steps;
 
 /// How many tests run at once for each processor: most of them wait for a database, for a process or for time to pass.
 const TESTS_PER_PROCESSOR: usize = 2;
+
+/// How they are run.
+const TEST: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 
 /// Takes all steps, until one fails.
 ///
@@ -26,43 +31,52 @@ pub(crate) async fn run(test_args: &[String]) -> anyhow::Result<()> {
 /// Cheap steps first, so that a mistake is told early.
 async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     steps.take("format", child::run(&mut cargo(&["fmt", "--all", "--check"]))).await?;
-    let server = steps.take("PostgreSQL", Server::find_or_start()).await?;
+    let postgres = Found::or_start("DATABASE_URL", Cluster::start(&[]), Cluster::url);
+    let postgres = steps.take("PostgreSQL", postgres).await?;
+    // It takes seconds to start, while the compiler is at work.
+    let kafka = Found::or_start("KAFKA_BROKERS", Broker::start(), |broker| broker.address().to_owned());
+    let (binary, kafka) = tokio::try_join!(check_and_build(steps), kafka)?;
+    // What an interrupted test cannot remove by itself goes with this folder.
+    let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
+    let threads = TESTS_PER_PROCESSOR * available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut test = cargo(TEST);
+    test.args(test_args).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
+    test.env("DATABASE_URL", &postgres.address).env("KAFKA_BROKERS", &kafka.address);
+    test.env("RUST_TEST_THREADS", threads.to_string());
+    steps.take("tests", child::run(&mut test)).await
+}
+
+/// Takes the steps between the servers' start and the tests; answers where the binary is.
+async fn check_and_build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     let clippy = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.take("lints", child::run(&mut cargo(clippy))).await?;
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
     let [binary] = steps.take("the binary", build::binaries(["daybook"], "dev")).await?;
-    let test = &["test", "--workspace", "--no-fail-fast"];
-    steps.take("the tests' build", child::run(cargo(test).arg("--no-run"))).await?;
-    // What an interrupted test cannot remove by itself goes with this folder.
-    let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
-    let threads = TESTS_PER_PROCESSOR * available_parallelism().map_or(1, NonZeroUsize::get);
-    let mut test = cargo(test);
-    test.args(test_args).env("DATABASE_URL", server.url()).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
-    test.env("RUST_TEST_THREADS", threads.to_string());
-    steps.take("tests", child::run(&mut test)).await
+    steps.take("the tests' build", child::run(cargo(TEST).arg("--no-run"))).await?;
+    Ok(binary)
 }
 
-/// The PostgreSQL that the tests use.
-enum Server {
-    /// Somebody else's.
-    Given(String),
-    /// Our own.
-    Started(Cluster),
+/// A server that the tests use.
+struct Found<S> {
+    address: String,
+    /// When it is not somebody else's, it goes with this.
+    _ours: Option<S>,
 }
 
-impl Server {
-    async fn find_or_start() -> anyhow::Result<Self> {
-        match std::env::var("DATABASE_URL") {
-            Ok(url) if !url.is_empty() => Ok(Self::Given(url)),
-            _ => Cluster::start(&[]).await.map(Self::Started),
-        }
-    }
-
-    fn url(&self) -> String {
-        match self {
-            Self::Given(url) => url.clone(),
-            Self::Started(cluster) => cluster.url(),
+impl<S> Found<S> {
+    /// The one that `setting` names, or else one of our own.
+    async fn or_start(
+        setting: &str,
+        start: impl Future<Output = anyhow::Result<S>>,
+        address: impl FnOnce(&S) -> String,
+    ) -> anyhow::Result<Self> {
+        match std::env::var(setting) {
+            Ok(given) if !given.is_empty() => Ok(Self { address: given, _ours: None }),
+            _ => {
+                let ours = start.await?;
+                Ok(Self { address: address(&ours), _ours: Some(ours) })
+            }
         }
     }
 }

@@ -1,0 +1,139 @@
+//! A throw-away Apache Kafka.
+
+mod docker;
+mod java;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::kafka::docker::Container;
+use crate::kafka::java::Java;
+use crate::loopback::free_ports;
+use crate::server::Server;
+
+/// Its version.
+const VERSION: &str = "4.3.0";
+
+/// What a cluster is called: 16 bytes in base64.
+const CLUSTER_ID: &str = "ZGF5Ym9vay1rYWZrYS0xMQ";
+
+/// Settings of every broker of ours.
+const PROPERTIES: &str = include_str!("../kafka/server.properties");
+
+/// What one logs when it takes requests.
+const STARTED: &str = "Kafka Server started";
+
+/// A broker of our own, which is a cluster of one node, on a free port of the loopback interface. Dropping it ends it,
+/// and removes all that it kept.
+pub(crate) struct Broker {
+    server: Server,
+    address: String,
+    container: Option<Container>,
+    _folder: TempDir,
+}
+
+impl Broker {
+    /// Makes one and starts it: as a Java program where there is a Java, and else in a container.
+    ///
+    /// # Errors
+    ///
+    /// When there is neither, or it does not start.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("daybook-kafka-")
+            .tempdir()
+            .context("cannot make a folder for Kafka")?;
+        let ports = free_ports()?;
+        let (command, container) = match Java::find_or_install().await {
+            Ok(java) => (java.make_broker(folder.path(), ports)?, None),
+            Err(no_java) => {
+                let container =
+                    Container::make(folder.path(), ports).map_err(|no_docker| none(&no_java, &no_docker))?;
+                (container.command(), Some(container))
+            }
+        };
+        let server = Server::new("Kafka", command, folder.path().join("server.log"));
+        let mut broker = Self { server, address: address(ports), container, _folder: folder };
+        broker.start_again().await?;
+        Ok(broker)
+    }
+
+    /// Where it is, for `KAFKA_BROKERS`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts it after it was stopped or killed, at the same address, with what it had.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.server.start()?;
+        // Whoever else answers on the port is not it.
+        self.server.wait_until(async |log| log.contains(STARTED)).await
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        self.server.stop();
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(container) = &self.container {
+            container.kill();
+        }
+        self.server.kill();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // There is nothing to keep.
+        self.kill();
+    }
+}
+
+/// What a broker is told: where its clients find it, behind which of its own addresses, and where it keeps its data.
+fn properties(host: &str, [clients, controller]: [u16; 2], data: &str) -> String {
+    let advertised = address([clients, controller]);
+    format!(
+        "{PROPERTIES}\nlisteners=CLIENT://{host}:{clients},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=CLIENT://{advertised}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         log.dirs={data}\n"
+    )
+}
+
+fn address([clients, _]: [u16; 2]) -> String {
+    format!("127.0.0.1:{clients}")
+}
+
+/// Why there is no broker, and what to do.
+fn none(no_java: &anyhow::Error, no_docker: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the tests need an Apache Kafka, and there is none.\nEither set KAFKA_BROKERS to one that may be used for \
+         tests (topics are made there),\nor install Java and Maven, which gets it:\n  Debian, Ubuntu:  sudo apt-get \
+         install default-jre-headless maven\n  Fedora:          sudo dnf install java-21-openjdk-headless maven\n  \
+         Arch:            sudo pacman -S jre-openjdk-headless maven\n  macOS:           brew install openjdk maven\n\
+         or Docker.\nWith Java: {no_java:#}\nWith Docker: {no_docker:#}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_lead_to_the_same_version() {
+        let pom = include_str!("../kafka/pom.xml");
+        assert!(pom.contains(&format!("<artifactId>kafka_2.13</artifactId>\n      <version>{VERSION}</version>")));
+    }
+
+    #[test]
+    fn clients_are_sent_to_loopback_wherever_it_listens() {
+        let properties = properties("0.0.0.0", [1, 2], "/data");
+        assert!(properties.contains("\nlisteners=CLIENT://0.0.0.0:1,CONTROLLER://127.0.0.1:2\n"), "{properties}");
+        assert!(properties.contains("\nadvertised.listeners=CLIENT://127.0.0.1:1\n"), "{properties}");
+    }
+}
