@@ -1,5 +1,6 @@
 //! What operators see of projections, and what they do about them, over HTTP and on the command line.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ const PROJECTOR: &[&str] = &["serve", "--roles", "projector"];
 async fn readers_do_not_notice_a_rebuild(backend: Backend) {
     let daybook = Daybook::demo(backend).await;
     let product = Product::create(&daybook.login(Role::Staff).await, 100, 1_000_000).await;
-    let customers = join_all((0..CUSTOMERS).map(|_| Customer::register(&daybook.client()))).await;
+    let nobody = daybook.client();
+    let customers = join_all((0..CUSTOMERS).map(|_| Customer::register(&nobody))).await;
     let rebuild = || verb(daybook.store(), &["projection", "rebuild", "orders", "--json"]);
     let rebuilds = async { [rebuild().await, rebuild().await, rebuild().await] };
     let written = AtomicUsize::new(0);
@@ -70,7 +72,7 @@ async fn readers_do_not_notice_a_rebuild(backend: Backend) {
 }
 
 /// Places orders, and finds each in the views at once; and whatever else it reads, nobody goes backwards.
-async fn write_and_read(customer: &Customer, product: &Product, written: &AtomicUsize) {
+async fn write_and_read(customer: &Customer, product: &Product, written: &AtomicUsize) -> Infallible {
     let (mut placed, mut reached) = (0, 0);
     loop {
         let receipt = customer.order(&product.order(1)).send().await.expect(200);
@@ -261,7 +263,7 @@ async fn who_is_frozen_writes_nothing_and_who_is_killed_is_replaced(backend: Bac
     // Each read waits for what was written, so that it fails where a range stands still.
     tokio::select! {
         () = trouble => {}
-        () = write_and_read(&customer, &product, &written) => unreachable!("it never ends"),
+        never = write_and_read(&customer, &product, &written) => match never {},
     }
     let last = customer.order(&product.order(1)).send().await.expect(200);
     let placed = operator.events(&format!("type=order.placed&actor={}", customer.account_id)).await.len();
