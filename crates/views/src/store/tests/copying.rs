@@ -134,6 +134,7 @@ async fn nobody_waits_for_a_lock_for_ever(ready: Arc<Ready>, mut beside: Beside)
 async fn a_copy_that_takes_longer_than_its_lease_keeps_it(ready: Arc<Ready>, mut beside: Beside) {
     let lease = Duration::from_secs(1);
     slow_down(&mut beside, 1.5).await;
+    ready.store.renew("a", lease).await.expect("it is held");
     let copy = copy(&ready, lease);
     copying(&mut beside).await;
     // What else this process holds is renewed meanwhile.
