@@ -293,6 +293,15 @@ impl Worker {
         self.0.terminate().await
     }
 
+    /// Sends it a signal: `STOP` freezes it where it is, until `CONT`.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn signal(&self, signal: &str) {
+        self.0.signal(signal);
+    }
+
     /// Waits until it has logged `text`.
     ///
     /// # Panics

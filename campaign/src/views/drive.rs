@@ -15,8 +15,9 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::check::{self, Note};
 use super::domain::{self, Tally, VIEW};
-use super::process::{BREACH, LEASE, READ, projectors};
+use super::process::{LEASE, projectors};
 use crate::drive::{Backend, Store};
 use crate::{Dice, signal};
 
@@ -141,9 +142,12 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
     for entry in std::fs::read_dir(&plan.notes)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "notes") {
-            let notes = std::fs::read_to_string(path)?;
-            reads += notes.lines().filter(|line| *line == READ).count() as u64;
-            breaches.extend(notes.lines().filter(|line| line.starts_with(BREACH)).map(str::to_owned));
+            for note in check::notes(&std::fs::read_to_string(path)?) {
+                match note {
+                    Note::Right => reads += 1,
+                    Note::Breach(what) => breaches.push(what),
+                }
+            }
         }
     }
     // Whatever was left half done is finished by one that nobody disturbs.
@@ -166,28 +170,21 @@ async fn compare(
     expected: &BTreeMap<String, Tally>,
     breaches: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let mut found = BTreeMap::new();
+    let mut listed = Vec::new();
     let mut query = PageQuery { limit: PageQuery::LIMIT_MAX, ..PageQuery::default() };
     loop {
         let at_least = AtLeast { position, deadline: tokio::time::Instant::now() + SETTLE_LIMIT };
         let answer = views.page(VIEW, &query, Some(at_least)).await?;
         for document in answer.data.documents {
             let tally: Tally = serde_json::from_str(document.body.get())?;
-            if found.insert(document.key.clone(), tally).is_some() {
-                breaches.push(format!("{BREACH}`{}` is there twice", document.key));
-            }
+            listed.push((document.key, tally));
         }
         match answer.data.next {
             Some(next) => query.after = Some(next),
             None => break,
         }
     }
-    for key in expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key))) {
-        if expected.get(key) != found.get(key) {
-            let (expected, found) = (expected.get(key), found.get(key));
-            breaches.push(format!("{BREACH}`{key}` is {found:?}, and {expected:?} according to the log"));
-        }
-    }
+    breaches.extend(check::compare(listed, expected));
     Ok(())
 }
 
@@ -202,8 +199,7 @@ async fn built(log: &Log, views: &Views, breaches: &mut Vec<String>) -> anyhow::
                 generations.iter().filter_map(|one| Some((one, one.report.as_ref()?))).collect();
             for (one, report) in &compared {
                 if report["differing"] != serde_json::json!(0) {
-                    breaches
-                        .push(format!("{BREACH}generation {} differs from the one before: {report}", one.number));
+                    breaches.push(format!("generation {} differs from the one before: {report}", one.number));
                 }
             }
             ensure!(generations.iter().any(|one| one.phase == Phase::Live), "nothing is served");

@@ -1,6 +1,5 @@
 //! A process with an API and projectors: it appends, projects, and reads what it and others have appended.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::domain::{self, Tally, VIEW};
+use super::check::{Answered, Note, Shown};
+use super::domain::{self, VIEW};
 use crate::Dice;
 use crate::writer::orders_from_stdin;
 
@@ -27,11 +27,6 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// How many clients each process has.
 const CLIENTS: usize = 3;
-
-/// What a line of a process's notes begins with when somebody was shown what is wrong.
-pub const BREACH: &str = "breach: ";
-/// The line of a read that was right.
-pub const READ: &str = "read";
 
 /// How a process works.
 #[derive(Debug, Clone)]
@@ -89,13 +84,6 @@ struct Desk {
     log: Log,
     views: Views,
     notes: Arc<Mutex<std::fs::File>>,
-}
-
-/// What a client was shown so far.
-#[derive(Default)]
-struct Shown {
-    position: Position,
-    tallies: HashMap<String, u64>,
 }
 
 impl Desk {
@@ -164,33 +152,20 @@ impl Desk {
         let answer = match self.views.get(VIEW, key, at_least).await {
             Ok(answer) => answer,
             Err(ViewError::NotYet { reached }) => {
-                return self
-                    .note(&format!("{BREACH}`{key}` at {wanted:?} is not there after {WAIT:?}: {reached}"));
+                let late = format!("`{key}` at {wanted:?} is not there after {WAIT:?}: {reached}");
+                return self.note(&Note::Breach(late));
             }
-            Err(error) => return self.note(&format!("{BREACH}`{key}` could not be read: {error}")),
+            Err(error) => return self.note(&Note::Breach(format!("`{key}` could not be read: {error}"))),
         };
-        let tally: Option<Tally> =
-            answer.data.as_ref().map(|document| serde_json::from_str(document.body.get())).transpose()?;
-        let events = tally.map_or(0, |tally| tally.events);
-        let at = answer.data.map_or(Position::START, |document| document.position);
-        let before = shown.tallies.get(key).copied().unwrap_or_default();
-        let breach = match wanted {
-            Some(wanted) if answer.position < wanted => Some(format!("{wanted} was wanted")),
-            Some(wanted) if at < wanted => Some(format!("it was changed at {wanted}, and is of {at}")),
-            _ if answer.position < shown.position => Some(format!("{} was shown before", shown.position)),
-            _ if events < before => Some(format!("{events} events are in it, where {before} were")),
-            _ => None,
+        let found = match &answer.data {
+            Some(document) => Some((serde_json::from_str(document.body.get())?, document.position)),
+            None => None,
         };
-        shown.position = shown.position.max(answer.position);
-        shown.tallies.insert(key.to_owned(), events.max(before));
-        match breach {
-            None => self.note(READ),
-            Some(breach) => self.note(&format!("{BREACH}`{key}` at {}: {breach}", answer.position)),
-        }
+        self.note(&shown.judge(&Answered { key, wanted, position: answer.position, found }))
     }
 
-    fn note(&self, line: &str) -> anyhow::Result<()> {
+    fn note(&self, note: &Note) -> anyhow::Result<()> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(notes.write_all(format!("{line}\n").as_bytes())?)
+        Ok(notes.write_all(format!("{note}\n").as_bytes())?)
     }
 }

@@ -1,6 +1,5 @@
 //! Views on PostgreSQL.
 
-mod generations;
 mod ranges;
 mod rebuilds;
 
@@ -38,7 +37,7 @@ async fn in_a_task<T: Send + 'static>(
 
 /// The statements that make a generation's table, or only that which a `bare` one needs to be filled. Keys and texts sort
 /// by their bytes, as they do everywhere in Daybook. A document that was removed has no body.
-fn create_sql(table: &Table, bare: bool) -> Vec<String> {
+pub(crate) fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let Table { name, .. } = table;
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(

@@ -1,7 +1,6 @@
 //! Views in a SQLite file.
 
 mod dead_letters;
-mod generations;
 mod ranges;
 mod rebuilds;
 
@@ -34,7 +33,7 @@ impl Sqlite {
 
 /// The statements that make a generation's table, or only that which a `bare` one needs to be filled. A document that was
 /// removed has no body.
-fn create_sql(table: &Table, bare: bool) -> Vec<String> {
+pub(crate) fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let Table { name, .. } = table;
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(

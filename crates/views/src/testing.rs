@@ -105,7 +105,7 @@ pub(crate) fn new(phase: Phase) -> NewGeneration {
     NewGeneration { phase, shards: 1, confirm_diff: false, started_by: "a test".into(), start: at(0) }
 }
 
-/// A generation that is served, with one range, which `a` holds.
+/// A generation with one range, which `a` holds.
 pub(crate) struct Ready {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) generation: i64,
@@ -114,9 +114,14 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// One that is served.
     pub(crate) async fn new(database: Database, view: &Table) -> Self {
+        Self::begun(database, view, Phase::Live).await
+    }
+
+    pub(crate) async fn begun(database: Database, view: &Table, phase: Phase) -> Self {
         let store = store(database);
-        let generation = store.begin(view, &new(Phase::Live)).await.expect("an answer").expect("the first one");
+        let generation = store.begin(view, &new(phase)).await.expect("an answer").expect("the first one");
         let free = Claim { slices: Slices { from: 0, to: SLICES }, lease_epoch: 0 };
         assert!(store.take(generation.id, free, "a", LONG).await.expect("an answer"));
         let claim = Claim { lease_epoch: 1, ..free };
@@ -130,7 +135,17 @@ impl Ready {
         to: u64,
         changed: &[Changed],
     ) -> Result<bool, sqlx::Error> {
-        let commit = Commit {
+        self.store.commit(&self.to_commit(ranges, from, to, changed)).await
+    }
+
+    pub(crate) fn to_commit<'a>(
+        &'a self,
+        ranges: &'a [Claim],
+        from: u64,
+        to: u64,
+        changed: &'a [Changed],
+    ) -> Commit<'a> {
+        Commit {
             generation: self.generation,
             table: &self.table,
             ranges,
@@ -141,8 +156,7 @@ impl Ready {
             revived: None,
             announced: true,
             lease: LONG,
-        };
-        self.store.commit(&commit).await
+        }
     }
 
     pub(crate) async fn select(&self, selection: &Selection) -> Selected {

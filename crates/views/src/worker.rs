@@ -2,6 +2,7 @@
 
 mod advance;
 mod commit;
+mod patience;
 mod reader;
 mod replay;
 mod revive;
@@ -15,6 +16,7 @@ use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
+use self::patience::Patience;
 use self::reader::Reader;
 use crate::fold::Unfit;
 use crate::generation::{Generation, Phase};
@@ -26,13 +28,6 @@ use crate::store::rebuilds::Comparison;
 use crate::table::Table;
 use crate::views::View;
 use crate::{Settings, ViewError, Views};
-
-/// How long to wait before a database that was away is tried again: at first, and at most.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// How many times [`Settings::retry_stopped`] is doubled.
-const STOPS_DOUBLED_MAX: u32 = 4;
 
 /// How many times in a row the board is looked at: what is done about a range shows what is to be done next.
 const LOOKS_MAX: usize = 4;
@@ -58,8 +53,7 @@ pub(crate) struct Worker {
     prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
     suspected: Option<Comparison>,
-    /// Whether anything was committed since it last had to stop.
-    has_moved: bool,
+    patience: Patience,
 }
 
 /// Why a worker does not go on at once.
@@ -152,33 +146,27 @@ impl Worker {
             parked: HashSet::new(),
             prune_at: Instant::now(),
             suspected: None,
-            has_moved: false,
+            patience: Patience::new(settings.retry_stopped),
         }
     }
 
     /// Works until it is asked to stop.
     pub(crate) async fn run(mut self) {
         let table = self.table.name.clone();
-        let (mut failures, mut stops) = (0, 0);
         loop {
             let halt = self.hold().await;
-            if std::mem::take(&mut self.has_moved) {
-                (failures, stops) = (0, 0);
-            }
             self.documents.clear();
             self.reader.clear();
             self.held.clear();
             let pause = match halt {
                 Halt::Asked => return,
                 Halt::Failed(error) => {
-                    let pause = (RETRY_MIN * 2_u32.pow(failures)).min(RETRY_MAX);
-                    failures = (failures + 1).min(16);
+                    let pause = self.patience.failed();
                     tracing::warn!(table, %error, ?pause, "the projector could not go on");
                     pause
                 }
                 Halt::Stopped(Stopped { position, reason }) => {
-                    let pause = self.settings.retry_stopped * 2_u32.pow(stops);
-                    stops = (stops + 1).min(STOPS_DOUBLED_MAX);
+                    let pause = self.patience.stopped();
                     tracing::error!(table, %position, reason, ?pause, "the projection is stopped");
                     pause
                 }
@@ -354,7 +342,7 @@ impl Worker {
 
     /// Takes note of a commit.
     fn moved(&mut self, group: &Group, to: Checkpoint) {
-        self.has_moved = true;
+        self.patience.moved();
         for range in &mut self.held {
             if group.claims.contains(&range.claim()) {
                 range.checkpoint = to;

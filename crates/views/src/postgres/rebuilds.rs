@@ -1,7 +1,5 @@
 //! Filling a generation's table at the speed of the disk, and its indexes afterwards.
 
-use std::pin::Pin;
-
 use daybook_core::Changed;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres as Pg, Transaction};
@@ -9,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Postgres as Pg, Transaction};
 use super::{Postgres, commit_sql, execute_commit, in_a_task, index_sql};
 use crate::ranges::Claim;
 use crate::store::Commit;
+use crate::store::rebuilds::{Counts, InTransaction, Sample};
 use crate::table::Table;
 
 /// How many bytes of rows are sent at a time.
@@ -19,10 +18,6 @@ const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const JSONB_FORM: u8 = 1;
 /// The most documents that are written by one statement where there is a key.
 const DOCUMENTS: usize = 5_000;
-
-type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
-type Counts = (i64, i64, i64, i64, i64, i64);
-type Sample = (String, Option<String>, Option<String>);
 
 impl Postgres {
     /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long.

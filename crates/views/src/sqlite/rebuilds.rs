@@ -1,17 +1,12 @@
 //! Filling a generation's table, and its indexes afterwards.
 
-use std::pin::Pin;
-
 use sqlx::{AssertSqlSafe, Connection, Sqlite as Lite, Transaction};
 
 use super::{Sqlite, index_sql};
 use crate::ranges::Claim;
+use crate::store::rebuilds::{Counts, InTransaction, Sample};
 use crate::store::{Commit, Store};
 use crate::table::Table;
-
-type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
-type Counts = (i64, i64, i64, i64, i64, i64);
-type Sample = (String, Option<String>, Option<String>);
 
 impl Sqlite {
     pub(crate) async fn in_transaction<T: Send + 'static>(

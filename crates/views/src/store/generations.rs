@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use daybook_core::Position;
 use daybook_log::Checkpoint;
+use sqlx::AssertSqlSafe;
 
 use crate::generation::{Generation, Phase};
 use crate::table::Table;
@@ -83,9 +84,10 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
     })
 }
 
-/// The statements that both databases understand, but for the clock.
+/// The statements that both databases understand, but for the clock (`$now`), how ids are written (`$id`), and how tables are
+/// made (`$create`).
 macro_rules! generations {
-    ($store:ty) => {
+    ($store:ty, $id:ty, $now:literal, $create:path) => {
         #[async_trait]
         impl Generations for $store {
             async fn generations(&self, projection: &str) -> Result<Vec<Generation>, sqlx::Error> {
@@ -101,7 +103,66 @@ macro_rules! generations {
             }
 
             async fn begin(&self, view: &Table, new: &NewGeneration) -> Result<Option<Generation>, sqlx::Error> {
-                self.begin_generation(view, new).await
+                let (view, new) = (view.clone(), new.clone());
+                self.in_transaction(move |mut transaction| {
+                    Box::pin(async move {
+                        let taken: bool = sqlx::query_scalar(
+                            "SELECT EXISTS (SELECT 1 FROM view_generations WHERE projection = $1 AND version = $2 \
+                                AND $3 <> 'retired' \
+                                AND (phase IN ('replay', 'catch_up', 'verify', 'held') \
+                                    OR phase = 'live' AND $3 = 'live'))",
+                        )
+                        .bind(view.projection)
+                        .bind(i64::from(view.version))
+                        .bind(new.phase.as_str())
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                        if taken {
+                            transaction.rollback().await?;
+                            return Ok(None);
+                        }
+                        let row: GenerationRow = sqlx::query_as(concat!(
+                            "INSERT INTO view_generations (projection, version, number, phase, shards, \
+                                confirm_diff, declaration, started_by, started_at, phase_at) \
+                             SELECT $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5, $6, $7, ",
+                            $now,
+                            ", ",
+                            $now,
+                            " FROM view_generations WHERE projection = $1 RETURNING ",
+                            generation_columns!()
+                        ))
+                        .bind(view.projection)
+                        .bind(i64::from(view.version))
+                        .bind(new.phase.as_str())
+                        .bind(i32::from(new.shards))
+                        .bind(new.confirm_diff)
+                        .bind(view.declaration())
+                        .bind(&new.started_by)
+                        .fetch_one(&mut *transaction)
+                        .await?;
+                        let generation = generation(row)?;
+                        sqlx::query(concat!(
+                            "INSERT INTO view_ranges (generation, slice_from, slice_to, log_id, epoch, position, \
+                                event_id, lease_epoch, updated_at) \
+                             VALUES ($1, 0, 1024, $2, $3, $4, $5, 0, ",
+                            $now,
+                            ")"
+                        ))
+                        .bind(generation.id)
+                        .bind(<$id>::from(new.start.log_id))
+                        .bind(new.start.epoch as i64)
+                        .bind(new.start.position.to_i64())
+                        .bind(<$id>::from(new.start.event_id))
+                        .execute(&mut *transaction)
+                        .await?;
+                        for statement in $create(&view.of(&generation), new.phase == Phase::Replay) {
+                            sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+                        }
+                        transaction.commit().await?;
+                        Ok(Some(generation))
+                    })
+                })
+                .await
             }
 
             async fn set_replayed(&self, generation: i64, replayed: Position) -> Result<bool, sqlx::Error> {
@@ -128,5 +189,10 @@ macro_rules! generations {
     };
 }
 
-generations!(crate::postgres::Postgres);
-generations!(crate::sqlite::Sqlite);
+generations!(crate::postgres::Postgres, uuid::Uuid, "clock_timestamp()", crate::postgres::create_sql);
+generations!(
+    crate::sqlite::Sqlite,
+    uuid::fmt::Hyphenated,
+    "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    crate::sqlite::create_sql
+);

@@ -1,5 +1,7 @@
 //! Building a generation beside the one that is served, and putting it in its place.
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
 use daybook_core::Position;
 
@@ -35,6 +37,16 @@ pub(crate) struct Comparison {
     /// The lowest and the highest position of all ranges of both.
     pub(crate) positions: (Position, Position),
 }
+
+/// What is counted where two generations are compared: the documents of each, those that differ, those that differ for
+/// whatever reason, and the lowest and highest position.
+pub(crate) type Counts = (i64, i64, i64, i64, i64, i64);
+
+/// A document that differs, as it is read: its key, and what each of the two has of it.
+pub(crate) type Sample = (String, Option<String>, Option<String>);
+
+/// What is run within a transaction.
+pub(crate) type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
 
 /// What is asked of a database about a rebuild.
 #[async_trait]

@@ -1,5 +1,8 @@
 //! What both stores must hold to.
 
+mod copying;
+mod pausing;
+
 use daybook_core::{Access, Field, FieldKind, ProjectionSpec};
 use daybook_database::{Fault, Location, fault, on_both};
 

@@ -3,10 +3,11 @@
 use daybook_core::projection;
 use daybook_database::testing::{Backend, run};
 use daybook_database::{Database, Location, Schema};
+use daybook_views::Phase;
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::{Counters, plain_fold};
-use crate::world::{Dice, World, read_all, start};
+use crate::world::{Dice, World, found, metadata, read_all, start};
 
 async fn broken_connections_lose_and_double_nothing(location: Location, database: Database) {
     let Location::Postgres(options) = location else { panic!("only a server's connections can be broken") };
@@ -52,7 +53,49 @@ async fn position(server: &mut PgConnection) -> i64 {
         .expect("an answer")
 }
 
+/// The two streams of a copy commit one after the other, and what comes in between leaves half of the documents behind.
+async fn half_a_copy_is_thrown_away_and_not_folded_over(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let projectors = start(&views, 50);
+    let last = world.append_any(&mut Dice(5), 200).await;
+    let expected = read_all(&views, last).await;
+    // The last statement of the one that commits last: its positions have moved, and only its leases are renewed.
+    world
+        .execute(
+            "CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql \
+             AS $$ BEGIN RAISE 'broken off' USING ERRCODE = 'admin_shutdown'; END $$",
+        )
+        .await;
+    world
+        .execute(
+            "CREATE TRIGGER break_off BEFORE UPDATE ON view_ranges FOR EACH ROW \
+             WHEN (NEW.generation > 1 AND NEW.position > 0 AND NEW.position = OLD.position) \
+             EXECUTE FUNCTION break_off()",
+        )
+        .await;
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    let left_behind = "SELECT count(*) FROM view_counters_v1_g2";
+    let half = found(async || world.count(left_behind).await, |count| *count > 0).await as usize;
+    assert!(half < expected.len(), "{half} of {}", expected.len());
+    let folded = "SELECT max(position) FROM view_ranges JOIN view_generations USING (generation) WHERE number = 2";
+    assert_eq!(world.count(folded).await, 0);
+
+    world.execute("DROP TRIGGER break_off ON view_ranges").await;
+    let look = async || views.generations("counters").await.expect("available").remove(1);
+    let built = found(look, |built| built.phase == Phase::Live).await;
+    assert_eq!(built.report.expect("compared")["differing"], 0);
+    assert_eq!(read_all(&views, last).await, expected);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres() {
+async fn broken_connections() {
     run(Backend::Postgres, &[Schema::Log, Schema::Views], broken_connections_lose_and_double_nothing).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_copy() {
+    run(Backend::Postgres, &[Schema::Log, Schema::Views], half_a_copy_is_thrown_away_and_not_folded_over).await;
 }

@@ -147,6 +147,8 @@ async fn a_rebuild_honours_what_was_done_about_dead_letters(_: Location, databas
     views.get("superstitious", "all", at_least(passed)).await.expect("in time");
     let last = world.append([1, 13, 2].map(|by| event("a", &Added { by })).into()).await;
     views.get("superstitious", "all", at_least(last)).await.expect("in time");
+    let last = views.retry("superstitious", "all", &metadata()).await.expect("tried, in vain");
+    views.get("superstitious", "all", at_least(last)).await.expect("in time");
     let before = views.dead_letters("superstitious", None, None).await.expect("available");
     assert_eq!(before.len(), 2);
     views.rebuild("superstitious", true, &metadata()).await.expect("begun");
@@ -179,6 +181,10 @@ async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, dat
         "key": "a", "fields": [{"field": "sum.total", "served": 7, "built": 1}],
     });
     assert_eq!(report["samples"][0], sample);
+    // Late, but not too late.
+    views.pause("counters", &metadata()).await.expect("done");
+    assert!(matches!(views.confirm("counters", &metadata()).await, Err(ViewError::Refused(_))));
+    views.resume("counters", &metadata()).await.expect("done");
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     projectors.stop().await;

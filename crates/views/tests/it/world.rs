@@ -18,14 +18,20 @@ use crate::domain::{Added, Closed, CounterEvent, Folded, Moved, Opened};
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
+    /// The views' database.
     pub(crate) database: Database,
     pub(crate) log: Log,
 }
 
 impl World {
     pub(crate) async fn new(database: Database) -> Self {
-        let log = Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens");
-        Self { database, log }
+        Self::apart(database.clone(), database).await
+    }
+
+    /// One whose log is in another database than its views.
+    pub(crate) async fn apart(log: Database, views: Database) -> Self {
+        let log = Log::open(log, daybook_log::Settings::default()).await.expect("the log opens");
+        Self { database: views, log }
     }
 
     /// The views as one process has them.

@@ -9,9 +9,9 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Answer;
 use crate::criteria::Filter;
 use crate::testing::{FIELDS, Ready};
+use crate::{Answer, Criteria};
 
 on_both!(&[Schema::Views], pages_are_the_plain_filter_and_sort);
 
@@ -90,26 +90,17 @@ fn value_of(document: &Value, field: &Field) -> Option<FieldValue> {
     (!value.is_null()).then(|| serde_json::from_value(value.clone()).expect("a field's value"))
 }
 
-fn matches(document: &Value, filter: &Filter) -> bool {
-    let Some(value) = value_of(document, &filter.field) else { return false };
-    filter.values.iter().any(|wanted| match filter.operator {
-        Operator::Is | Operator::In => value == *wanted,
-        Operator::Gt => value > *wanted,
-        Operator::Gte => value >= *wanted,
-        Operator::Lt => value < *wanted,
-        Operator::Lte => value <= *wanted,
-    })
-}
-
 /// The keys that a list is to have.
 fn plain(documents: &[(String, Value)], selection: &Selection) -> Vec<String> {
     let own = |document: &Value| {
         let owner = value_of(document, &FIELDS[0]);
         selection.owner.as_ref().is_none_or(|wanted| owner == Some(FieldValue::Text(wanted.clone())))
     };
+    // What live readers are shown is found by this, and lists by SQL.
+    let criteria = Criteria { filters: selection.filters.clone(), sort: selection.sort };
     let mut found: Vec<_> = documents
         .iter()
-        .filter(|(_, document)| own(document) && selection.filters.iter().all(|filter| matches(document, filter)))
+        .filter(|(_, document)| own(document) && criteria.matches(document))
         .map(|(key, document)| (selection.sort.and_then(|sort| value_of(document, &sort.field)), key.clone()))
         .collect();
     found.sort();

@@ -1,0 +1,170 @@
+//! What a reader may be shown, and what has to be there in the end. Pure: what is looked at is given.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use daybook_core::Position;
+
+use super::domain::Tally;
+
+/// What a line of a process's notes begins with when somebody was shown what is wrong.
+const BREACH: &str = "breach: ";
+/// The line of a read that was right.
+const READ: &str = "read";
+
+/// What a read is noted down as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// It was right.
+    Right,
+    /// It was not, and why.
+    Breach(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Right => f.write_str(READ),
+            Self::Breach(what) => write!(f, "{BREACH}{what}"),
+        }
+    }
+}
+
+/// The notes of a process; a line that it was killed over says nothing.
+pub fn notes(text: &str) -> impl Iterator<Item = Note> {
+    text.lines().filter_map(|line| match line.strip_prefix(BREACH) {
+        Some(what) => Some(Note::Breach(what.to_owned())),
+        None => (line == READ).then_some(Note::Right),
+    })
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answered<'a> {
+    /// Which document was asked for.
+    pub key: &'a str,
+    /// Where it was changed, if whoever asks knows of that, and has to be shown it.
+    pub wanted: Option<Position>,
+    /// What the whole answer corresponds to.
+    pub position: Position,
+    /// The document, and where it was changed last.
+    pub found: Option<(Tally, Position)>,
+}
+
+/// What a client was shown so far.
+#[derive(Debug, Default)]
+pub struct Shown {
+    position: Position,
+    /// How many events were in each document.
+    tallies: HashMap<String, u64>,
+}
+
+impl Shown {
+    /// Whether an answer shows what it has to, and nothing older than what was shown before.
+    pub fn judge(&mut self, answered: &Answered<'_>) -> Note {
+        let Answered { key, wanted, position, found } = answered;
+        let (events, at) = found.as_ref().map_or((0, Position::START), |(tally, at)| (tally.events, *at));
+        let before = self.tallies.get(*key).copied().unwrap_or_default();
+        let breach = match wanted {
+            Some(wanted) if position < wanted => Some(format!("{wanted} was wanted")),
+            Some(wanted) if at < *wanted => Some(format!("it was changed at {wanted}, and is of {at}")),
+            _ if *position < self.position => Some(format!("{} was shown before", self.position)),
+            _ if events < before => Some(format!("{events} events are in it, where {before} were")),
+            _ => None,
+        };
+        self.position = self.position.max(*position);
+        self.tallies.insert((*key).to_owned(), events.max(before));
+        match breach {
+            None => Note::Right,
+            Some(breach) => Note::Breach(format!("`{key}` at {position}: {breach}")),
+        }
+    }
+}
+
+/// In what the documents of a view, as they were listed, are not what a plain fold of the log makes.
+pub fn compare(listed: Vec<(String, Tally)>, expected: &BTreeMap<String, Tally>) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let mut found = BTreeMap::new();
+    for (key, tally) in listed {
+        if found.insert(key.clone(), tally).is_some() {
+            breaches.push(format!("`{key}` is there twice"));
+        }
+    }
+    for key in expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key))) {
+        if expected.get(key) != found.get(key) {
+            let (expected, found) = (expected.get(key), found.get(key));
+            breaches.push(format!("`{key}` is {found:?}, and {expected:?} according to the log"));
+        }
+    }
+    breaches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(events: u64) -> Tally {
+        Tally { events, sum: 10 * events, digest: 7 * events }
+    }
+
+    fn answered(wanted: Option<u64>, position: u64, found: Option<(u64, u64)>) -> Answered<'static> {
+        let found = found.map(|(events, at)| (tally(events), Position::new(at)));
+        Answered { key: "a", wanted: wanted.map(Position::new), position: Position::new(position), found }
+    }
+
+    /// What is read of the notes that a process makes about these answers.
+    fn breaches(answers: &[Answered<'_>]) -> Vec<String> {
+        let mut shown = Shown::default();
+        let written: String = answers.iter().map(|answered| format!("{}\n", shown.judge(answered))).collect();
+        let read: Vec<Note> = notes(&(written + "brea")).collect();
+        assert_eq!(read.len(), answers.len());
+        let breach = |note| if let Note::Breach(what) = note { Some(what) } else { None };
+        read.into_iter().filter_map(breach).collect()
+    }
+
+    #[test]
+    fn honest_answers_are_found_honest() {
+        let none: [&str; 0] = [];
+        assert_eq!(
+            breaches(&[
+                answered(None, 0, None),
+                answered(Some(3), 3, Some((1, 3))),
+                answered(Some(3), 9, Some((2, 8))),
+                answered(None, 9, Some((2, 8))),
+            ]),
+            none
+        );
+    }
+
+    #[test]
+    fn a_stale_answer_is_found() {
+        let first = answered(Some(5), 5, Some((2, 5)));
+        assert_eq!(breaches(&[answered(Some(5), 4, Some((1, 3)))]), ["`a` at 4: 5 was wanted"]);
+        let older = answered(Some(5), 6, Some((1, 3)));
+        assert_eq!(breaches(&[older]), ["`a` at 6: it was changed at 5, and is of 3"]);
+        assert_eq!(breaches(&[answered(Some(5), 6, None)]), ["`a` at 6: it was changed at 5, and is of 0"]);
+        let back = answered(None, 4, Some((2, 3)));
+        assert_eq!(breaches(&[first.clone(), back]), ["`a` at 4: 5 was shown before"]);
+        let fewer = answered(None, 6, Some((1, 6)));
+        assert_eq!(breaches(&[first, fewer]), ["`a` at 6: 1 events are in it, where 2 were"]);
+    }
+
+    #[test]
+    fn documents_that_are_lost_doubled_or_wrong_are_found() {
+        let expected: BTreeMap<_, _> =
+            [("a", tally(1)), ("b", tally(2))].map(|(key, of)| (key.to_owned(), of)).into();
+        let found = |listed: &[(&str, Tally)]| {
+            let listed = listed.iter().map(|(key, tally)| ((*key).to_owned(), tally.clone()));
+            compare(listed.collect(), &expected)
+        };
+        let [a, b] = [("a", tally(1)), ("b", tally(2))];
+        assert!(found(&[a.clone(), b.clone()]).is_empty());
+        assert!(found(&[a.clone()])[0].starts_with("`b` is None, and Some("));
+        assert_eq!(found(&[a.clone(), b.clone(), a.clone()]), ["`a` is there twice"]);
+        assert!(found(&[a.clone(), b.clone(), ("c", tally(1))])[0].starts_with("`c` is Some("));
+        // An event that was folded twice, or not at all, or in another order.
+        for wrong in [tally(3), tally(1), Tally { digest: 1, ..tally(2) }] {
+            assert_eq!(found(&[a.clone(), ("b", wrong)]).len(), 1);
+        }
+    }
+}
