@@ -4,11 +4,12 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
+use futures_util::future::BoxFuture;
 
 use crate::{Backend, Running, health};
 
-/// The text of all metrics, in Prometheus' format.
-pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+/// The text of all metrics, in Prometheus' format, once what they need is looked up.
+pub type Render = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
 
 /// Starts to serve `/metrics`, `/health/live` and `/health/ready` on `listener`.
 ///
@@ -26,7 +27,9 @@ pub fn start(backend: Backend, listener: TcpListener, render: Render) -> std::io
         let render = render.clone();
         let metrics = move || {
             let text = render();
-            async move { HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text) }
+            async move {
+                HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text.await)
+            }
         };
         App::new()
             .app_data(backend.clone())
