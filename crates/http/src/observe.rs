@@ -125,7 +125,8 @@ pub(crate) async fn observe(
     let labels = [Label::from_static_parts("method", known(&method)), Label::new("route", route)];
     metrics::histogram!("daybook_http_request_duration_seconds", labels.iter()).record(took.as_secs_f64());
     let [method, route] = labels;
-    metrics::counter!("daybook_http_requests_total", vec![method, route, Label::new("outcome", outcome)]).increment(1);
+    metrics::counter!("daybook_http_requests_total", vec![method, route, Label::new("outcome", outcome)])
+        .increment(1);
 
     let mut response = answered?;
     if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {

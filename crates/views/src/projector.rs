@@ -110,7 +110,8 @@ impl Projector {
         if Instant::now() >= self.drop_at && generations.iter().any(is_old) {
             self.drop_outlived().await?;
             let settings = &self.settings;
-            self.drop_at = Instant::now() + (settings.retire_after / 8).clamp(settings.lease / 2, DROP_INTERVAL_MAX);
+            self.drop_at =
+                Instant::now() + (settings.retire_after / 8).clamp(settings.lease / 2, DROP_INTERVAL_MAX);
         }
         generations.retain(is_ours);
         for (id, stop) in &self.running {

@@ -237,7 +237,8 @@ impl Worker {
             if *self.stopping.borrow() {
                 return Err(Halt::Asked);
             }
-            if std::mem::take(&mut looks) || self.standings.has_changed().is_ok_and(|news| news) && !self.is_settled()
+            if std::mem::take(&mut looks)
+                || self.standings.has_changed().is_ok_and(|news| news) && !self.is_settled()
             {
                 self.share().await?;
             }

@@ -52,18 +52,10 @@ fn dead_letters(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
         json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}}),
         json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}),
     ];
-    let list = answers(
-        "200",
-        "A page of dead letters.",
-        list_of(
-            &listed,
-            json!({"next": next}),
-        ),
-    );
+    let list = answers("200", "A page of dead letters.", list_of(&listed, json!({"next": next})));
     let summary = "Events that could not be applied to a document, and those behind them";
     add(paths, "/v1/dead-letters", "get", "list_dead_letters", summary, list);
-    let projection =
-        json!({"name": "projection", "in": "query", "schema": {"type": "string"}, "description": "Only those of this one."});
+    let projection = json!({"name": "projection", "in": "query", "schema": {"type": "string"}, "description": "Only those of this one."});
     takes_parameters(paths, "/v1/dead-letters", std::iter::once(projection).chain(page.clone()));
     let event = json!({"anyOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}]});
     let shown = list_of(&letter, json!({"next": next, "event": event}));

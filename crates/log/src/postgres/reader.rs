@@ -55,8 +55,7 @@ impl Store for PostgresStore {
 
     async fn events_at(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, LogError> {
         let positions: Vec<i64> = positions.iter().map(|position| position.to_i64()).collect();
-        let sql =
-            concat!("SELECT ", event_columns!(), " FROM events WHERE position = ANY($1) ORDER BY position");
+        let sql = concat!("SELECT ", event_columns!(), " FROM events WHERE position = ANY($1) ORDER BY position");
         sqlx::query(sql).bind(positions).fetch_all(&self.pool).await?.iter().map(event).collect()
     }
 
