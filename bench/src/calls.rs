@@ -24,11 +24,16 @@ pub(crate) struct Window {
     pub(crate) measured: Duration,
 }
 
+/// Of the calls that are due, how many have to be answered in time: else latencies say nothing but how long it went on.
+const KEPT_UP: f64 = 0.95;
+
 /// What was seen.
 pub(crate) struct Measured {
     /// The calls that were answered, those of the warm-up included.
     pub(crate) calls: u64,
     seconds: f64,
+    /// How many calls a second were due, in an open loop.
+    due_per_second: Option<f64>,
     /// Of the calls that counted, in microseconds.
     latencies: Histogram<u64>,
 }
@@ -44,11 +49,12 @@ pub(crate) async fn closed_loop<C: Caller>(callers: Vec<C>, window: Window) -> a
 }
 
 /// Has the callers call so many times a second all together, each in its turn, however long answers take. A latency
-/// counts from when the call was due: who was kept from calling in time waited, too.
+/// counts from when the call was due: who was kept from calling in time waited, too. Whether they kept up is for whoever
+/// reads the result: that a machine does not get so far is no mistake of the measurement.
 ///
 /// # Errors
 ///
-/// See [`closed_loop`]; and when they cannot keep up.
+/// See [`closed_loop`].
 pub(crate) async fn open_loop<C: Caller>(
     callers: Vec<C>,
     per_second: f64,
@@ -59,12 +65,7 @@ pub(crate) async fn open_loop<C: Caller>(
     let begin = Instant::now();
     let due = (0..callers.len()).map(|turn| Some(Due { next: begin + between * turn as u32, every })).collect();
     let measured = call(callers, due, window).await?;
-    let reached = measured.per_second();
-    ensure!(
-        reached > 0.95 * per_second,
-        "{per_second:.0} calls a second were due, and {reached:.0} were answered"
-    );
-    Ok(measured)
+    Ok(Measured { due_per_second: Some(per_second), ..measured })
 }
 
 /// When a caller's calls are due.
@@ -76,7 +77,8 @@ struct Due {
 async fn call<C: Caller>(callers: Vec<C>, due: Vec<Option<Due>>, window: Window) -> anyhow::Result<Measured> {
     let from = Instant::now() + window.warm_up;
     let until = from + window.measured;
-    let mut measured = Measured { calls: 0, seconds: window.measured.as_secs_f64(), latencies: histogram()? };
+    let seconds = window.measured.as_secs_f64();
+    let mut measured = Measured { calls: 0, seconds, due_per_second: None, latencies: histogram()? };
     let callers = callers.into_iter().zip(due);
     let mut running: JoinSet<_> = callers.map(|(caller, due)| call_until(caller, due, from, until)).collect();
     while let Some(ended) = running.join_next().await {
@@ -125,11 +127,18 @@ impl Measured {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "per_second": self.per_second(),
+            "due_per_second": self.due_per_second,
+            "kept_up": self.kept_up(),
             "p50_ms": quantile_ms(&self.latencies, 0.5),
             "p99_ms": quantile_ms(&self.latencies, 0.99),
             "max_ms": quantile_ms(&self.latencies, 1.0),
             "peak_mib": process::memory_mib(None, "VmHWM"),
         })
+    }
+
+    /// Whether all calls were answered about as fast as they were due.
+    pub(crate) fn kept_up(&self) -> bool {
+        self.due_per_second.is_none_or(|due| self.per_second() > KEPT_UP * due)
     }
 
     /// How many were answered in a second.
@@ -171,9 +180,16 @@ mod tests {
     #[tokio::test]
     async fn in_an_open_loop_waiting_for_ones_turn_counts() {
         let window = Window { warm_up: Duration::from_millis(0), measured: Duration::from_millis(300) };
-        let measured = open_loop(vec![Sleeper, Sleeper, Sleeper], 50.0, window).await.expect("they keep up");
+        let measured = open_loop(vec![Sleeper, Sleeper, Sleeper], 50.0, window).await.expect("no call fails");
         assert!((40.0..=55.0).contains(&measured.per_second()), "{}", measured.to_json());
+    }
+
+    #[tokio::test]
+    async fn who_cannot_keep_up_says_so() {
+        let window = Window { warm_up: Duration::from_millis(0), measured: Duration::from_millis(300) };
         // One caller answers at most 100 a second.
-        assert!(open_loop(vec![Sleeper], 1_000.0, window).await.is_err());
+        let measured = open_loop(vec![Sleeper], 1_000.0, window).await.expect("no call fails");
+        let json = measured.to_json();
+        assert_eq!((&json["due_per_second"], &json["kept_up"]), (&json!(1_000.0), &json!(false)));
     }
 }

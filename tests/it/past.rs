@@ -13,6 +13,9 @@ async fn the_past_is_told_and_views_are_verified(backend: Backend) {
     let daybook = Daybook::demo(backend).await;
     an_order_is_as_it_was(&daybook).await;
     what_was_erased_since_stays_so(&daybook).await;
+    if backend == Backend::Postgres {
+        what_takes_too_long_is_given_up(&daybook).await;
+    }
     a_view_is_verified(&daybook).await;
     a_projection_is_tried_out(&daybook);
 }
@@ -97,6 +100,27 @@ async fn what_was_erased_since_stays_so(daybook: &Daybook) {
     })
     .await;
     assert_eq!(staff.get(&at).await.expect(200)["data"]["forgotten"], false);
+}
+
+/// The streams of customers are not declared, so all of the log is read for one, by one reader at a time.
+async fn what_takes_too_long_is_given_up(daybook: &Daybook) {
+    let (customer, staff) = (Customer::register(&daybook.client()).await, daybook.login(Role::Staff).await);
+    let path = format!("/v1/views/customers/{}", customer.account_id);
+    let known = wait_for("the customer", LIMIT, async || {
+        let answer = staff.get(&path).await;
+        (answer.status == 200).then(|| answer.expect(200))
+    })
+    .await;
+    let at = format!("{path}?at={}", known["position"]);
+    let held = daybook.store().hold_events().await;
+    // Both wait for the log; one of them goes through it.
+    let (one, other) = tokio::join!(staff.get(&at), staff.get(&at));
+    drop(held);
+    let (busy, too_long) = if one.status == 503 { (one, other) } else { (other, one) };
+    busy.problem_code(503, "busy");
+    assert!(!busy.header("retry-after").is_empty());
+    too_long.problem_code(422, "history_too_long");
+    staff.get(&at).await.expect(200);
 }
 
 async fn a_view_is_verified(daybook: &Daybook) {

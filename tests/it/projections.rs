@@ -209,6 +209,14 @@ async fn only_operators_act_and_who_may_not_is_on_record(backend: Backend) {
     let retry = "/v1/dead-letters/orders/some-key/retry";
     customer.client.post(retry, &json!({})).await.problem_code(403, "forbidden");
     daybook.client().post(act, &json!({})).await.problem_code(401, "unauthenticated");
+    // Who has to sign in is told that before anything else, and who may not is told that.
+    for path in
+        ["/v1/projections/orders/rebuild", "/v1/dead-letters/orders/some-key/skip", "/v1/commands/stock.receive"]
+    {
+        daybook.client().request(reqwest::Method::POST, path).send().await.problem_code(401, "unauthenticated");
+    }
+    let rebuild = customer.client.request(reqwest::Method::POST, "/v1/projections/orders/rebuild").send().await;
+    rebuild.problem_code(403, "forbidden");
     for path in
         ["/v1/projections", "/v1/projections/orders", "/v1/dead-letters", "/v1/dead-letters/orders/some-key"]
     {
@@ -221,7 +229,13 @@ async fn only_operators_act_and_who_may_not_is_on_record(backend: Backend) {
     let query = format!("type=daybook.command.denied&actor={}", customer.account_id);
     let denied: Vec<_> = operator.events(&query).await.into_iter().map(|event| event["payload"].clone()).collect();
     let denial = |command| json!({"command": command, "stream": "daybook.projection-orders", "count": 1});
-    assert_eq!(denied, [denial("daybook.projection.abort"), denial("daybook.dead_letter.retry")]);
+    let commands = ["daybook.projection.abort", "daybook.dead_letter.retry", "daybook.projection.rebuild"];
+    assert_eq!(denied, commands.map(denial));
+    let rebuild = operator.request(reqwest::Method::POST, "/v1/projections/orders/rebuild").send().await;
+    rebuild.problem_code(415, "unsupported_media_type");
+    let nothing = daybook.cli(&["dead-letter", "list"]);
+    assert!(nothing.status.success() && nothing.stdout.is_empty(), "{nothing:?}");
+    assert_eq!(nothing.stderr.lines().last(), Some("no dead letters"), "{nothing:?}");
     daybook.login(Role::Admin).await.get("/v1/projections").await.expect(200);
 
     // Nobody projects but the one who says so.
@@ -304,6 +318,14 @@ async fn dead_letters_are_shown_tried_again_and_passed_over(backend: Backend) {
     // Where it came from is opened for nobody here.
     let shown = daybook.login(Role::Admin).await.get(&path).await.expect(200);
     assert_eq!(shown["event"]["metadata"]["client"], json!({"sealed": true}), "{shown}");
+    let first = operator.get(&format!("{path}?limit=1")).await.expect(200);
+    let next = first["next"].as_str().expect("there is more");
+    let second = operator.get(&format!("{path}?limit=1&cursor={next}")).await.expect(200);
+    assert_eq!(
+        [&first["data"][0]["position"], &second["data"][0]["position"]],
+        [0, 1].map(|at| &letters[at]["position"])
+    );
+    assert_eq!((&second["next"], &second["event"]), (&Value::Null, &first["event"]));
     let shown = json_of(&daybook.cli(&["dead-letter", "show", "stock", key, "--json"]));
     assert_eq!(
         (shown["data"].as_array().map(Vec::len), &shown["event"]["type"]),

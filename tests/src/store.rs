@@ -235,6 +235,20 @@ impl Store {
         }
     }
 
+    /// Keeps everybody from reading events, too.
+    ///
+    /// # Panics
+    ///
+    /// When it is not on PostgreSQL, or that does not succeed.
+    pub async fn hold_events(&self) -> Held {
+        let Database { server, name } = self.database();
+        let options = server.clone().database(name);
+        let mut connection = PgConnection::connect_with(&options).await.expect("a connection");
+        let lock = "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(lock).execute(&mut connection).await.expect("the lock");
+        Held(Box::new(connection))
+    }
+
     fn database(&self) -> &Database {
         self.database.as_ref().expect("the test runs on PostgreSQL only")
     }

@@ -49,7 +49,12 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     ensure!(rebuilt < window.measured, "it took {rebuilt:?}, and {alone:?} alone");
     server.stop().await?;
     let per_second = |time: Duration| documents as f64 / time.as_secs_f64();
-    Ok(json!({"per_second": per_second(rebuilt), "alone": per_second(alone), "commands": served.to_json()}))
+    Ok(json!({
+        "per_second": per_second(rebuilt),
+        "alone": per_second(alone),
+        "kept_up": served.kept_up(),
+        "commands": served.to_json(),
+    }))
 }
 
 /// Has the stock's view built anew, and waits until it is served.

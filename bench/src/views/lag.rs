@@ -53,7 +53,8 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
         "p50_ms": quantile_ms(&seen, 0.5),
         "p99_ms": quantile_ms(&seen, 0.99),
         "max_ms": quantile_ms(&seen, 1.0),
-        "appends_per_second": appended.per_second(),
+        "kept_up": appended.kept_up(),
+        "appends": appended.to_json(),
     }))
 }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use daybook_core::Domain;
+use daybook_http::metrics::Render;
 use daybook_http::{Backend, Readiness, Running};
 use daybook_log::Log;
-use daybook_views::Projectors;
+use daybook_views::{Projectors, Views};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
@@ -44,7 +47,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
         Some(address) => Some(bind(address, "metrics_listen")?),
         None => None,
     };
-    let render = telemetry::start_metrics()?;
+    let gathered = telemetry::start_metrics()?;
 
     let entropy = spawn_blocking(daybook_keys::gather_entropy);
     let databases = Databases::create(&config).await?;
@@ -71,8 +74,13 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
 
     let readiness = Readiness::default();
     let backend = backend(&engine, &config, readiness.clone());
+    // How far views are is said by whoever folds them.
+    let reported = projectors.is_some().then(|| engine.views.clone());
     let mut metrics = match metrics_listener {
-        Some(listener) => Some(daybook_http::metrics::start(backend.clone(), listener, render)?),
+        Some(listener) => {
+            let render = render(gathered, reported);
+            Some(daybook_http::metrics::start(backend.clone(), listener, render)?)
+        }
         None => None,
     };
     if let Some(running) = &metrics {
@@ -128,6 +136,19 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     };
     tracing::info!("ended");
     outcome.and(drained)
+}
+
+/// Writes metrics out, those of `views` as they are then.
+fn render(gathered: PrometheusHandle, views: Option<Views>) -> Render {
+    Arc::new(move || {
+        let (gathered, views) = (gathered.clone(), views.clone());
+        Box::pin(async move {
+            if let Some(views) = views {
+                views.report().await;
+            }
+            gathered.render()
+        })
+    })
 }
 
 fn backend(engine: &Engine, config: &Config, readiness: Readiness) -> Backend {

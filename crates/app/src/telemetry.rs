@@ -1,11 +1,10 @@
 //! Logs and metrics of the process.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -38,8 +37,8 @@ const COUNTS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 5
 /// How often samples are put into their buckets, so that they do not pile up when nobody asks for them.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts to gather metrics; the function returned writes them out. To be called in the runtime.
-pub(crate) fn start_metrics() -> anyhow::Result<daybook_http::metrics::Render> {
+/// Starts to gather metrics; what is returned writes them out. To be called in the runtime.
+pub(crate) fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".into()), &COUNTS)?
@@ -52,5 +51,5 @@ pub(crate) fn start_metrics() -> anyhow::Result<daybook_http::metrics::Render> {
             kept.run_upkeep();
         }
     });
-    Ok(Arc::new(move || handle.render()))
+    Ok(handle)
 }

@@ -30,6 +30,11 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
 
+/// Says that a list is empty: beside it, so that whoever reads the list itself reads nothing.
+pub(crate) fn nothing(of: &str) {
+    let _ = writeln!(io::stderr().lock(), "no {of}");
+}
+
 /// Prints why something was not done, with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut text = format!("error: {error}");

@@ -23,14 +23,18 @@ pub(crate) async fn post(
     mut payload: web::Payload,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
     let actor = request::actor(&http, &backend)?;
-    let Some(spec) = backend.domain.commands.get(name.as_str()) else {
-        return Err(unknown(&actor, &body, &name));
+    let spec = backend.domain.commands.get(name.as_str());
+    let has_to_sign_in = match spec {
+        Some(spec) => spec.access.rule(&actor) == Ruling::SignIn,
+        None => actor == Actor::Anonymous,
     };
-    if spec.access.rule(&actor) == Ruling::SignIn {
+    // Before anything that they sent is read.
+    if has_to_sign_in {
         return Err(Problem::sign_in());
     }
+    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
+    let Some(spec) = spec else { return Err(unknown(&body, &name)) };
     let CommandQuery { dry_run } = request::query(http.query_string())?;
     let request = request::command_request(&http, actor)?;
     if dry_run {
@@ -63,10 +67,7 @@ async fn preview(
 }
 
 /// What is wrong with a command that does not exist: whatever is wrong with the request itself comes first.
-fn unknown(actor: &Actor, body: &[u8], name: &str) -> Problem {
-    if *actor == Actor::Anonymous {
-        return Problem::sign_in();
-    }
+fn unknown(body: &[u8], name: &str) -> Problem {
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
         Err(error) => InputError::Malformed(error.to_string()).into(),
         Ok(_) => Problem::not_found(format!("There is no command `{name}`.")),

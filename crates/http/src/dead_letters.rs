@@ -24,11 +24,12 @@ pub(crate) struct Listed {
     letter: DeadLetter,
 }
 
-/// The dead letters of a document.
+/// A page of the dead letters of a document.
 #[derive(Serialize)]
 struct Shown {
     data: Vec<DeadLetter>,
-    /// The event of the first one, which is what is wrong.
+    next: Option<String>,
+    /// The event of the first of them all, which is what is wrong.
     event: Option<RecordedEvent>,
 }
 
@@ -50,6 +51,21 @@ struct Query {
     cursor: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DocumentQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// How many are asked for.
+fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+    match asked.unwrap_or(LIMIT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit),
+        _ => Err(Problem::parameter("limit", format!("The limit is 1 to {LIMIT_MAX}."))),
+    }
+}
+
 /// A dead letter's projection, key and position.
 type Place = (String, String, Position);
 
@@ -57,11 +73,7 @@ type Place = (String, String, Position);
 pub(crate) async fn list(http: HttpRequest, backend: web::Data<Backend>) -> Result<HttpResponse, Problem> {
     operator(&http, &backend)?;
     let query: Query = request::query(http.query_string())?;
-    let limit = match query.limit {
-        None => LIMIT,
-        Some(limit) if (1..=LIMIT_MAX).contains(&limit) => limit,
-        Some(_) => return Err(Problem::parameter("limit", format!("The limit is 1 to {LIMIT_MAX}."))),
-    };
+    let limit = limit(query.limit)?;
     let names: Vec<&str> = match &query.projection {
         None => backend.domain.projections.keys().copied().collect(),
         Some(name) if backend.domain.projections.contains_key(name.as_str()) => vec![name],
@@ -103,15 +115,32 @@ pub(crate) async fn show(
 ) -> Result<HttpResponse, Problem> {
     operator(&http, &backend)?;
     let (projection, key) = path.into_inner();
-    let data = match key.contains('\0') {
-        true => Vec::new(),
-        false => backend.views.dead_letters(&projection, Some(&key), None).await?,
+    let query: DocumentQuery = request::query(http.query_string())?;
+    let limit = limit(query.limit)?;
+    let digests = backend.keys.digests();
+    let scope = json!(["dead-letters", projection, key]).to_string();
+    let after: Option<Position> = match &query.cursor {
+        None => None,
+        Some(sealed) => {
+            let place = cursor::open(digests, &scope, sealed)?;
+            Some(place.parse().map_err(|error| Problem::internal(&error))?)
+        }
     };
-    let event = match data.first() {
-        None => return Err(Problem::not_found(format!("`{key}` has no dead letters in `{projection}`."))),
-        Some(first) => backend.log.event(first.position).await?,
+    let missing = || Problem::not_found(format!("`{key}` has no dead letters in `{projection}`."));
+    if key.contains('\0') {
+        return Err(missing());
+    }
+    let first = backend.views.dead_letters(&projection, Some(&key), None).await?;
+    let event = backend.log.event(first.first().ok_or_else(missing)?.position).await?;
+    let mut data = match after {
+        None => first,
+        Some(after) => backend.views.dead_letters(&projection, Some(&key), Some((key.clone(), after))).await?,
     };
-    Ok(HttpResponse::Ok().json(closed(&backend, &Shown { data, event }).await?))
+    let is_more = data.len() > limit;
+    data.truncate(limit);
+    let last = data.last().filter(|_| is_more);
+    let next = last.map(|letter| cursor::seal(digests, &scope, &letter.position.to_string()));
+    Ok(HttpResponse::Ok().json(closed(&backend, &Shown { data, next, event }).await?))
 }
 
 /// `POST /v1/dead-letters/{projection}/{key}/retry`
@@ -135,9 +164,9 @@ pub(crate) async fn skip(
     mut payload: web::Payload,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
     let (projection, key) = path.into_inner();
     let metadata = operators_act(&http, &backend, &projection, SKIP).await?;
+    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
     let Skip { position } = decode_json(&body)?;
     let key = stored(key)?;
     let (views, answered) = (backend.views.clone(), (projection.clone(), key.clone()));

@@ -1,5 +1,6 @@
 //! What surrounds every request: its correlation id, its line in the log, its metrics; panics end here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -13,9 +14,11 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use daybook_core::Actor;
 use futures_util::FutureExt;
+use metrics::{Label, SharedString};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::server::Pattern;
 use crate::{Backend, Problem};
 
 /// The header that carries the correlation id, both ways.
@@ -98,9 +101,9 @@ pub(crate) async fn observe(
         };
     }
 
-    let pattern = answered.as_ref().ok().and_then(|response| response.request().match_pattern());
-    let route = pattern.unwrap_or_else(|| "unmatched".to_owned());
-    let outcome = problem.as_ref().map_or("ok", Problem::code).to_owned();
+    let pattern = answered.as_ref().ok().and_then(|response| response.request().app_data::<Pattern>().cloned());
+    let route = pattern.map_or(SharedString::const_str("unmatched"), |Pattern(path)| path.into());
+    let outcome = problem.as_ref().map_or(Cow::Borrowed("ok"), |problem| problem.code().to_owned().into());
     let status = match &answered {
         Ok(response) => response.status().as_u16(),
         Err(problem) => problem.status_code().as_u16(),
@@ -112,16 +115,18 @@ pub(crate) async fn observe(
         actor = info.actor.borrow().as_ref().and_then(Actor::name),
         method = method.as_str(),
         path,
-        route,
+        route = &*route,
         status,
-        outcome,
+        outcome = &*outcome,
         duration_ms = took.as_secs_f64() * 1000.0,
         correlation_id = info.correlation_id,
         "request",
     );
-    let labels = [("method", known(&method).to_owned()), ("route", route), ("outcome", outcome)];
-    metrics::counter!("daybook_http_requests_total", &labels).increment(1);
-    metrics::histogram!("daybook_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
+    let labels = [Label::from_static_parts("method", known(&method)), Label::new("route", route)];
+    metrics::histogram!("daybook_http_request_duration_seconds", labels.iter()).record(took.as_secs_f64());
+    let [method, route] = labels;
+    metrics::counter!("daybook_http_requests_total", vec![method, route, Label::new("outcome", outcome)])
+        .increment(1);
 
     let mut response = answered?;
     if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
@@ -132,15 +137,15 @@ pub(crate) async fn observe(
 }
 
 /// The method, or `other` for one that a client made up: metrics have a bounded number of labels.
-fn known(method: &Method) -> &str {
+fn known(method: &Method) -> &'static str {
     match *method {
-        Method::GET
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::HEAD
-        | Method::OPTIONS => method.as_str(),
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
 }

@@ -60,8 +60,8 @@ pub(crate) async fn rebuild(
     mut payload: web::Payload,
     backend: web::Data<Backend>,
 ) -> Result<HttpResponse, Problem> {
-    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
     let metadata = operators_act(&http, &backend, &name, REBUILD).await?;
+    let body = request::body(&http, &mut payload, backend.settings.body_bytes_max).await?;
     let Rebuild { confirm_diff } = decode_json(&body)?;
     let (views, projection) = (backend.views.clone(), name.clone());
     let generation = done(async move { views.rebuild(&projection, confirm_diff, &metadata).await }).await?;

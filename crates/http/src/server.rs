@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Handler, Server, ServerHandle};
@@ -124,6 +125,10 @@ enum Only {
     Post,
 }
 
+/// What an address looks like: its name in logs and metrics. The router would have to match it anew to say so.
+#[derive(Clone)]
+pub(crate) struct Pattern(pub(crate) Arc<str>);
+
 /// An address with its handler; other methods are told which one it answers.
 fn at<F, Args>(path: &str, only: Only, handler: F) -> Resource
 where
@@ -140,6 +145,7 @@ where
         Only::Post => context.head().method == Method::POST,
     };
     web::resource(path)
+        .app_data(Pattern(path.into()))
         .route(Route::new().guard(guard::fn_guard(is_answered)).to(handler))
         .default_service(web::to(move || async move { Err::<String, _>(Problem::method(allow)) }))
 }

@@ -187,6 +187,15 @@ impl Log {
         Ok(self.store.page(page).await?.pop())
     }
 
+    /// The events at some positions, in the log's order; those that there are.
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read).
+    pub async fn events_at(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, LogError> {
+        self.store.events_at(positions).await
+    }
+
     /// Events that match a filter, at most `limit`, and never more than 10,000.
     ///
     /// # Errors

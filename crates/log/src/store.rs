@@ -24,6 +24,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The id of the event at a position.
     async fn event_id(&self, position: Position) -> Result<Option<Uuid>, LogError>;
 
+    /// The events at these positions, in the log's order, as far as there are any.
+    async fn events_at(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, LogError>;
+
     /// The events of a page, in order.
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError>;
 

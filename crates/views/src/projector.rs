@@ -1,8 +1,9 @@
 //! One projection in this process: sees to it that it has a generation, and works on each that is to be fed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use daybook_database::{Fault, fault};
 use futures_util::FutureExt;
@@ -11,17 +12,25 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::generation::{Generation, Phase, served};
+use crate::ranges::{Standing, Standings};
 use crate::store::generations::NewGeneration;
 use crate::views::View;
 use crate::worker::Worker;
 use crate::{Settings, ViewError, Views};
+
+/// The longest time between two looks for generations that had their time.
+const DROP_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Projector {
     views: Views,
     view: Arc<View>,
     owner: String,
     settings: Settings,
+    /// How the generations stood when the leases were renewed last.
+    standings: watch::Receiver<Standings>,
     stopping: watch::Receiver<bool>,
+    /// When what had its time is dropped next.
+    drop_at: Instant,
     /// The workers, each with its generation, and how to stop it.
     workers: JoinSet<i64>,
     running: HashMap<i64, watch::Sender<bool>>,
@@ -33,6 +42,7 @@ impl Projector {
         view: &Arc<View>,
         owner: &str,
         settings: &Settings,
+        standings: watch::Receiver<Standings>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -40,7 +50,9 @@ impl Projector {
             view: view.clone(),
             owner: owner.to_owned(),
             settings: settings.clone(),
+            standings,
             stopping,
+            drop_at: Instant::now(),
             workers: JoinSet::new(),
             running: HashMap::new(),
         }
@@ -52,7 +64,10 @@ impl Projector {
         let mut changed = self.view.generations_changed.subscribe();
         while !*self.stopping.borrow() {
             changed.mark_unchanged();
-            if let Err(error) = self.look().await {
+            self.standings.mark_unchanged();
+            if !self.is_settled()
+                && let Err(error) = self.look().await
+            {
                 tracing::warn!(projection, %error, "could not look for generations");
             }
             tokio::select! {
@@ -60,13 +75,26 @@ impl Projector {
                 _ = self.stopping.wait_for(|stop| *stop) => {}
                 Some(Ok(ended)) = self.workers.join_next() => drop(self.running.remove(&ended)),
                 _ = changed.changed() => {}
-                () = tokio::time::sleep(self.settings.lease / 2) => {}
+                // Nobody keeps its leases any more.
+                seen = self.standings.changed() => if seen.is_err() { break },
             }
         }
         for stop in self.running.values() {
             stop.send_replace(true);
         }
         while self.workers.join_next().await.is_some() {}
+    }
+
+    /// Whether there is a worker for each generation that is to be fed, and for no other, and nothing to be dropped.
+    fn is_settled(&self) -> bool {
+        let standings = self.standings.borrow();
+        let Some(standings) = standings.as_deref() else { return false };
+        let (projection, version) = (self.view.table.projection, self.view.table.version);
+        let own = || standings.iter().filter(|one| one.projection == projection);
+        let fed: BTreeSet<i64> = own().filter(|one| one.version == version).map(|one| one.generation).collect();
+        let is_old = |one: &Standing| one.board.phase == Phase::Retired || one.version < version;
+        let is_any_due = Instant::now() >= self.drop_at && own().any(is_old);
+        !fed.is_empty() && fed.iter().eq(&self.running.keys().copied().collect::<BTreeSet<_>>()) && !is_any_due
     }
 
     /// Starts and stops workers, as the generations have it.
@@ -79,8 +107,11 @@ impl Projector {
             generations = self.views.store().generations(projection).await?;
         }
         let is_old = |one: &Generation| one.phase == Phase::Retired || one.version < version && one.phase.is_fed();
-        if generations.iter().any(is_old) {
+        if Instant::now() >= self.drop_at && generations.iter().any(is_old) {
             self.drop_outlived().await?;
+            let settings = &self.settings;
+            self.drop_at =
+                Instant::now() + (settings.retire_after / 8).clamp(settings.lease / 2, DROP_INTERVAL_MAX);
         }
         generations.retain(is_ours);
         for (id, stop) in &self.running {
@@ -96,7 +127,9 @@ impl Projector {
                 self.views.store().set_shards(generation.id, self.settings.shards).await?;
             }
             let (stop, stopping) = watch::channel(false);
-            let worker = Worker::new(&self.views, &self.view, &generation, &self.owner, &self.settings, stopping);
+            let (settings, standings) = (&self.settings, self.standings.clone());
+            let worker =
+                Worker::new(&self.views, &self.view, &generation, &self.owner, settings, standings, stopping);
             let id = generation.id;
             let (mut stopped, pause) = (stop.subscribe(), self.settings.retry_stopped);
             self.running.insert(id, stop);

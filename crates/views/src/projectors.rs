@@ -1,16 +1,17 @@
-//! The projectors of a process: starting and stopping them, keeping their leases, reporting their lag.
+//! The projectors of a process: starting and stopping them, keeping their leases.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::generation::Phase;
+use crate::Views;
 use crate::projector::Projector;
+use crate::ranges::Standings;
 use crate::slices::SLICES;
-use crate::{Status, Views};
 
 /// How the projectors of a process work.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ pub struct Settings {
     /// How long a generation is kept, and kept up to date, that was served before: so long it can be rolled back to. The
     /// next rebuild ends it earlier.
     pub retire_after: Duration,
-    /// How often to look for events when the log gives no signal.
+    /// How often to look for events without a signal of the log, which gives one for what other processes append, too.
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
     pub retry_stopped: Duration,
@@ -54,7 +55,7 @@ impl Default for Settings {
             rebuild_page_events: 5_000,
             changes_kept: Duration::from_secs(300),
             retire_after: Duration::from_secs(24 * 3_600),
-            idle_interval: Duration::from_secs(1),
+            idle_interval: Duration::from_secs(10),
             retry_stopped: Duration::from_secs(30),
         }
     }
@@ -68,8 +69,8 @@ impl Default for Settings {
 pub struct Projectors {
     stop: watch::Sender<bool>,
     projectors: JoinSet<()>,
-    /// The keeper of the leases and the reporter of the lag.
-    attendants: JoinSet<()>,
+    /// Keeps their leases. Dropped with them.
+    keeper: JoinSet<()>,
 }
 
 impl Projectors {
@@ -83,15 +84,16 @@ impl Projectors {
         let (stop, stopping) = watch::channel(false);
         // Of this start of this process alone: what it held before a crash is not its own any more.
         let owner = format!("{} {}", settings.process, Uuid::new_v4());
+        let standings = watch::Sender::new(None);
         let mut projectors = JoinSet::new();
         for view in views.views() {
-            let projector = Projector::new(views, view, &owner, &settings, stopping.clone());
+            let projector =
+                Projector::new(views, view, &owner, &settings, standings.subscribe(), stopping.clone());
             projectors.spawn(projector.run());
         }
-        let mut attendants = JoinSet::new();
-        attendants.spawn(keep_leases(views.clone(), owner, settings.lease));
-        attendants.spawn(report_lag(views.clone()));
-        Self { stop, projectors, attendants }
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep_leases(views.clone(), owner, settings.lease, standings));
+        Self { stop, projectors, keeper }
     }
 
     /// Lets each projector finish what it is committing and give its lease back.
@@ -102,7 +104,7 @@ impl Projectors {
                 tracing::error!(%error, "a projector ended badly");
             }
         }
-        self.attendants.shutdown().await;
+        self.keeper.shutdown().await;
     }
 }
 
@@ -112,44 +114,16 @@ impl fmt::Debug for Projectors {
     }
 }
 
-/// Renews all leases of this process, in one statement. A lease that was lost stays lost; its projector notices when
-/// it writes.
-async fn keep_leases(views: Views, owner: String, lease: Duration) {
+/// Renews all leases of this process and looks how all generations stand, in one statement: however many projections there
+/// are, it is all that they cost while nothing is appended. A lease that was lost stays lost; its projector notices when it
+/// writes.
+async fn keep_leases(views: Views, owner: String, lease: Duration, standings: watch::Sender<Standings>) {
     let mut ticks = tokio::time::interval(lease / 4);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = views.store().renew(&owner, lease).await {
-            tracing::debug!(%error, "could not renew the projectors' leases");
-        }
-    }
-}
-
-/// Reports how far each view is, whoever folds it and whether it moves or not.
-async fn report_lag(views: Views) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match views.status().await {
-            Ok(statuses) => {
-                statuses.iter().for_each(report);
-            }
-            Err(error) => tracing::debug!(%error, "could not read how far the views are"),
-        }
-    }
-}
-
-/// Of the phases of a generation that is built there is one gauge each, 1 for the phase that it is in.
-fn report(one: &Status) {
-    metrics::gauge!("daybook_projection_lag_events", "projection" => one.name).set(one.lag_events as f64);
-    metrics::gauge!("daybook_projection_lag_seconds", "projection" => one.name).set(one.lag_seconds);
-    let generation = one.generation.map_or(0.0, f64::from);
-    metrics::gauge!("daybook_projection_generation", "projection" => one.name).set(generation);
-    metrics::gauge!("daybook_projection_dead_letters", "projection" => one.name).set(one.dead_letters as f64);
-    for phase in Phase::ALL.into_iter().filter(|phase| phase.is_built()) {
-        let is_it = one.building.is_some_and(|building| building.phase == phase);
-        let labels = [("projection", one.name), ("phase", phase.as_str())];
-        metrics::gauge!("daybook_projection_rebuild", &labels).set(f64::from(u8::from(is_it)));
+        let seen = views.store().renew(&owner, lease).await;
+        let seen = seen.inspect_err(|error| tracing::debug!(%error, "could not renew the projectors' leases"));
+        standings.send_replace(seen.ok().map(Arc::from));
     }
 }

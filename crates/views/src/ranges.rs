@@ -1,6 +1,7 @@
 //! How the workers of a generation share its ranges: each looks at the same board, and does its part.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use daybook_log::Checkpoint;
 
@@ -29,6 +30,18 @@ pub(crate) struct Board {
     pub(crate) phase: Phase,
     pub(crate) paused: bool,
 }
+
+/// How a generation stands that is fed.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) generation: i64,
+    pub(crate) projection: String,
+    pub(crate) version: u32,
+    pub(crate) board: Board,
+}
+
+/// What the keeper of a process's leases has seen last of all generations; nothing when it could not look.
+pub(crate) type Standings = Option<Arc<[Standing]>>;
 
 /// What a worker does about a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,15 +1,20 @@
 //! How far each projection is.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::Utc;
 use daybook_core::Position;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::generation::{Generation, Phase, served};
 use crate::store::Progress;
 use crate::{ViewError, Views};
+
+/// How long whoever asks for metrics waits for what has to be looked up; the gauges stay as they were then.
+const REPORT_LIMIT: Duration = Duration::from_secs(3);
 
 /// How far a projection is.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -106,10 +111,34 @@ impl Views {
         Ok(statuses)
     }
 
+    /// Sets the gauges that say how far each view is, whoever folds it and whether it moves or not. To be called when
+    /// somebody asks for them: until then, nothing is counted.
+    pub async fn report(&self) {
+        match timeout(REPORT_LIMIT, self.status()).await {
+            Ok(Ok(statuses)) => statuses.iter().for_each(report),
+            Ok(Err(error)) => tracing::debug!(%error, "could not read how far the views are"),
+            Err(_) => tracing::debug!("could not read in time how far the views are"),
+        }
+    }
+
     /// How long ago the first event behind `position` was recorded.
     async fn lag_seconds(&self, position: Position, head: Position) -> Result<f64, ViewError> {
         let waiting = if position < head { self.log().event(position.plus(1)).await? } else { None };
         let age = waiting.map(|event| Utc::now() - event.recorded_at);
         Ok(age.map_or(0.0, |age| age.as_seconds_f64().max(0.0)))
+    }
+}
+
+/// Of the phases of a generation that is built there is one gauge each, 1 for the phase that it is in.
+fn report(one: &Status) {
+    metrics::gauge!("daybook_projection_lag_events", "projection" => one.name).set(one.lag_events as f64);
+    metrics::gauge!("daybook_projection_lag_seconds", "projection" => one.name).set(one.lag_seconds);
+    let generation = one.generation.map_or(0.0, f64::from);
+    metrics::gauge!("daybook_projection_generation", "projection" => one.name).set(generation);
+    metrics::gauge!("daybook_projection_dead_letters", "projection" => one.name).set(one.dead_letters as f64);
+    for phase in Phase::ALL.into_iter().filter(|phase| phase.is_built()) {
+        let is_it = one.building.is_some_and(|building| building.phase == phase);
+        let labels = [("projection", one.name), ("phase", phase.as_str())];
+        metrics::gauge!("daybook_projection_rebuild", &labels).set(f64::from(u8::from(is_it)));
     }
 }

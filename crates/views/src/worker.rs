@@ -20,7 +20,7 @@ use self::patience::Patience;
 use self::reader::Reader;
 use crate::fold::Unfit;
 use crate::generation::{Generation, Phase};
-use crate::ranges::{Act, Claim, Range};
+use crate::ranges::{Act, Claim, Range, Standings};
 use crate::slices::slice;
 use crate::status::Stopped;
 use crate::store::Store;
@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     table: Table,
     owner: String,
     settings: Settings,
+    /// How the generations stood when the leases were renewed last.
+    standings: watch::Receiver<Standings>,
     stopping: watch::Receiver<bool>,
     reader: Reader,
     /// The ranges that it holds, in the order of their slices.
@@ -128,6 +130,7 @@ impl Worker {
         generation: &Generation,
         owner: &str,
         settings: &Settings,
+        standings: watch::Receiver<Standings>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -139,6 +142,7 @@ impl Worker {
             table: view.table.of(generation),
             owner: owner.to_owned(),
             settings: settings.clone(),
+            standings,
             stopping,
             reader: Reader::new(views.log().clone(), settings),
             held: Vec::new(),
@@ -215,35 +219,54 @@ impl Worker {
                 ),
             }));
         }
-        let mut look_at = Instant::now();
+        // Whether the board is looked at, however it seems to stand.
+        let mut looks = true;
         loop {
             if *self.stopping.borrow() {
                 return Err(Halt::Asked);
             }
-            if Instant::now() >= look_at {
+            if std::mem::take(&mut looks)
+                || self.standings.has_changed().is_ok_and(|news| news) && !self.is_settled()
+            {
                 self.share().await?;
-                look_at = Instant::now() + self.settings.lease / 4;
+            }
+            if self.leads() {
+                self.prune().await?;
             }
             let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
-                self.wait(look_at).await?;
+                self.wait().await?;
                 continue;
             };
             if self.generation.phase == Phase::Replay {
                 self.replay(&group).await?;
-                look_at = Instant::now();
+                looks = true;
                 continue;
             }
             let events = self.reader.read(&group.checkpoint, group.limit).await?;
             if events.is_empty() {
-                self.wait(look_at).await?;
+                self.wait().await?;
                 continue;
             }
             let begun = Instant::now();
             match self.take_in(&group, events).await? {
                 Some(count) => self.measure(count, begun.elapsed()),
-                None => look_at = begun,
+                None => looks = true,
             }
         }
+    }
+
+    /// Whether the ranges stand as this worker knows them, and there is nothing to be done about them.
+    fn is_settled(&mut self) -> bool {
+        let standings = self.standings.borrow_and_update();
+        let mut standings = standings.iter().flat_map(|standings| standings.iter());
+        let Some(standing) = standings.find(|one| one.generation == self.generation.id) else { return false };
+        let (board, own) = (&standing.board, Some(&*self.owner));
+        let is_as_it_was = (board.phase, board.paused) == (self.generation.phase, self.generation.paused);
+        is_as_it_was
+            && !board.phase.is_built()
+            && board.workers.contains(&self.owner)
+            && board.ranges.iter().filter(|range| range.owner.as_deref() == own).eq(&self.held)
+            && board.acts(&self.owner).is_empty()
     }
 
     /// Does its part in sharing the ranges, and learns which it holds.
@@ -291,13 +314,22 @@ impl Worker {
             self.check().await?;
         }
         self.tell();
-        let leads = self.held.first().is_some_and(|range| range.slices.from == 0);
-        if leads && !self.generation.paused {
+        if self.leads() {
             self.advance(&generations).await?;
-            if Instant::now() >= self.prune_at {
-                self.store.prune(id, &self.table, self.settings.changes_kept).await?;
-                self.prune_at = Instant::now() + self.settings.changes_kept / 4;
-            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is the one that does what is done once for a generation: it holds the first slice.
+    fn leads(&self) -> bool {
+        self.held.first().is_some_and(|range| range.slices.from == 0) && !self.generation.paused
+    }
+
+    /// Has what changed long ago forgotten, now and then.
+    async fn prune(&mut self) -> Result<(), Halt> {
+        if Instant::now() >= self.prune_at {
+            self.store.prune(self.generation.id, &self.table, self.settings.changes_kept).await?;
+            self.prune_at = Instant::now() + self.settings.changes_kept / 4;
         }
         Ok(())
     }
@@ -362,13 +394,17 @@ impl Worker {
     }
 
     /// Waits until something is appended, or it is time to look anyway, for it or at the board.
-    async fn wait(&mut self, look_at: Instant) -> Result<(), Halt> {
-        let idle = self.settings.idle_interval.min(look_at.saturating_duration_since(Instant::now()));
+    async fn wait(&mut self) -> Result<(), Halt> {
         tokio::select! {
             biased;
             _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),
             () = self.reader.appended() => Ok(()),
-            () = tokio::time::sleep(idle) => Ok(()),
+            seen = self.standings.changed() => {
+                self.standings.mark_changed();
+                // Nobody keeps its leases any more.
+                seen.map_err(|_| Halt::Asked)
+            }
+            () = tokio::time::sleep(self.settings.idle_interval) => Ok(()),
         }
     }
 

@@ -64,9 +64,20 @@ impl Plan {
 pub(crate) struct Runs<R>(BTreeMap<R, Vec<Value>>);
 
 impl<R: Ord> Runs<R> {
-    /// A field of what was measured.
+    /// A field of what was measured. Where callers did not keep up with what was due, it is no number: nothing was seen of
+    /// how it is at that rate, and no goal is met.
     pub(crate) fn samples(&self, run: R, field: &str) -> Samples {
-        self.0.get(&run).into_iter().flatten().filter_map(|measured| measured.get(field)?.as_f64()).collect()
+        let sample = |measured: &Value| match measured.get("kept_up") {
+            Some(Value::Bool(false)) => Some(f64::NAN),
+            _ => measured.get(field)?.as_f64(),
+        };
+        self.0.get(&run).into_iter().flatten().filter_map(sample).collect()
+    }
+
+    /// A field of a part of what was measured, whether callers kept up or not.
+    pub(crate) fn samples_of(&self, run: R, part: &str, field: &str) -> Samples {
+        let sample = |measured: &Value| measured.get(part)?.get(field)?.as_f64();
+        self.0.get(&run).into_iter().flatten().filter_map(sample).collect()
     }
 
     /// The rates of a run.
@@ -108,6 +119,18 @@ mod tests {
         assert_eq!(order, "abbaab");
         assert_eq!(runs.rates('b'), [2.0, 3.0, 6.0].into_iter().collect());
         assert_eq!(runs.samples('b', "p99_ms"), Samples::default());
+    }
+
+    #[tokio::test]
+    async fn who_did_not_keep_up_has_shown_nothing_but_how_far_they_came() {
+        let mut rounds = [false, true, false].into_iter();
+        let measure = async |_| {
+            let kept_up = rounds.next();
+            Ok(json!({"kept_up": kept_up, "p50_ms": 1.0, "appends": {"per_second": 10.0, "kept_up": kept_up}}))
+        };
+        let runs = plan(&[]).alternate(&["lag"], measure).await.expect("nothing fails");
+        assert!(runs.samples("lag", "p50_ms").median().is_nan());
+        assert_eq!(runs.samples_of("lag", "appends", "per_second").median(), 10.0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `rebuild…`, `project…` and `lag…`: views of a filled log.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, bail};
 
 use crate::bench::figures::Row;
@@ -114,25 +116,54 @@ pub(crate) async fn project(plan: &Plan, programs: &Programs, server: &Server) -
     Ok(vec![row("project.worst", seen.rates("project"), Some(seen.rates("project-by-hand")))])
 }
 
+/// At which rate others append while it is measured how far views are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rate {
+    /// A quarter of what the goal of `append.c64` asks for.
+    Goal,
+    /// A quarter of what is reached of it.
+    Reached,
+}
+
 /// Measures how far views are behind while others append.
 pub(crate) async fn lag(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
-    let wanted = [("lag.p50_ms", "p50_ms"), ("lag.p99_ms", "p99_ms")];
-    let wanted: Vec<_> = wanted.into_iter().filter(|(name, _)| plan.wants(name)).collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+    const GOAL_RATE: &str = "lag.rate";
+    let lags = [
+        ("lag.p50_ms", Rate::Goal, "p50_ms"),
+        ("lag.p99_ms", Rate::Goal, "p99_ms"),
+        ("lag.reached.p50_ms", Rate::Reached, "p50_ms"),
+        ("lag.reached.p99_ms", Rate::Reached, "p99_ms"),
+    ];
+    let lags: Vec<_> = lags.into_iter().filter(|(name, ..)| plan.wants(name)).collect();
+    let wants = |rate| lags.iter().any(|(_, of, _)| *of == rate);
+    let mut rates = BTreeMap::new();
+    if wants(Rate::Goal) || plan.wants(GOAL_RATE) {
+        rates.insert(Rate::Goal, quarter_of("append.c64", plan, server).await?);
     }
-    let rate = quarter_of("append.c64", plan, server).await?;
+    if wants(Rate::Reached) {
+        let append = server.measure(programs.load("append", plan.pace).args(["--callers", "64"])).await?;
+        let rate = (append["per_second"].as_f64().context("a rate")? / 4.0).round();
+        println!("    a quarter of what `append.c64` reaches: {rate}/s");
+        rates.insert(Rate::Reached, rate);
+    }
+    let runs: Vec<_> = rates.keys().copied().collect();
     let seen = plan
-        .alternate(&["lag"], async |_| {
+        .alternate(&runs, async |run| {
             let database = server.database("lag").await?;
             let mut lag = programs.load("lag", plan.pace);
-            lag.args(["--url", &database.url, "--views-url", &database.url, "--rate", &rate.to_string()]);
+            lag.args(["--url", &database.url, "--views-url", &database.url, "--rate", &rates[&run].to_string()]);
             let measured = json(lag.args(["--callers", "256"])).await?;
             database.remove().await?;
             Ok(measured)
         })
         .await?;
-    Ok(wanted.into_iter().map(|(name, field)| row(name, seen.samples("lag", field), None)).collect())
+    let mut rows = Vec::new();
+    if plan.wants(GOAL_RATE) {
+        let appends = |field| seen.samples_of(Rate::Goal, "appends", field);
+        rows.push(row(GOAL_RATE, appends("per_second"), Some(appends("due_per_second"))));
+    }
+    rows.extend(lags.into_iter().map(|(name, rate, field)| row(name, seen.samples(rate, field), None)));
+    Ok(rows)
 }
 
 /// A quarter of a goal that is a ratio to the bare `INSERT` of 64 clients, in calls a second on this machine.

@@ -57,11 +57,13 @@ async fn list(views: &Views, arguments: &ArgMatches, as_json: bool) -> anyhow::R
         Some(name) => vec![name.clone()],
         None => views.status().await?.into_iter().map(|one| one.name.to_owned()).collect(),
     };
+    let mut is_any = false;
     for projection in &names {
         let mut after = None;
         loop {
             let letters = views.dead_letters(projection, None, after).await?;
             let Some(last) = letters.last() else { break };
+            is_any = true;
             after = Some((last.key.clone(), last.position));
             for letter in letters {
                 if as_json {
@@ -72,7 +74,23 @@ async fn list(views: &Views, arguments: &ArgMatches, as_json: bool) -> anyhow::R
             }
         }
     }
+    if !is_any {
+        terminal::nothing("dead letters");
+    }
     Ok(())
+}
+
+/// All dead letters of a document.
+async fn all(views: &Views, projection: &str, key: &str) -> anyhow::Result<Vec<DeadLetter>> {
+    let mut all: Vec<DeadLetter> = Vec::new();
+    loop {
+        let after = all.last().map(|last| (last.key.clone(), last.position));
+        let further = views.dead_letters(projection, Some(key), after).await?;
+        if further.is_empty() {
+            return Ok(all);
+        }
+        all.extend(further);
+    }
 }
 
 fn line(DeadLetter { key, position, event_type, error, created_at, .. }: &DeadLetter) -> String {
@@ -84,7 +102,7 @@ fn line(DeadLetter { key, position, event_type, error, created_at, .. }: &DeadLe
 /// The event is printed as it is stored, personal fields sealed.
 async fn show(opened: &LogAndViews, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
     let (projection, key) = of(arguments)?;
-    let letters = opened.views.dead_letters(projection, Some(key), None).await?;
+    let letters = all(&opened.views, projection, key).await?;
     let first = letters.first().with_context(|| format!("`{key}` has no dead letters in `{projection}`"))?;
     let event = opened.log.event(first.position).await?;
     if as_json {
@@ -124,7 +142,7 @@ async fn outcome(
         ),
         answered => answered?,
     };
-    let left = views.dead_letters(projection, Some(key), None).await?;
+    let left = all(views, projection, key).await?;
     if as_json {
         let what = json!({"projection": projection, "key": key, "position": position, "left": left});
         terminal::json(&what)?;

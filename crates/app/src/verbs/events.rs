@@ -41,6 +41,9 @@ async fn tail(log: &Log, arguments: &ArgMatches, as_json: bool) -> anyhow::Resul
             }
         }
         if !arguments.get_flag("follow") {
+            if reached.position == Position::START {
+                terminal::nothing("events");
+            }
             return Ok(());
         }
         tokio::select! {

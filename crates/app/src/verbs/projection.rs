@@ -63,6 +63,9 @@ async fn list(views: &Views, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return terminal::json(&projections);
     }
+    if projections.is_empty() {
+        terminal::nothing("projections");
+    }
     projections.iter().try_for_each(|one| terminal::line(line(one)))
 }
 

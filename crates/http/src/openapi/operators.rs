@@ -47,25 +47,22 @@ fn summary_of(act: Act) -> &'static str {
 
 fn dead_letters(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
     let (listed, letter) = (schema::<Listed>(schemas), schema::<daybook_views::DeadLetter>(schemas));
-    let list = answers(
-        "200",
-        "A page of dead letters.",
-        list_of(
-            &listed,
-            json!({"next": {"type": ["string", "null"], "description": "Where to go on, as `cursor`."}}),
-        ),
-    );
+    let next = json!({"type": ["string", "null"], "description": "Where to go on, as `cursor`."});
+    let page = [
+        json!({"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}}),
+        json!({"name": "cursor", "in": "query", "schema": {"type": "string"}}),
+    ];
+    let list = answers("200", "A page of dead letters.", list_of(&listed, json!({"next": next})));
     let summary = "Events that could not be applied to a document, and those behind them";
     add(paths, "/v1/dead-letters", "get", "list_dead_letters", summary, list);
-    paths["/v1/dead-letters"]["get"]["parameters"] = json!([
-        {"name": "projection", "in": "query", "schema": {"type": "string"}, "description": "Only those of this one."},
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 100}},
-        {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-    ]);
-    let event = json!({"event": {"anyOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}]}});
-    let shown = answers("200", "They, and the event of the first one.", list_of(&letter, event));
+    let projection = json!({"name": "projection", "in": "query", "schema": {"type": "string"}, "description": "Only those of this one."});
+    takes_parameters(paths, "/v1/dead-letters", std::iter::once(projection).chain(page.clone()));
+    let event = json!({"anyOf": [{"$ref": "#/components/schemas/Event"}, {"type": "null"}]});
+    let shown = list_of(&letter, json!({"next": next, "event": event}));
+    let shown = answers("200", "A page of them, and the event of the first of all.", shown);
     let path = "/v1/dead-letters/{projection}/{key}";
     add(paths, path, "get", "get_dead_letters", "The dead letters of a document", shown);
+    takes_parameters(paths, path, page);
     let done = json!({
         "type": "object",
         "properties": {
@@ -106,6 +103,13 @@ fn add(paths: &mut Map<String, Value>, path: &str, method: &str, id: &str, summa
         "description": "For operators and administrators.", "parameters": parameters, "responses": responses,
     });
     paths.insert(path.to_owned(), json!({ method: operation }));
+}
+
+/// Gives an operation parameters, behind those in its path.
+fn takes_parameters(paths: &mut Map<String, Value>, path: &str, more: impl IntoIterator<Item = Value>) {
+    if let Some(parameters) = paths[path]["get"]["parameters"].as_array_mut() {
+        parameters.extend(more);
+    }
 }
 
 /// Gives an operation a body.

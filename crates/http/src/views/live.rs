@@ -29,8 +29,9 @@ use crate::observe::RequestInfo;
 use crate::personal::{NO_STORE, Reader};
 use crate::{Backend, Problem, request};
 
-/// How often somebody who is told nothing hears that the stream is there still, and is asked for their rights.
-const BEAT: Duration = Duration::from_secs(5);
+/// How often somebody who is told nothing hears that the stream is there still, and is asked for their rights. Whoever has
+/// gone away is noticed by what is sent to them the second time, and holds their place until then.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// How much is read for a reader before it is sent, at least: so much, and one document, is what each of them may hold.
 const PIECE_BYTES: usize = 16 << 10;

@@ -53,6 +53,12 @@ impl Store for PostgresStore {
         Ok(sqlx::query_scalar(sql::EVENT_ID).bind(position.to_i64()).fetch_optional(&self.pool).await?)
     }
 
+    async fn events_at(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, LogError> {
+        let positions: Vec<i64> = positions.iter().map(|position| position.to_i64()).collect();
+        let sql = concat!("SELECT ", event_columns!(), " FROM events WHERE position = ANY($1) ORDER BY position");
+        sqlx::query(sql).bind(positions).fetch_all(&self.pool).await?.iter().map(event).collect()
+    }
+
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
         let [after, through, limit] = page.bounds();
         let mut query = sqlx::query(AssertSqlSafe(sql::page(page.filter))).bind(after).bind(through).bind(limit);

@@ -71,6 +71,17 @@ impl Store for SqliteStore {
         id.as_deref().map(uuid).transpose()
     }
 
+    async fn events_at(&self, positions: &[Position]) -> Result<Vec<RecordedEvent>, LogError> {
+        let positions = serde_json::to_string(positions).map_err(|error| misfit("position", error))?;
+        let sql = concat!(
+            "SELECT ",
+            line!(),
+            " FROM events WHERE position IN (SELECT value FROM json_each($1)) ORDER BY position"
+        );
+        let rows = sqlx::query(sql).bind(positions).fetch_all(self.file.readers()).await?;
+        rows.iter().map(|row| event(row.try_get(0)?)).collect()
+    }
+
     async fn page(&self, page: Page<'_>) -> Result<Vec<RecordedEvent>, LogError> {
         let [after, through, limit] = page.bounds();
         let page_sql = sql::page(page.filter);

@@ -1,9 +1,34 @@
-//! Cutting ranges and putting them together, each in one statement.
+//! Cutting ranges, putting them together and renewing their leases, each in one statement.
+
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::Postgres;
-use crate::ranges::Claim;
+use crate::ranges::{Claim, Standing};
+use crate::store::ranges::{BoardRow, board_sql, is_fed_sql, standings};
 
 impl Postgres {
+    /// Ranges that are locked are being written, which renews their leases: the others are not to wait for that.
+    pub(crate) async fn renew_all(&self, owner: &str, lease: Duration) -> Result<Vec<Standing>, sqlx::Error> {
+        let rows: Vec<BoardRow<Uuid>> = sqlx::query_as(concat!(
+            "WITH held AS (\
+                UPDATE view_ranges SET lease_until = clock_timestamp() + make_interval(secs => $1) \
+                WHERE (generation, slice_from) IN (SELECT generation, slice_from FROM view_ranges \
+                    WHERE lease_owner = $2 ORDER BY generation, slice_from FOR UPDATE SKIP LOCKED)\
+             ), seen AS (\
+                UPDATE projector_workers SET seen_until = clock_timestamp() + make_interval(secs => $1) \
+                WHERE owner = $2\
+             ) ",
+            board_sql!("clock_timestamp()", "coalesce(json_agg(owner)::text, '[]')", is_fed_sql!())
+        ))
+        .bind(lease.as_secs_f64())
+        .bind(owner)
+        .fetch_all(&self.0)
+        .await?;
+        standings(rows)
+    }
+
     pub(crate) async fn cut(&self, generation: i64, claim: Claim, at: u16) -> Result<(), sqlx::Error> {
         sqlx::query(
             "WITH cut AS (\

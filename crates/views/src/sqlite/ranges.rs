@@ -1,9 +1,35 @@
-//! Cutting ranges and putting them together, each in one transaction.
+//! Cutting ranges, putting them together and renewing their leases, each in one transaction.
+
+use std::time::Duration;
+
+use uuid::fmt::Hyphenated;
 
 use super::Sqlite;
-use crate::ranges::Claim;
+use crate::ranges::{Claim, Standing};
+use crate::store::ranges::{BoardRow, board_sql, is_fed_sql, standings};
 
 impl Sqlite {
+    pub(crate) async fn renew_all(&self, owner: &str, lease: Duration) -> Result<Vec<Standing>, sqlx::Error> {
+        let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
+        for sql in [
+            "UPDATE view_ranges SET lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds') \
+             WHERE lease_owner = $2",
+            "UPDATE projector_workers \
+             SET seen_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds') WHERE owner = $2",
+        ] {
+            sqlx::query(sql).bind(lease.as_secs_f64()).bind(owner).execute(&mut *transaction).await?;
+        }
+        let rows: Vec<BoardRow<Hyphenated>> = sqlx::query_as(board_sql!(
+            "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+            "json_group_array(owner)",
+            is_fed_sql!()
+        ))
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        standings(rows)
+    }
+
     pub(crate) async fn cut(&self, generation: i64, claim: Claim, at: u16) -> Result<(), sqlx::Error> {
         let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(

@@ -7,7 +7,7 @@ use daybook_core::Position;
 use daybook_log::Checkpoint;
 use uuid::Uuid;
 
-use crate::ranges::{Board, Claim, Range};
+use crate::ranges::{Board, Claim, Range, Standing};
 use crate::slices::Slices;
 use crate::status::Stopped;
 
@@ -40,57 +40,87 @@ pub(crate) trait Ranges: Send + Sync {
     /// Puts two ranges together, if both are still held and stand at one position.
     async fn merge(&self, generation: i64, left: Claim, right: Claim) -> Result<(), sqlx::Error>;
 
-    /// Renews all leases that `owner` holds, and its place among the workers.
-    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error>;
+    /// Renews all leases that `owner` holds, and its places among the workers; answers how all generations stand that are
+    /// fed, of whichever projection.
+    async fn renew(&self, owner: &str, lease: Duration) -> Result<Vec<Standing>, sqlx::Error>;
 
     /// Is no worker of a generation any more.
     async fn leave(&self, generation: i64, owner: &str) -> Result<(), sqlx::Error>;
 }
 
-/// A row of `view_ranges`: from, to, log id, epoch, position, event id, lease epoch, owner.
-type RangeRow<Id> = (i32, i32, Id, i64, i64, Id, i64, Option<String>);
+/// A row of a board: generation, projection and version, its shards, phase and whether it is paused, its workers as JSON;
+/// and a range: from, to, log id, epoch, position, event id, lease epoch, owner.
+pub(crate) type BoardRow<Id> =
+    (i64, String, i64, i32, String, bool, String, i32, i32, Id, i64, i64, Id, i64, Option<String>);
 
-/// A row of the board: the generation's shards, phase and whether it is paused, its workers as JSON, and a range.
-pub(crate) type BoardRow<Id> = (i32, String, bool, String, i32, i32, Id, i64, i64, Id, i64, Option<String>);
+/// Reads [`BoardRow`]s, by generation and slice. `$now` and `$workers` are as in [`ranges!`].
+macro_rules! board_sql {
+    ($now:literal, $workers:literal, $($condition:tt)*) => {
+        concat!(
+            "SELECT generation, projection, version, shards, phase, paused, \
+                (SELECT ",
+            $workers,
+            " FROM projector_workers AS worker \
+                 WHERE worker.generation = view_generations.generation AND seen_until >= ",
+            $now,
+            "), \
+                slice_from, slice_to, log_id, epoch, position, event_id, lease_epoch, \
+                CASE WHEN lease_until >= ",
+            $now,
+            " THEN lease_owner END \
+             FROM view_generations JOIN view_ranges USING (generation) \
+             WHERE ",
+            $($condition)*,
+            " ORDER BY generation, slice_from"
+        )
+    };
+}
+pub(crate) use board_sql;
 
-pub(crate) fn board<Id: Into<Uuid>>(rows: Vec<BoardRow<Id>>) -> Result<Option<Board>, sqlx::Error> {
-    let mut board: Option<Board> = None;
-    for (shards, phase, paused, workers, from, to, log_id, epoch, position, event_id, lease_epoch, owner) in rows {
-        let range = range((from, to, log_id, epoch, position, event_id, lease_epoch, owner));
-        match &mut board {
-            Some(board) => board.ranges.push(range),
+/// The condition that a generation is fed.
+macro_rules! is_fed_sql {
+    () => {
+        "phase IN ('replay', 'catch_up', 'verify', 'held', 'live', 'retired')"
+    };
+}
+pub(crate) use is_fed_sql;
+
+/// The boards in some rows, in the order of their generations.
+pub(crate) fn standings<Id: Into<Uuid>>(rows: Vec<BoardRow<Id>>) -> Result<Vec<Standing>, sqlx::Error> {
+    let mut standings: Vec<Standing> = Vec::new();
+    for row in rows {
+        let (generation, projection, version, shards, phase, paused, workers, from, to, log_id, epoch, ..) = row;
+        let (.., position, event_id, lease_epoch, owner) = row;
+        let range = Range {
+            slices: Slices { from: from as u16, to: to as u16 },
+            checkpoint: Checkpoint {
+                log_id: log_id.into(),
+                epoch: epoch as u64,
+                position: Position::from_i64(position),
+                event_id: event_id.into(),
+            },
+            lease_epoch,
+            owner,
+        };
+        match standings.last_mut().filter(|last| last.generation == generation) {
+            Some(last) => last.board.ranges.push(range),
             None => {
                 let phase = phase.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
                 let workers =
                     serde_json::from_str(&workers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-                board = Some(Board { ranges: vec![range], workers, shards: shards as u16, phase, paused });
+                let board = Board { ranges: vec![range], workers, shards: shards as u16, phase, paused };
+                standings.push(Standing { generation, projection, version: version as u32, board });
             }
         }
     }
-    Ok(board)
-}
-
-fn range<Id: Into<Uuid>>(row: RangeRow<Id>) -> Range {
-    let (from, to, log_id, epoch, position, event_id, lease_epoch, owner) = row;
-    Range {
-        slices: Slices { from: from as u16, to: to as u16 },
-        checkpoint: Checkpoint {
-            log_id: log_id.into(),
-            epoch: epoch as u64,
-            position: Position::from_i64(position),
-            event_id: event_id.into(),
-        },
-        lease_epoch,
-        owner,
-    }
+    Ok(standings)
 }
 
 /// The statements that both databases understand, but for their clocks: `$now`, and `$later`, which is the first
 /// parameter's seconds from now. `$workers` makes JSON of the workers' names. Where several ranges are locked, that is in
-/// the order of their slices (`$lock`), as everywhere. Those that are locked are being written (`$unless_locked`), which
-/// renews their leases: the others are not to wait for that.
+/// the order of their slices (`$lock`), as everywhere.
 macro_rules! ranges {
-    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal, $unless_locked:literal, $workers:literal) => {
+    ($store:ty, $id:ty, $now:literal, $later:literal, $lock:literal, $workers:literal) => {
         #[async_trait]
         impl Ranges for $store {
             async fn board(
@@ -99,26 +129,12 @@ macro_rules! ranges {
                 owner: &str,
                 lease: Duration,
             ) -> Result<Option<Board>, sqlx::Error> {
-                // It is looked at again and again, so it is one statement.
-                let rows: Vec<BoardRow<$id>> = sqlx::query_as(concat!(
-                    "SELECT shards, phase, paused, \
-                        (SELECT ",
-                    $workers,
-                    " FROM projector_workers \
-                         WHERE generation = $1 AND seen_until >= ",
-                    $now,
-                    "), \
-                        slice_from, slice_to, log_id, epoch, position, event_id, lease_epoch, \
-                        CASE WHEN lease_until >= ",
-                    $now,
-                    " THEN lease_owner END \
-                     FROM view_generations JOIN view_ranges USING (generation) \
-                     WHERE generation = $1 ORDER BY slice_from"
-                ))
-                .bind(generation)
-                .fetch_all(self.reader())
-                .await?;
-                let Some(mut board) = board(rows)? else { return Ok(None) };
+                let rows = sqlx::query_as(board_sql!($now, $workers, "generation = $1"))
+                    .bind(generation)
+                    .fetch_all(self.reader())
+                    .await?;
+                let rows: Vec<BoardRow<$id>> = rows;
+                let Some(mut board) = standings(rows)?.pop().map(|one| one.board) else { return Ok(None) };
                 if board.workers.insert(owner.to_owned()) {
                     sqlx::query(concat!(
                         "DELETE FROM projector_workers WHERE generation = $1 AND seen_until < ",
@@ -217,21 +233,8 @@ macro_rules! ranges {
                 self.join(generation, left, right).await
             }
 
-            async fn renew(&self, owner: &str, lease: Duration) -> Result<(), sqlx::Error> {
-                for sql in [
-                    concat!(
-                        "UPDATE view_ranges SET lease_until = ",
-                        $later,
-                        " WHERE (generation, slice_from) IN (SELECT generation, slice_from FROM view_ranges \
-                            WHERE lease_owner = $2 ORDER BY generation, slice_from",
-                        $unless_locked,
-                        ")"
-                    ),
-                    concat!("UPDATE projector_workers SET seen_until = ", $later, " WHERE owner = $2"),
-                ] {
-                    sqlx::query(sql).bind(lease.as_secs_f64()).bind(owner).execute(self.writer()).await?;
-                }
-                Ok(())
+            async fn renew(&self, owner: &str, lease: Duration) -> Result<Vec<Standing>, sqlx::Error> {
+                self.renew_all(owner, lease).await
             }
 
             async fn leave(&self, generation: i64, owner: &str) -> Result<(), sqlx::Error> {
@@ -252,7 +255,6 @@ ranges!(
     "clock_timestamp()",
     "clock_timestamp() + make_interval(secs => $1)",
     " FOR UPDATE",
-    " FOR UPDATE SKIP LOCKED",
     "coalesce(json_agg(owner)::text, '[]')"
 );
 ranges!(
@@ -260,7 +262,6 @@ ranges!(
     uuid::fmt::Hyphenated,
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+' || $1 || ' seconds')",
-    "",
     "",
     "json_group_array(owner)"
 );

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daybook_core::{Changed, Position, RecordedEvent};
+use daybook_core::{Changed, Position, RecordedEvent, Revision};
 use daybook_database::{Fault, fault};
 
 use super::{Group, Halt, Refused, Worker};
@@ -12,8 +12,29 @@ use crate::fold::{self, Failed};
 use crate::status::Stopped;
 use crate::store::dead_letters::{NewDeadLetter, Revived, Which};
 
-/// The most dead letters of a key that one act applies. Those behind them wait for the next.
-const LETTERS_MAX: u32 = 100_000;
+/// How many dead letters are read and applied at a time.
+const PAGE: u32 = 1_000;
+
+/// A document, as it is stored or would be.
+type Document = Option<(String, Revision)>;
+
+/// How far the dead letters of a document could be applied.
+#[derive(Default)]
+struct Applied {
+    /// The last one that was, or was passed over.
+    through: Option<Position>,
+    /// What became of the document.
+    changed: Option<Changed>,
+    /// The next one, and why it still cannot be. Without it, none is left.
+    stuck: Option<NewDeadLetter>,
+}
+
+/// Why events cannot be applied to a document.
+struct Refusal {
+    reason: String,
+    /// Which of them cannot be, when that is known.
+    culprit: Option<usize>,
+}
 
 impl Worker {
     /// Carries an act out: applies a document's dead letters, one after the other, up to the first that still cannot be.
@@ -25,88 +46,115 @@ impl Worker {
         act: &DeadLetterAct,
     ) -> Result<Option<usize>, Halt> {
         let (key, skip) = act.parts();
-        let mut letters = Vec::new();
+        let mut applied = Applied::default();
         if group.has(key) && self.parked.contains(key) {
-            let which = Which { key: Some(key.to_owned()), after: None, limit: LETTERS_MAX };
-            let stored = self.store.dead_letters(self.generation.id, &which).await?;
-            letters = stored.into_iter().map(|stored| stored.letter).collect();
+            applied = self.apply_letters(group, key, skip).await?;
         }
-        // Only the first one can be passed over; whoever meant another one saw an older state.
-        let skipped = usize::from(skip.is_some());
-        if skip.is_some() && letters.first().map(|letter| letter.position) != skip {
-            letters.clear();
-        }
-        let behind = letters.get(skipped..).unwrap_or_default();
-        let (applied, changed, error) = self.apply_letters(group, key, behind).await?;
-        let gone = if letters.is_empty() { 0 } else { skipped + applied };
-        let revived =
-            gone.checked_sub(1).map(|last| Revived { key: key.to_owned(), through: letters[last].position });
-        let parked: Vec<NewDeadLetter> = letters
-            .get(gone)
-            .zip(error)
-            .map(|(letter, error)| NewDeadLetter { error: Some(error), ..letter.clone() })
-            .into_iter()
-            .collect();
-        match self.write(group, event, &changed, &parked, revived.as_ref()).await {
+        let revived = applied.through.map(|through| Revived { key: key.to_owned(), through });
+        let (changed, stuck) = (applied.changed.as_slice(), applied.stuck.as_slice());
+        match self.write(group, event, changed, stuck, revived.as_ref()).await {
             Ok(()) => {
-                if gone > 0 && gone == letters.len() {
+                if revived.is_some() && stuck.is_empty() {
                     self.parked.remove(key);
-                } else if !letters.is_empty() {
-                    // What was folded up to here is stored, and the document is parked.
-                    self.documents.clear();
                 }
                 Ok(Some(1))
             }
-            Err(refused) => {
-                self.documents.clear();
-                match refused {
-                    Refused::Lost => Ok(None),
-                    Refused::Halt(halt) => Err(halt),
-                    Refused::Unfit(unfit) => Err(stopped(event.position, unfit.reason)),
-                    Refused::Document { reason, .. } => Err(Halt::Failed(ViewError::Unavailable(reason))),
-                }
-            }
+            Err(Refused::Lost) => Ok(None),
+            Err(Refused::Halt(halt)) => Err(halt),
+            Err(Refused::Unfit(unfit)) => Err(stopped(event.position, unfit.reason)),
+            Err(Refused::Document { reason, .. }) => Err(Halt::Failed(ViewError::Unavailable(reason))),
         }
     }
 
-    /// Applies dead letters to their document: how many could be, what became of it, and why the next one could not.
-    async fn apply_letters(
+    /// Applies a document's dead letters, a page at a time, behind the one that is passed over. Nothing is written, nor
+    /// remembered.
+    async fn apply_letters(&mut self, group: &Group, key: &str, skip: Option<Position>) -> Result<Applied, Halt> {
+        let mut applied = Applied::default();
+        let mut document = self.store.stored(&self.table, &[key.to_owned()]).await?.remove(key);
+        while applied.stuck.is_none() {
+            if *self.stopping.borrow() {
+                return Err(Halt::Asked);
+            }
+            let after = applied.through.map(|through| (key.to_owned(), through));
+            let which = Which { key: Some(key.to_owned()), after, limit: PAGE };
+            let stored = self.store.dead_letters(self.generation.id, &which).await?;
+            let mut letters: Vec<_> = stored.into_iter().map(|stored| stored.letter).collect();
+            let Some(first) = letters.first().map(|letter| letter.position) else { break };
+            if let Some(skip) = skip.filter(|_| applied.through.is_none()) {
+                // Only the first one can be passed over; whoever meant another one saw an older state.
+                if first != skip {
+                    break;
+                }
+                applied.through = Some(first);
+                letters.remove(0);
+            }
+            let (count, changed, reason) = self.apply_page(group, key, &document, &letters).await?;
+            if let Some(last) = count.checked_sub(1) {
+                applied.through = Some(letters[last].position);
+            }
+            if let Some(changed) = changed {
+                document = changed.body.clone().map(|body| (body, changed.revision));
+                applied.changed = Some(changed);
+            }
+            applied.stuck =
+                reason.map(|reason| NewDeadLetter { error: Some(reason), ..letters.swap_remove(count) });
+        }
+        self.documents.clear();
+        Ok(applied)
+    }
+
+    /// Applies some dead letters to their document: how many could be, what became of it, and why the next one could not.
+    /// Where it is not known which of them the database does not take, that is found by halving.
+    async fn apply_page(
         &mut self,
         group: &Group,
         key: &str,
+        document: &Document,
         letters: &[NewDeadLetter],
-    ) -> Result<(usize, Vec<Changed>, Option<String>), Halt> {
-        let mut events = Vec::with_capacity(letters.len());
-        for letter in letters {
-            let found = self.log.event(letter.position).await?.filter(|event| event.id == letter.event_id);
-            let missing = || stopped(letter.position, "the log does not hold a dead letter's event".to_owned());
-            events.push(found.ok_or_else(missing)?);
-        }
-        let (mut count, mut error) = (events.len(), None);
-        while count > 0 {
-            self.documents.clear();
-            let (reason, fewer) = match self.apply_events(group, key, &events[..count]).await? {
-                Ok(changed) => match self.is_taken(&changed).await? {
-                    Ok(()) => return Ok((count, changed, error)),
-                    Err(reason) => (reason, count / 2),
-                },
-                Err((reason, position)) => {
-                    (reason, events.partition_point(|event| event.position < position).min(count - 1))
+    ) -> Result<(usize, Option<Changed>, Option<String>), Halt> {
+        let events = self.events_of(letters).await?;
+        let (mut taken, mut refused, mut next) = (0, events.len() + 1, events.len());
+        let (mut changed, mut reason) = (None, None);
+        while taken + 1 < refused {
+            next = match self.apply_events(group, key, document, &events[..next]).await? {
+                Ok(now) => {
+                    (taken, changed) = (next, now);
+                    taken.midpoint(refused)
+                }
+                Err(refusal) => {
+                    reason = Some(refusal.reason);
+                    refused = refusal.culprit.map_or(next, |culprit| culprit + 1);
+                    refusal.culprit.unwrap_or(taken.midpoint(refused))
                 }
             };
-            (error, count) = (Some(reason), fewer);
         }
-        self.documents.clear();
-        Ok((0, Vec::new(), error))
+        Ok((taken, changed, reason))
     }
 
-    /// Applies events to a document; else why, and which one could not be.
+    /// The events of dead letters.
+    async fn events_of(&mut self, letters: &[NewDeadLetter]) -> Result<Vec<RecordedEvent>, Halt> {
+        let positions: Vec<Position> = letters.iter().map(|letter| letter.position).collect();
+        let events = self.log.events_at(&positions).await?;
+        let found = |letter: &&NewDeadLetter| {
+            let at = events.binary_search_by_key(&letter.position, |event| event.position);
+            at.is_ok_and(|at| events[at].id == letter.event_id)
+        };
+        match letters.iter().find(|letter| !found(letter)) {
+            Some(missing) => {
+                Err(stopped(missing.position, "the log does not hold a dead letter's event".to_owned()))
+            }
+            None => Ok(events),
+        }
+    }
+
+    /// Applies events to a document, and makes sure that the database takes what becomes of it.
     async fn apply_events(
         &mut self,
         group: &Group,
         key: &str,
+        document: &Document,
         events: &[RecordedEvent],
-    ) -> Result<Result<Vec<Changed>, (String, Position)>, Halt> {
+    ) -> Result<Result<Option<Changed>, Refusal>, Halt> {
         let events: Arc<[RecordedEvent]> = events.into();
         let wanted = |other: &str| other == key && group.has(other);
         let opened = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &wanted);
@@ -114,32 +162,32 @@ impl Worker {
             Ok(batch) => batch,
             Err(unfit) => return Err(stopped(unfit.position.unwrap_or(events[0].position), unfit.reason)),
         };
-        let stored = self.store.stored(&self.table, &[key.to_owned()]).await?;
-        let document = stored.get(key).map(|(body, revision)| (body.as_str(), *revision));
+        self.documents.clear();
+        let document = document.as_ref().map(|(body, revision)| (body.as_str(), *revision));
         if let Err(error) = self.documents.load(key, document) {
             let reason = format!("the stored document does not have the view's shape: {error}");
-            return Ok(Err((reason, Position::START)));
+            return Ok(Err(Refusal { reason, culprit: Some(0) }));
         }
         let mut failed = Failed::new();
         let folded = fold::fold(&mut *self.documents, &mut *batch, &events, &|_| false, &mut failed);
         if let (None, Some((_, (position, reason)))) = (folded, failed.into_iter().next()) {
-            return Ok(Err((reason, position)));
+            let culprit = Some(events.partition_point(|event| event.position < position));
+            return Ok(Err(Refusal { reason, culprit }));
         }
-        let last = events[events.len() - 1].position;
-        Ok(self.documents.changed().map_err(|error| (error.to_string(), last)))
-    }
-
-    /// Whether the database takes these documents; else why not.
-    async fn is_taken(&mut self, changed: &[Changed]) -> Result<Result<(), String>, Halt> {
-        for document in changed {
-            if let Err(error) = self.store.probe(&self.table, document).await {
-                return match fault(&error) {
-                    Fault::Data => Ok(Err(format!("the document cannot be stored: {error}"))),
-                    Fault::Unavailable | Fault::Duplicate | Fault::Other => Err(error.into()),
-                };
-            }
+        let changed = match self.documents.changed() {
+            Ok(mut changed) => changed.pop(),
+            Err(error) => return Ok(Err(Refusal { reason: error.to_string(), culprit: None })),
+        };
+        if let Some(document) = &changed
+            && let Err(error) = self.store.probe(&self.table, document).await
+        {
+            let reason = format!("the document cannot be stored: {error}");
+            return match fault(&error) {
+                Fault::Data => Ok(Err(Refusal { reason, culprit: None })),
+                Fault::Unavailable | Fault::Duplicate | Fault::Other => Err(error.into()),
+            };
         }
-        Ok(Ok(()))
+        Ok(Ok(changed))
     }
 }
 

@@ -13,6 +13,7 @@ on_both!(
     what_is_passed_over_or_tried_again_is_so_at_its_place_in_the_log,
     a_document_that_is_damaged_is_parked_until_it_is_mended,
     a_document_that_the_database_refuses_is_parked_and_no_other,
+    of_many_dead_letters_the_first_that_is_refused_is_named,
 );
 
 fn positions(letters: &[DeadLetter]) -> Vec<u64> {
@@ -118,6 +119,63 @@ async fn a_document_that_the_database_refuses_is_parked_and_no_other(_: Location
     assert_eq!(counter(document(&views, "counters", "a", last).await), 4);
     assert_eq!(counter(document(&views, "counters", "bad", last).await), 1);
     assert_eq!(positions(&letters(&views, "counters").await), [6, 8]);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+/// More than are read at a time.
+async fn of_many_dead_letters_the_first_that_is_refused_is_named(_: Location, database: Database) {
+    const ALL: u64 = 2_500;
+    let world = World::new(database).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let projectors = Projectors::start(&views, Settings { shards: 1, ..quick() });
+    let last = world.append(vec![event("bad", &Added { by: 1 })]).await;
+    document(&views, "counters", "bad", last).await;
+    // Nothing but what is below is taken.
+    let guard = async |below: u64| {
+        let (remove, make) = match &world.database {
+            Database::Postgres(_) => (
+                "ALTER TABLE view_counters_v1_g1 DROP CONSTRAINT IF EXISTS guard",
+                format!("ALTER TABLE view_counters_v1_g1 ADD CONSTRAINT guard CHECK (total < {below})"),
+            ),
+            Database::Sqlite(_) => (
+                "DROP TRIGGER IF EXISTS guard",
+                format!(
+                    "CREATE TRIGGER guard BEFORE INSERT ON view_counters_v1_g1 \
+                     WHEN NEW.body ->> '$.sum.total' >= {below} BEGIN SELECT RAISE(ABORT, 'no'); END"
+                ),
+            ),
+        };
+        world.execute(remove).await;
+        world.execute(&make).await;
+    };
+    let total = async |at: Position| {
+        let body = document(&views, "counters", "bad", at).await;
+        serde_json::from_str::<Counter>(&body).expect("a counter").sum.total
+    };
+    guard(2).await;
+    let mut last = last;
+    for _ in 0..(ALL - 1) / 833 {
+        last = world.append((0..833).map(|_| event("bad", &Added { by: 1 })).collect()).await;
+    }
+    assert_eq!((last.get(), total(last).await), (ALL, 1));
+
+    for below in [1_234, 2_345] {
+        guard(below).await;
+        let tried = views.retry("counters", "bad", &metadata()).await.expect("done");
+        assert_eq!(total(tried).await, below as i64 - 1);
+        let left = letters(&views, "counters").await;
+        assert_eq!(left[0].position.get(), below, "{:?}", left[0]);
+        assert!(left[0].error.as_deref().is_some_and(|error| error.contains("cannot be stored")), "{:?}", left[0]);
+        assert!(left[1..].iter().all(|letter| letter.error.is_none()), "{left:?}");
+    }
+    guard(ALL + 1).await;
+    let passed = views.skip("counters", "bad", Position::new(2_345), &metadata()).await.expect("done");
+    assert_eq!(total(passed).await, ALL as i64 - 1);
+    assert!(letters(&views, "counters").await.is_empty());
+    // It is parked no more.
+    let last = world.append(vec![event("bad", &Added { by: 1 })]).await;
+    assert_eq!(total(last).await, ALL as i64);
     projectors.stop().await;
     world.log.close().await;
 }

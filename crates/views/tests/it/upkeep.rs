@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use daybook_core::projection;
-use daybook_database::{Database, Location, on_both};
+use daybook_database::testing::{self, Backend};
+use daybook_database::{Database, Location, Schema, on_both};
 use daybook_views::{Phase, Projectors, Settings, Views};
+use tokio::time::{Instant, sleep};
 
-use crate::domain::{Closed, Counters, Opened};
-use crate::world::{World, at_least, event, found, metadata, quick, until};
+use crate::domain::{Closed, Counters, Opened, Openings, Superstitious};
+use crate::world::{LIMIT, World, at_least, event, found, metadata, quick, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -72,5 +74,38 @@ async fn what_is_not_served_any_more_is_dropped(_: Location, database: Database)
     phases_are(&newer, &[(1, 1, Phase::Dropped), (1, 2, Phase::Dropped), (2, 3, Phase::Live)]).await;
     assert!(newer.get("counters", "a", None).await.expect("an answer").data.is_some());
     of_newer.stop().await;
+    world.log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn projections_cost_a_few_statements_a_second_while_nothing_is_appended() {
+    testing::run(Backend::Postgres, &[Schema::Log, Schema::Views], a_few_statements_a_second).await;
+}
+
+/// However many projections there are. PostgreSQL counts a transaction up to some seconds after it has ended, so what was
+/// done at the start may be counted late.
+async fn a_few_statements_a_second(_: Location, database: Database) {
+    const SECONDS: u32 = 3;
+    let world = World::new(database).await;
+    let all = [projection::<Counters<1>>(), projection::<Openings>(), projection::<Superstitious>()];
+    let views = world.views(&all);
+    let projectors = Projectors::start(&views, Settings::default());
+    let last = world.append(vec![event("a", &Opened { owner: "me".into() })]).await;
+    for view in ["counters", "openings", "superstitious"] {
+        views.get(view, "a", at_least(last)).await.expect("in time");
+    }
+    let deadline = Instant::now() + LIMIT;
+    let transactions =
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    loop {
+        let before = world.count(transactions).await;
+        sleep(Duration::from_secs(SECONDS.into())).await;
+        let done = world.count(transactions).await - before;
+        if (1..=i64::from(5 * SECONDS)).contains(&done) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{done} transactions in {SECONDS} s");
+    }
+    projectors.stop().await;
     world.log.close().await;
 }

@@ -17,7 +17,11 @@ pub(super) async fn try_out(views: &Views, arguments: &ArgMatches, as_json: bool
         from: Position::new(number("from")?),
         limit: usize::try_from(number("limit")?).context("`--limit`")?,
     };
-    views.steps(name(arguments)?, &window).await?.iter().try_for_each(|step| show(step, as_json))
+    let steps = views.steps(name(arguments)?, &window).await?;
+    if steps.is_empty() {
+        terminal::nothing("events that touch a document");
+    }
+    steps.iter().try_for_each(|step| show(step, as_json))
 }
 
 fn show(step: &Step, as_json: bool) -> anyhow::Result<()> {
