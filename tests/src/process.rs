@@ -106,6 +106,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end.
     pub(crate) fn ask_to_end(&self) {
         self.signal("TERM");
