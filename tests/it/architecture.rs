@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-log", &["daybook-core", "daybook-database"]),
     ("daybook-keys", &["daybook-core", "daybook-database"]),
     ("daybook-dispatch", &["daybook-core", "daybook-log", "daybook-keys"]),
+    ("daybook-kafka", &["daybook-core", "daybook-database", "daybook-log"]),
     ("daybook-views", &["daybook-core", "daybook-database", "daybook-log"]),
     ("daybook-identity", &["daybook-core", "daybook-database", "daybook-log", "daybook-keys", "daybook-dispatch"]),
     (
@@ -36,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "daybook-dispatch",
             "daybook-views",
             "daybook-identity",
+            "daybook-kafka",
             "daybook-http",
         ],
     ),
@@ -62,7 +64,7 @@ const DOMAIN: [&str; 3] = ["daybook-events", "daybook-shop", "daybook-projection
 const PURE: [&str; 4] = ["daybook-core", "daybook-events", "daybook-shop", "daybook-projections"];
 
 /// Crates that do I/O, run tasks or draw lots.
-const IMPURE: [&str; 12] = [
+const IMPURE: [&str; 13] = [
     "actix-web",
     "argon2",
     "async-trait",
@@ -72,6 +74,7 @@ const IMPURE: [&str; 12] = [
     "jsonwebtoken",
     "metrics",
     "rand",
+    "rdkafka",
     "reqwest",
     "sqlx",
     "tokio",

@@ -15,6 +15,7 @@ mod overload;
 mod past;
 mod projections;
 mod queries;
+mod relay;
 mod roles;
 mod rollback;
 mod scarcity;

@@ -258,12 +258,12 @@ async fn who_is_frozen_writes_nothing_and_who_is_killed_is_replaced(backend: Bac
     let trouble = async {
         // On SQLite, one that is frozen within a transaction keeps all others out of the file, as it should.
         if backend == Backend::Postgres {
-            one.signal("STOP");
+            one.freeze();
             wait_for("the other one to have everything", TAKEN_OVER, async || share(1).await).await;
             let before = written.load(Ordering::Relaxed);
             let goes_on = async || (written.load(Ordering::Relaxed) > before + 5).then_some(());
             wait_for("all ranges to go on", TAKEN_OVER, goes_on).await;
-            one.signal("CONT");
+            one.thaw();
             wait_for("both to have a share again", LIMIT, async || share(2).await).await;
         }
         drop(other);

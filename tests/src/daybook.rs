@@ -293,13 +293,42 @@ impl Worker {
         self.0.terminate().await
     }
 
-    /// Sends it a signal: `STOP` freezes it where it is, until `CONT`.
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    /// Freezes it where it is, until it [thaws](Self::thaw).
     ///
     /// # Panics
     ///
     /// When it has ended.
-    pub fn signal(&self, signal: &str) {
-        self.0.signal(signal);
+    pub fn freeze(&self) {
+        self.0.signal("STOP");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn thaw(&self) {
+        self.0.signal("CONT");
+    }
+
+    /// Waits until it has logged one of these.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn logged_any(&self, texts: &[&str]) {
+        let logged = async || texts.iter().any(|text| self.0.stderr().contains(text)).then_some(());
+        wait_for(&texts.join(" or "), READY_LIMIT, logged).await;
     }
 
     /// Waits until it has logged `text`.
@@ -308,7 +337,7 @@ impl Worker {
     ///
     /// When it does not.
     pub async fn logged(&self, text: &str) {
-        wait_for(text, READY_LIMIT, async || self.0.stderr().contains(text).then_some(())).await;
+        self.logged_any(&[text]).await;
     }
 
     /// Interrupts it, as Ctrl-C does, and waits until it has ended.

@@ -106,6 +106,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end.
     pub(crate) fn ask_to_end(&self) {
         self.signal("TERM");
@@ -163,7 +168,9 @@ fn command(store: &Store, args: &[&str]) -> Command {
 
 fn is_setting(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("DAYBOOK_") || name.ends_with("DATABASE_URL") || name == "RUST_LOG"
+    name.starts_with("DAYBOOK_")
+        || name.ends_with("DATABASE_URL")
+        || ["KAFKA_BROKERS", "RUST_LOG"].contains(&name.as_ref())
 }
 
 /// `DAYBOOK_BIN`, or what `cargo build` left beside the tests.

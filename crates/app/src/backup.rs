@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use daybook_core::Position;
 use daybook_database::Lines;
+use daybook_kafka::backup::Reached as Published;
 use daybook_log::Head;
 use daybook_views::backup::Reached;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub(crate) struct LogBackup {
     pub(crate) tables: BTreeMap<String, Entry>,
     /// The views. They were read before the log, so none of them is ahead of it.
     pub(crate) views: Vec<ViewBackup>,
+    /// How far it was published. Backups from before there was anything to publish have nothing of it.
+    #[serde(default)]
+    pub(crate) relays: Vec<Published>,
 }
 
 /// Some of the events, one behind the other.

@@ -1,7 +1,7 @@
 //! The settings, parsed into what the parts of Daybook take.
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(crate) enum Role {
     Api,
     /// Keeps the views up to date.
     Projector,
+    /// Publishes the log to Kafka.
+    Relay,
 }
 
 /// Everything that is configured.
@@ -41,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) appends: daybook_log::Settings,
     pub(crate) commands: daybook_dispatch::Settings,
     pub(crate) projectors: daybook_views::Settings,
+    /// Where and how to publish the log, if anywhere.
+    pub(crate) relay: Option<daybook_kafka::Settings>,
     pub(crate) identity: daybook_identity::Settings,
     pub(crate) http: daybook_http::Settings,
 }
@@ -83,6 +87,7 @@ impl Config {
             let own: Option<Location> = settings.parse(key)?;
             Ok(own.or_else(|| log.clone()).unwrap_or_else(|| embedded(name)))
         };
+        let relay = relay(settings)?;
         let seconds = |key| settings.required::<NonZeroU64>(key).map(|seconds| Duration::from_secs(seconds.get()));
         Ok(Self {
             views: beside("views_database_url", "views.db")?,
@@ -93,7 +98,7 @@ impl Config {
             log: log.clone().unwrap_or_else(|| embedded("log.db")),
             listen: settings.required("listen")?,
             metrics_listen: Some(settings.required::<String>("metrics_listen")?).filter(|listen| listen != "off"),
-            roles: roles(&settings.required::<String>("roles")?)?,
+            roles: roles(settings.get("roles").0, relay.is_some())?,
             log_level: settings.required("log_level")?,
             log_format: match settings.required::<String>("log_format")?.as_str() {
                 "auto" => LogFormat::Auto,
@@ -122,6 +127,7 @@ impl Config {
                 retire_after: settings.required("retire_after_s").map(Duration::from_secs)?,
                 ..daybook_views::Settings::default()
             },
+            relay,
             identity: daybook_identity::Settings {
                 issuer: settings.required("issuer")?,
                 audience: settings.required("audience")?,
@@ -153,11 +159,53 @@ fn shards(count: u16) -> anyhow::Result<u16> {
     Ok(count)
 }
 
-fn roles(text: &str) -> anyhow::Result<BTreeSet<Role>> {
+/// Where and how to publish the log, if anywhere.
+fn relay(settings: &Resolved) -> anyhow::Result<Option<daybook_kafka::Settings>> {
+    let relay = daybook_kafka::Settings {
+        brokers: settings.parse("kafka_brokers")?.unwrap_or_default(),
+        topic: settings.required("kafka_topic")?,
+        partitions: settings.required::<NonZeroU16>("kafka_partitions")?,
+        client: settings.parse("kafka_settings")?.unwrap_or_default(),
+        process: format!("process {}", std::process::id()),
+        lease: Duration::from_secs(2),
+    };
+    Ok(Some(relay).filter(|relay| !relay.brokers.is_empty()))
+}
+
+/// What a process does. When nothing is said, that is all that there is to do: publish too, when it is known where.
+fn roles(named: Option<&str>, publishes: bool) -> anyhow::Result<BTreeSet<Role>> {
     let role = |name: &str| match name.trim() {
         "api" => Ok(Role::Api),
         "projector" => Ok(Role::Projector),
-        other => bail!("`{other}` is not a role of a process: expected api or projector"),
+        "relay" if publishes => Ok(Role::Relay),
+        "relay" => {
+            bail!("the role `relay` publishes to Kafka: say where that is with `kafka_brokers` (KAFKA_BROKERS)")
+        }
+        other => bail!("`{other}` is not a role of a process: expected api, projector or relay"),
     };
-    text.split(',').map(role).collect()
+    match named {
+        Some(named) => named.split(',').map(role).collect(),
+        None => {
+            let mut all = BTreeSet::from([Role::Api, Role::Projector]);
+            all.extend(publishes.then_some(Role::Relay));
+            Ok(all)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_publishes_when_it_is_known_where() {
+        let both = BTreeSet::from([Role::Api, Role::Projector]);
+        assert_eq!(roles(None, false).expect("roles"), both);
+        assert_eq!(roles(None, true).expect("roles"), &both | &BTreeSet::from([Role::Relay]));
+        assert_eq!(roles(Some("api, projector"), true).expect("roles"), both);
+        assert_eq!(roles(Some("relay"), true).expect("roles"), BTreeSet::from([Role::Relay]));
+        let error = roles(Some("relay"), false).expect_err("nowhere").to_string();
+        assert!(error.contains("KAFKA_BROKERS"), "{error}");
+        assert!(roles(Some("api,cook"), true).is_err());
+    }
 }

@@ -95,7 +95,7 @@ fn make_private_folder(path: &std::path::Path) -> anyhow::Result<()> {
 
 /// The log and the views, for what needs no keys.
 pub(crate) struct LogAndViews {
-    databases: Databases,
+    pub(crate) databases: Databases,
     pub(crate) log: Log,
     pub(crate) views: Views,
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use daybook_core::Domain;
 use daybook_http::metrics::Render;
 use daybook_http::{Backend, Readiness, Running};
+use daybook_kafka::Relay;
 use daybook_log::Log;
 use daybook_views::{Projectors, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 /// Serves until the process is asked to end, or a part of it ends by itself.
 pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow::Result<()> {
     let mut end = EndSignals::listen()?;
-    if kind == Kind::Demo && config.roles != BTreeSet::from([Role::Api, Role::Projector]) {
+    if kind == Kind::Demo && !config.roles.is_superset(&BTreeSet::from([Role::Api, Role::Projector])) {
         bail!("`demo` does everything in one process; `serve --roles …` splits it");
     }
     let listener = match config.roles.contains(&Role::Api) {
@@ -70,6 +71,10 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     let projectors = match config.roles.contains(&Role::Projector) {
         true => Some(Projectors::start(&engine.views, projectors_settings(&config))),
         false => None,
+    };
+    let relay = match (config.roles.contains(&Role::Relay), relay_settings(&config)) {
+        (true, Some(settings)) => Some(Relay::start(&engine.log, &engine.databases.log, settings)),
+        _ => None,
     };
 
     let readiness = Readiness::default();
@@ -116,12 +121,21 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     tracing::info!("draining");
     let drained = async {
         engine.views.close();
-        if let Some(api) = api {
-            api.stop().await;
-        }
-        if let Some(projectors) = projectors {
-            projectors.stop().await;
-        }
+        let served = async {
+            if let Some(api) = api {
+                api.stop().await;
+            }
+            if let Some(projectors) = projectors {
+                projectors.stop().await;
+            }
+        };
+        let published = async {
+            if let Some(relay) = relay {
+                relay.stop().await;
+            }
+        };
+        // Kafka may take its time to answer, and nobody else waits for that.
+        tokio::join!(served, published);
         engine.stop().await;
         if let Some(metrics) = metrics {
             metrics.stop().await;
@@ -167,10 +181,22 @@ fn backend(engine: &Engine, config: &Config, readiness: Readiness) -> Backend {
 /// With a name of this process that tells it from those on other hosts.
 pub(crate) fn projectors_settings(config: &Config) -> daybook_views::Settings {
     let mut settings = config.projectors.clone();
-    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
-        settings.process = format!("{} {}", host.trim(), settings.process);
-    }
+    settings.process = on_this_host(settings.process);
     settings
+}
+
+/// The same for the relay.
+fn relay_settings(config: &Config) -> Option<daybook_kafka::Settings> {
+    let mut settings = config.relay.clone()?;
+    settings.process = on_this_host(settings.process);
+    Some(settings)
+}
+
+fn on_this_host(process: String) -> String {
+    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(host) => format!("{} {process}", host.trim()),
+        Err(_) => process,
+    }
 }
 
 /// Waits until a part ends without having been asked to; says which.

@@ -34,10 +34,10 @@ pub(crate) fn holds_password(key: &str) -> bool {
     key.ends_with("database_url") || is_secret(key)
 }
 
-/// Whether a setting's value is a secret and nothing else. It has no flag: everybody on a machine sees the command lines
-/// of its processes.
+/// Whether a setting's value is a secret, or may have one anywhere in it. It has no flag: everybody on a machine sees the
+/// command lines of its processes.
 pub(crate) fn is_secret(key: &str) -> bool {
-    key == "master_key"
+    matches!(key, "master_key" | "kafka_settings")
 }
 
 /// All settings, in the order in which `daybook config` prints them.
@@ -90,7 +90,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("127.0.0.1:9464"),
         "Address and port of /metrics, with /health beside it, or `off`",
     ),
-    setting("roles", "DAYBOOK_ROLES", Some("api,projector"), "What this process does: api, projector"),
+    setting(
+        "roles",
+        "DAYBOOK_ROLES",
+        None,
+        "What this process does: api, projector, relay; all that there is to do without it",
+    ),
     setting(
         "log_level",
         "DAYBOOK_LOG_LEVEL",
@@ -168,6 +173,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "DAYBOOK_RETIRE_AFTER_S",
         Some("86400"),
         "How long a view that a rebuild replaced can be rolled back to, in seconds",
+    ),
+    setting(
+        "kafka_brokers",
+        "KAFKA_BROKERS",
+        None,
+        "Brokers of Kafka to publish all events to, host:port with commas between them; none are without it",
+    ),
+    setting("kafka_topic", "DAYBOOK_KAFKA_TOPIC", Some("daybook.events"), "The topic to publish to"),
+    setting(
+        "kafka_partitions",
+        "DAYBOOK_KAFKA_PARTITIONS",
+        Some("12"),
+        "How many partitions the topic gets when it is made: it keeps them for ever",
+    ),
+    setting(
+        "kafka_settings",
+        "DAYBOOK_KAFKA_SETTINGS",
+        None,
+        "Settings of librdkafka, name=value with commas between them (security.protocol=SASL_SSL,…)",
     ),
     setting("issuer", "DAYBOOK_ISSUER", Some("daybook"), "Who issues access tokens (`iss`)"),
     setting("audience", "DAYBOOK_AUDIENCE", Some("daybook"), "Whom access tokens are for (`aud`)"),

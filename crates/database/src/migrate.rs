@@ -59,7 +59,11 @@ impl Schema {
     fn files(self, database: &Database) -> &'static [(&'static str, &'static str)] {
         match (database, self) {
             (Database::Postgres(_), Self::Log) => {
-                files!["postgres/log/0001_events.sql", "postgres/log/0002_events_of_people.sql"]
+                files![
+                    "postgres/log/0001_events.sql",
+                    "postgres/log/0002_events_of_people.sql",
+                    "postgres/log/0003_relay.sql",
+                ]
             }
             (Database::Postgres(_), Self::Views) => {
                 files!["postgres/views/0001_projections.sql", "postgres/views/0002_generations.sql"]
@@ -68,7 +72,11 @@ impl Schema {
                 files!["postgres/keys/0001_keys.sql", "postgres/keys/0002_subjects_forgotten.sql"]
             }
             (Database::Sqlite(_), Self::Log) => {
-                files!["sqlite/log/0001_events.sql", "sqlite/log/0002_events_of_people.sql"]
+                files![
+                    "sqlite/log/0001_events.sql",
+                    "sqlite/log/0002_events_of_people.sql",
+                    "sqlite/log/0003_relay.sql",
+                ]
             }
             (Database::Sqlite(_), Self::Views) => {
                 files!["sqlite/views/0001_projections.sql", "sqlite/views/0002_generations.sql"]

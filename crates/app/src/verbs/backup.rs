@@ -105,6 +105,7 @@ async fn back_up_log(
     for (name, lines) in daybook_log::backup::TABLES {
         tables.insert(name.to_owned(), write_rows(&mut snapshot, folder, &format!("{name}-{run}"), &lines).await?);
     }
+    let relays = daybook_kafka::backup::reached(&mut snapshot).await?;
     // Events need none: they do not change.
     snapshot.close().await?;
 
@@ -112,7 +113,7 @@ async fn back_up_log(
     let events = back_up_events(&log, folder, before.as_ref(), &head).await;
     log.close().await;
     let (events, new) = events?;
-    let holds = LogBackup { log: head, events, tables, views };
+    let holds = LogBackup { log: head, events, tables, views, relays };
     let manifest = Manifest::next(before.map(|before| before.run), begun_at, holds);
     let LogBackup { events, tables, views, .. } = &manifest.holds;
     let kept = events.iter().map(|segment| &segment.file).chain(tables.values());

@@ -15,6 +15,7 @@ use clap::ArgMatches;
 use daybook_core::{Domain, Position, RecordedEvent};
 use daybook_database::{Database, Lines};
 use daybook_dispatch::Request;
+use daybook_kafka::backup::RELAYS;
 use daybook_keys::Keys;
 use daybook_log::backup::{RestoreError, Restoring};
 use daybook_log::{Head, NewRecord};
@@ -179,15 +180,19 @@ async fn restore_log(
     backup: &Backup<LogBackup>,
     restoring: Restoring,
 ) -> anyhow::Result<(Head, Vec<Reader>)> {
-    let LogBackup { log: end, views, .. } = &backup.manifest.holds;
+    let LogBackup { log: end, views, relays, .. } = &backup.manifest.holds;
     let there = readers::there(databases).await?;
-    let ids = check_log(backup, &there.positions(views))?;
+    let ids = check_log(backup, &there.positions(views, relays))?;
     let epoch = there.newest_epoch(end) + 1;
     let tables = Tables::of(domain.projections.values().map(|projection| projection.spec()))?;
-    let readers =
-        readers::restore(&databases.views, &tables, &backup.folder, views, &there, &History { end, epoch, ids })
-            .await?;
-    let head = write_log(backup, restoring, epoch, &readers).await?;
+    let history = History { end, epoch, ids };
+    let mut readers = readers::restore(&databases.views, &tables, &backup.folder, views, &there, &history).await?;
+    let mut published = Vec::new();
+    for (reader, goes_on) in there.relays(relays, &history) {
+        readers.push(reader);
+        published.push(serde_json::to_string(&goes_on)?);
+    }
+    let head = write_log(backup, restoring, epoch, &readers, &published).await?;
     Ok((head, readers))
 }
 
@@ -196,6 +201,7 @@ async fn write_log(
     mut restoring: Restoring,
     epoch: u64,
     readers: &[Reader],
+    published: &[String],
 ) -> anyhow::Result<Head> {
     let Backup { folder, manifest } = backup;
     let LogBackup { log, events, tables, .. } = &manifest.holds;
@@ -214,6 +220,7 @@ async fn write_log(
         let entry = tables.get(name).with_context(|| format!("the backup lacks `{name}`"))?;
         write_rows(&mut restoring, folder, entry, &table).await?;
     }
+    restoring.lines(&RELAYS, published).await?;
     let record = LogRestored {
         epoch,
         backup_begun_at: manifest.begun_at,
@@ -250,7 +257,7 @@ pub(super) fn next_chunk(
 /// positions.
 fn check_log(backup: &Backup<LogBackup>, wanted: &[Position]) -> anyhow::Result<HashMap<Position, Uuid>> {
     let Backup { folder, manifest } = backup;
-    let LogBackup { log, events, tables, views } = &manifest.holds;
+    let LogBackup { log, events, tables, views, .. } = &manifest.holds;
     let documents = views.iter().filter_map(|view| view.documents.as_ref());
     tables.values().chain(documents).try_for_each(|entry| read_through(folder, entry))?;
 

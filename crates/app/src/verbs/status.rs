@@ -8,16 +8,18 @@ use crate::config::Config;
 use crate::engine::LogAndViews;
 use crate::terminal;
 
-/// Prints how far the log and each projection are.
+/// Prints how far the log, each projection and the relay are.
 pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> anyhow::Result<()> {
     let opened = LogAndViews::open(domain, config).await?;
     let head = opened.log.head().await?;
     let projections = opened.views.status().await?;
+    let relays = daybook_kafka::status(&opened.databases.log, &opened.log).await?;
     opened.close().await;
     if as_json {
         return terminal::json(&json!({
             "log": {"id": head.log_id, "epoch": head.epoch, "position": head.position, "at": config.log.to_string()},
             "projections": projections,
+            "relays": relays,
         }));
     }
     terminal::line(format_args!("log          {}", config.log))?;
@@ -25,7 +27,24 @@ pub(crate) async fn status(domain: Domain, config: &Config, as_json: bool) -> an
     terminal::line(format_args!("  epoch      {}", head.epoch))?;
     terminal::line(format_args!("  position   {}", head.position))?;
     terminal::line("projections")?;
-    projections.iter().try_for_each(|one| terminal::line(format_args!("  {}", line(one))))
+    projections.iter().try_for_each(|one| terminal::line(format_args!("  {}", line(one))))?;
+    if !relays.is_empty() {
+        terminal::line("relays")?;
+    }
+    relays.iter().try_for_each(|one| terminal::line(format_args!("  {}", relay_line(one))))
+}
+
+/// How far the log was published to a topic, in a line.
+fn relay_line(one: &daybook_kafka::Status) -> String {
+    let owner = match &one.owner {
+        Some(owner) => format!("published by {owner}"),
+        None => "nobody publishes".to_owned(),
+    };
+    let problem = one.problem.as_ref().map(|problem| format!("  last error: {problem}")).unwrap_or_default();
+    format!(
+        "{}  position {}  lag {} events, {:.1} s  {owner}{problem}",
+        one.topic, one.position, one.lag_events, one.lag_seconds
+    )
 }
 
 /// How far a projection is, in a line.
@@ -56,6 +75,23 @@ mod tests {
     use daybook_views::{Building, Phase};
 
     use super::*;
+
+    #[test]
+    fn a_line_says_who_publishes_and_what_is_in_the_way() {
+        let mut status = daybook_kafka::Status {
+            topic: "daybook.events".to_owned(),
+            partitions: Some(12),
+            position: Position::new(90),
+            lag_events: 10,
+            lag_seconds: 0.5,
+            owner: Some("host process 7".to_owned()),
+            problem: None,
+        };
+        let plain = "daybook.events  position 90  lag 10 events, 0.5 s";
+        assert_eq!(relay_line(&status), format!("{plain}  published by host process 7"));
+        (status.owner, status.problem) = (None, Some("no broker answers".to_owned()));
+        assert_eq!(relay_line(&status), format!("{plain}  nobody publishes  last error: no broker answers"));
+    }
 
     #[test]
     fn a_line_says_what_is_built_and_what_is_dead() {

@@ -6,6 +6,7 @@ use std::fmt;
 use daybook_core::Position;
 use daybook_database::Database;
 use daybook_identity::forgettings_reached;
+use daybook_kafka::backup::{self as relays, Reached as Published};
 use daybook_log::{Checkpoint, Head};
 use daybook_views::backup::{self as views, Reached, Tables};
 use uuid::Uuid;
@@ -25,6 +26,17 @@ pub(super) struct History<'a> {
 }
 
 impl History<'_> {
+    /// Where a reader stands that has seen all up to a checkpoint which is in it.
+    fn here(&self, checkpoint: &Checkpoint) -> Checkpoint {
+        Checkpoint { log_id: self.end.log_id, epoch: self.epoch, ..*checkpoint }
+    }
+
+    /// Where a reader stands that has seen nothing.
+    fn start(&self) -> Checkpoint {
+        let log_id = self.end.log_id;
+        Checkpoint { log_id, epoch: self.epoch, position: Position::START, event_id: Uuid::nil() }
+    }
+
     /// Whether all that a reader has seen is in it.
     fn has(&self, Checkpoint { log_id, position, event_id, .. }: &Checkpoint) -> bool {
         *position == Position::START || (*log_id == self.end.log_id && self.ids.get(position) == Some(event_id))
@@ -80,6 +92,7 @@ impl fmt::Display for Reader {
 pub(super) struct There {
     views: Vec<Reached>,
     forgettings: Option<Checkpoint>,
+    relays: Vec<Published>,
 }
 
 /// Looks for readers.
@@ -90,18 +103,44 @@ pub(super) async fn there(databases: &Databases) -> anyhow::Result<There> {
     let mut snapshot = databases.keys.snapshot().await?;
     let forgettings = forgettings_reached(&mut snapshot).await?;
     snapshot.close().await?;
-    Ok(There { views, forgettings })
+    let mut snapshot = databases.log.snapshot().await?;
+    let relays = relays::reached(&mut snapshot).await?;
+    snapshot.close().await?;
+    Ok(There { views, forgettings, relays })
 }
 
 impl There {
     fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.views.iter().flat_map(Reached::checkpoints).chain(&self.forgettings)
+        let relays = self.relays.iter().map(|relay| &relay.checkpoint);
+        self.views.iter().flat_map(Reached::checkpoints).chain(&self.forgettings).chain(relays)
     }
 
     /// Where they stand, and those in the backup.
-    pub(super) fn positions(&self, backup: &[ViewBackup]) -> Vec<Position> {
-        let backup = backup.iter().flat_map(|view| view.reached.checkpoints());
-        self.checkpoints().chain(backup).map(|checkpoint| checkpoint.position).collect()
+    pub(super) fn positions(&self, views: &[ViewBackup], relays: &[Published]) -> Vec<Position> {
+        let views = views.iter().flat_map(|view| view.reached.checkpoints());
+        let relays = relays.iter().map(|relay| &relay.checkpoint);
+        self.checkpoints().chain(views).chain(relays).map(|checkpoint| checkpoint.position).collect()
+    }
+
+    /// Where each relay goes on: where it is, when all that it has seen is in the backup; else where it was in the backup; and
+    /// when that is not known, it publishes everything again. It may always do so, but may pass nothing over.
+    pub(super) fn relays(&self, backup: &[Published], history: &History<'_>) -> Vec<(Reader, Published)> {
+        let is_new = |kept: &&Published| !self.relays.iter().any(|there| there.topic == kept.topic);
+        let all = self.relays.iter().chain(backup.iter().filter(is_new));
+        let goes_on = |relay: &Published| {
+            let there = self.relays.iter().find(|there| there.topic == relay.topic);
+            let kept = backup.iter().find(|kept| kept.topic == relay.topic);
+            let has = |relay: &&Published| history.has(&relay.checkpoint);
+            let (with, checkpoint) = match (there.filter(has), kept.filter(has)) {
+                (Some(own), _) => (With::Own, history.here(&own.checkpoint)),
+                (None, Some(kept)) => (With::Backup, history.here(&kept.checkpoint)),
+                (None, None) => (With::Nothing, history.start()),
+            };
+            let seen: Vec<&Checkpoint> = there.iter().map(|there| &there.checkpoint).collect();
+            let said = history.said(format!("relay {}", relay.topic), &seen, checkpoint.position);
+            (Reader { said, with }, Published { checkpoint, ..relay.clone() })
+        };
+        all.map(goes_on).collect()
     }
 
     /// The newest epoch of the log that anybody has seen.
@@ -158,19 +197,11 @@ async fn restore_view(
     // Without documents there is nothing to go on with.
     let kept = kept.filter(|kept| has(&kept.reached)).and_then(|kept| Some((kept, kept.documents.as_ref()?)));
     let is_known = tables.documents(view).is_some();
-    let here =
-        |checkpoint: &Checkpoint| Checkpoint { log_id: history.end.log_id, epoch: history.epoch, ..*checkpoint };
-    let start = Checkpoint {
-        log_id: history.end.log_id,
-        epoch: history.epoch,
-        position: Position::START,
-        event_id: Uuid::nil(),
-    };
     let (with, goes_on) = match kept {
-        _ if is_there && has(view) => (With::Own, view.with(here)),
+        _ if is_there && has(view) => (With::Own, view.with(|checkpoint| history.here(checkpoint))),
         _ if !is_known => (With::Unknown, view.clone()),
-        Some((kept, _)) => (With::Backup, kept.reached.with(here)),
-        None => (With::Nothing, view.anew(start)),
+        Some((kept, _)) => (With::Backup, kept.reached.with(|checkpoint| history.here(checkpoint))),
+        None => (With::Nothing, view.anew(history.start())),
     };
     if with != With::Unknown {
         let mut restoring = tables.restore(database, view, with == With::Own).await?;

@@ -1,0 +1,22 @@
+//! The relay: publishes the log's events to a topic of Kafka, all of them, each stream's in its order.
+//!
+//! The log is the outbox: the relay is one more reader with a checkpoint, in the log's own database. Of all processes that
+//! could publish, one holds the topic's lease; its producer writes in transactions, under an id that is always the same, so
+//! that whoever takes over fences it off at the broker as well.
+//!
+//! **Architecture invariant:** nothing waits for Kafka but the relay. It reads committed events, and what goes wrong with it
+//! is said in its row, in the metrics and in what is logged.
+
+pub mod backup;
+mod message;
+mod producer;
+mod relay;
+mod settings;
+mod status;
+mod store;
+mod topic;
+
+pub use message::{Header, Message, Origin, Published, Unreadable};
+pub use relay::Relay;
+pub use settings::{ClientSettings, ClientSettingsError, Settings, TopicName};
+pub use status::{Status, status};

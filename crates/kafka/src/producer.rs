@@ -1,0 +1,295 @@
+//! The producer: a thread of its own, since the calls of librdkafka block.
+//!
+//! It is given pages of events, and hands them to librdkafka at once, within a transaction. That ends when no more pages
+//! wait, or when it has become big. The first error ends all of it: the transaction is aborted, and whoever publishes goes
+//! on from the checkpoint, with a producer of its own.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use daybook_core::RecordedEvent;
+use daybook_log::Checkpoint;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::message::{Message, Origin};
+use crate::settings::Settings;
+use crate::topic::Topic;
+
+/// How long the brokers may take for anything that they are asked.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// After how long it is seen to whether anybody still wants what is waited for.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// After how long it is looked again whether messages were acknowledged: much less than that takes.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The most events of a transaction, and how long it may be open before it is committed though more could follow: whoever
+/// reads committed events only waits for its end.
+const TRANSACTION_EVENTS_MAX: usize = 50_000;
+const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
+
+/// How many pages wait for the producer.
+const PAGES_AHEAD: usize = 4;
+
+/// What the producer is to do.
+pub(crate) enum Order {
+    /// Publish a page.
+    Publish(Vec<RecordedEvent>),
+    /// Commit, unless more pages wait: the log ends here.
+    Pause,
+}
+
+/// What the producer says.
+pub(crate) enum Told {
+    /// No other producer writes any more, and this is the topic.
+    Ready(Topic),
+    /// Everything up to here was acknowledged.
+    Committed(Checkpoint),
+    /// It ends.
+    Failed(Trouble),
+}
+
+/// Why it cannot be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It may go away by itself.
+    Kafka(String),
+    /// Somebody has to do something about it.
+    Refused(String),
+}
+
+/// Starts a producer, which ends when nobody has orders for it any more; it has ended when it says nothing any more.
+pub(crate) fn start(settings: &Settings, origin: Origin) -> (mpsc::Sender<Order>, mpsc::UnboundedReceiver<Told>) {
+    let (orders, taken) = mpsc::channel(PAGES_AHEAD);
+    let (told, said) = mpsc::unbounded_channel();
+    let (settings, runtime, failed) = (settings.clone(), Handle::current(), told.clone());
+    let work = move || {
+        if let Err(trouble) = Publisher::run(settings, origin, runtime, taken, &told) {
+            // It may be that nobody asks any more.
+            let _ = told.send(Told::Failed(trouble));
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("relay".to_owned()).spawn(work) {
+        let _ = failed.send(Told::Failed(Trouble::Kafka(format!("no thread to publish on: {error}"))));
+    }
+    (orders, said)
+}
+
+/// What librdkafka says without being asked.
+#[derive(Debug, Default)]
+pub(crate) struct Watcher {
+    /// The last thing that it complained about.
+    reason: Mutex<Option<String>>,
+    /// The first message that was not delivered.
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Watcher {
+    fn log(&self, _: RDKafkaLogLevel, what: &str, message: &str) {
+        tracing::debug!(target: "daybook_kafka::librdkafka", what, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "daybook_kafka::librdkafka", %error, reason);
+        if let Ok(mut last) = self.reason.lock() {
+            *last = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Watcher {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let (Err((error, _)), Ok(mut failed)) = (result, self.failed.lock()) {
+            failed.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// The thread's work.
+pub(crate) struct Publisher {
+    pub(crate) settings: Settings,
+    pub(crate) producer: BaseProducer<Watcher>,
+    pub(crate) runtime: Handle,
+    origin: Origin,
+    orders: mpsc::Receiver<Order>,
+    open: Option<Transaction>,
+}
+
+/// A transaction that is open.
+struct Transaction {
+    since: Instant,
+    events: usize,
+    reached: Checkpoint,
+}
+
+impl Publisher {
+    fn run(
+        settings: Settings,
+        origin: Origin,
+        runtime: Handle,
+        orders: mpsc::Receiver<Order>,
+        told: &mpsc::UnboundedSender<Told>,
+    ) -> Result<(), Trouble> {
+        let id = format!("daybook-{}-{}", origin.log_id, settings.topic);
+        let producer = settings.producer(&id).create_with_context(Watcher::default());
+        let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
+        let mut publisher = Self { settings, producer, runtime, origin, orders, open: None };
+        let topic = publisher.open_topic()?;
+        publisher.patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
+        let _ = told.send(Told::Ready(topic));
+        let outcome = publisher.publish(told);
+        if publisher.open.is_some() && publisher.producer.client().fatal_error().is_none() {
+            // What cannot be aborted now, the broker aborts, or whoever takes over.
+            let _ = publisher.patiently("aborting", |slice| publisher.producer.abort_transaction(slice));
+        }
+        outcome
+    }
+
+    fn publish(&mut self, told: &mpsc::UnboundedSender<Told>) -> Result<(), Trouble> {
+        while let Some(order) = self.orders.blocking_recv() {
+            let pausing = matches!(order, Order::Pause);
+            if let Order::Publish(events) = order {
+                self.send_all(&events)?;
+            }
+            self.producer.poll(Duration::ZERO);
+            let is_due = |open: &Transaction| {
+                pausing && self.orders.is_empty()
+                    || open.events >= TRANSACTION_EVENTS_MAX
+                    || open.since.elapsed() >= TRANSACTION_OPEN_MAX
+            };
+            if let Some(reached) = self.open.as_ref().filter(|open| is_due(open)).map(|open| open.reached) {
+                self.commit()?;
+                let _ = told.send(Told::Committed(reached));
+            }
+        }
+        Ok(())
+    }
+
+    fn send_all(&mut self, events: &[RecordedEvent]) -> Result<(), Trouble> {
+        let Some(last) = events.last() else { return Ok(()) };
+        if self.open.is_none() {
+            self.producer.begin_transaction().map_err(|error| self.trouble("beginning", &error))?;
+        }
+        let Origin { log_id, epoch } = self.origin;
+        let reached = Checkpoint { log_id, epoch, position: last.position, event_id: last.id };
+        let open = self.open.get_or_insert(Transaction { since: Instant::now(), events: 0, reached });
+        (open.events, open.reached) = (open.events + events.len(), reached);
+        events.iter().try_for_each(|event| self.send(event))
+    }
+
+    fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
+        let message = Message::new(event, &self.origin);
+        let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        let insert = |headers: OwnedHeaders, (key, value): &(&'static str, std::borrow::Cow<'_, str>)| {
+            headers.insert(Header { key, value: Some(value.as_ref()) })
+        };
+        let mut record = BaseRecord::to(self.settings.topic.as_str())
+            .key(message.key)
+            .payload(message.value)
+            .timestamp(message.timestamp)
+            .headers(message.headers.iter().fold(headers, insert));
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
+                Err((error, _)) => return Err(self.trouble("publishing", &error)),
+            }
+            self.producer.poll(LOOK_INTERVAL);
+            self.check("publishing")?;
+        }
+    }
+
+    /// Waits until all messages are acknowledged, and commits. The commit of `rdkafka` waits for them itself, and looks
+    /// every 100 ms.
+    fn commit(&mut self) -> Result<(), Trouble> {
+        let end = Instant::now() + ANSWER_LIMIT;
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(LOOK_INTERVAL);
+            self.check("publishing")?;
+            if Instant::now() > end {
+                return Err(self.trouble("publishing", &KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)));
+            }
+        }
+        self.check("publishing")?;
+        self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
+        self.open = None;
+        Ok(())
+    }
+
+    /// Whether it makes sense to wait for what is under way.
+    fn check(&self, what: &str) -> Result<(), Trouble> {
+        let failed = self.producer.context().failed.lock().ok().and_then(|failed| failed.clone());
+        match failed {
+            Some(error) => Err(self.trouble(what, &error)),
+            None if self.producer.client().fatal_error().is_some() || self.orders.is_closed() => {
+                Err(self.trouble(what, &KafkaError::Canceled))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Asks until there is an answer, for as long as anybody wants it.
+    pub(crate) fn patiently<T>(
+        &self,
+        what: &str,
+        mut ask: impl FnMut(Duration) -> KafkaResult<T>,
+    ) -> Result<T, Trouble> {
+        let end = Instant::now() + ANSWER_LIMIT;
+        loop {
+            match ask(SLICE) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if is_passing(&error) && Instant::now() < end && !self.orders.is_closed() => {}
+                Err(error) => return Err(self.trouble(what, &error)),
+            }
+            self.producer.poll(LOOK_INTERVAL);
+        }
+    }
+
+    /// What to say of an error.
+    pub(crate) fn trouble(&self, what: &str, error: &KafkaError) -> Trouble {
+        let client = self.producer.client();
+        self.producer.poll(Duration::ZERO);
+        let reason = match (client.fatal_error(), error) {
+            (Some((_, reason)), _) => reason,
+            (None, error) if is_passing(error) => {
+                let said = client.context().reason.lock().ok().and_then(|reason| reason.clone());
+                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                format!("the brokers {} do not answer{said}", self.settings.brokers)
+            }
+            (None, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => format!(
+                "the topic `{}` does not take that much at once: raise its `max.message.bytes` to 1048588",
+                self.settings.topic
+            ),
+            (None, error) => error.to_string(),
+        };
+        Trouble::Kafka(format!("{what}: {reason}"))
+    }
+}
+
+/// Whether the same may succeed if it is asked again.
+fn is_passing(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.is_retriable(),
+        KafkaError::Flush(code) | KafkaError::MetadataFetch(code) => matches!(
+            code,
+            RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+        ),
+        _ => false,
+    }
+}

@@ -1,0 +1,398 @@
+//! The relay: a candidate that takes the topic's lease when nobody has it, and then publishes what is behind the
+//! checkpoint.
+//!
+//! What one that was frozen does when it thaws is refused: its lease by the database, which it has to name to move the
+//! checkpoint; its messages by the broker, since whoever took over begins with `init_transactions`. Only then is the
+//! checkpoint read: nobody else moves it from there on.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use daybook_core::{Position, RecordedEvent};
+use daybook_database::Database;
+use daybook_log::{Checkpoint, Log, LogError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::message::Origin;
+use crate::producer::{self, Order, Told, Trouble};
+use crate::settings::Settings;
+use crate::status;
+use crate::store::{Lease, Store};
+use crate::topic::Topic;
+
+/// How many events are read at a time.
+const PAGE: usize = 1_000;
+
+/// How often to look for events when the log gives no signal.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the checkpoint is moved at most: what was published since is published again after a crash.
+const RECORD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long to wait after something went wrong: at first, at most, and where somebody has to do something about it.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_REFUSED: Duration = Duration::from_secs(30);
+
+/// The relay of this process, at work: it publishes, or waits until it may. Dropping it ends it where it is;
+/// [`stop`](Self::stop) is the orderly way.
+#[derive(Debug)]
+pub struct Relay {
+    stop: watch::Sender<bool>,
+    work: JoinHandle<()>,
+    report: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Starts it. The log's database has to be migrated.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn start(log: &Log, database: &Database, settings: Settings) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let store = Store::new(database);
+        let report = tokio::spawn(report(log.clone(), store.clone(), settings.topic.to_string()));
+        // Of this start of this process alone.
+        let owner = format!("{} {}", settings.process, Uuid::new_v4());
+        let candidate = Candidate { log: log.clone(), store, settings, owner, stopping, has_moved: false };
+        Self { stop, work: tokio::spawn(candidate.run()), report }
+    }
+
+    /// Ends or aborts the transaction that is open, and gives the lease back.
+    pub async fn stop(self) {
+        self.report.abort();
+        self.stop.send_replace(true);
+        if let Err(error) = self.work.await {
+            tracing::error!(%error, "the relay ended badly");
+        }
+    }
+}
+
+/// Why a candidate does not go on at once.
+#[derive(Debug)]
+enum Halt {
+    /// The process shuts down.
+    Asked,
+    /// Somebody else has the topic.
+    Lost,
+    /// Something went wrong, and may go away by itself.
+    Failed(String),
+    /// Going on would skip something or mix it up, or is not allowed: somebody has to do something about it.
+    Refused(String),
+}
+
+impl From<sqlx::Error> for Halt {
+    fn from(error: sqlx::Error) -> Self {
+        LogError::from(error).into()
+    }
+}
+
+impl From<LogError> for Halt {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::History(_) | LogError::Damaged { .. } | LogError::Decode(_) => {
+                Self::Refused(error.to_string())
+            }
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<Trouble> for Halt {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Kafka(reason) => Self::Failed(reason),
+            Trouble::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
+struct Candidate {
+    log: Log,
+    store: Store,
+    settings: Settings,
+    owner: String,
+    stopping: watch::Receiver<bool>,
+    /// Whether anything was acknowledged since it last had to stop.
+    has_moved: bool,
+}
+
+impl Candidate {
+    /// Works until it is asked to stop.
+    async fn run(mut self) {
+        let topic = self.settings.topic.to_string();
+        let mut failures = 0;
+        loop {
+            let Err(halt) = self.hold().await;
+            if std::mem::take(&mut self.has_moved) {
+                failures = 0;
+            }
+            let pause = match halt {
+                Halt::Asked => return,
+                Halt::Lost => {
+                    tracing::info!(topic, "somebody else publishes");
+                    continue;
+                }
+                Halt::Failed(reason) => {
+                    let pause = (RETRY_MIN * 2_u32.pow(failures)).min(RETRY_MAX);
+                    failures = (failures + 1).min(16);
+                    tracing::warn!(topic, reason, ?pause, "the relay could not go on");
+                    pause
+                }
+                Halt::Refused(reason) => {
+                    tracing::error!(topic, reason, pause = ?RETRY_REFUSED, "the relay is stopped");
+                    RETRY_REFUSED
+                }
+            };
+            metrics::counter!("daybook_relay_errors_total", "topic" => topic.clone()).increment(1);
+            if self.pause(pause).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes for as long as it can, and gives the topic back.
+    async fn hold(&mut self) -> Result<Infallible, Halt> {
+        let topic = self.settings.topic.to_string();
+        let lease = self.take().await?;
+        tracing::info!(topic, owner = self.owner, "publishing");
+        let Err(halt) = self.publish(lease).await;
+        let problem = match &halt {
+            Halt::Failed(reason) | Halt::Refused(reason) => Some(reason.as_str()),
+            Halt::Asked | Halt::Lost => None,
+        };
+        if let Err(error) = self.store.give_back(&topic, lease, problem).await {
+            tracing::debug!(%error, "could not give the topic back: the lease will run out");
+        }
+        Err(halt)
+    }
+
+    /// Waits until nobody has the topic, and takes it.
+    async fn take(&mut self) -> Result<Lease, Halt> {
+        let topic = self.settings.topic.to_string();
+        loop {
+            match self.store.row(&topic).await? {
+                None => {
+                    let head = self.log.head().await?;
+                    self.store.begin(&topic, &self.log.checkpoint(&head, None)).await?;
+                    continue;
+                }
+                Some(row) if row.owner.is_none() => {
+                    if let Some(lease) = self.store.take(&topic, &self.owner, self.settings.lease).await? {
+                        return Ok(lease);
+                    }
+                }
+                Some(_) => {}
+            }
+            self.pause(self.settings.lease / 4).await?;
+        }
+    }
+
+    async fn publish(&mut self, lease: Lease) -> Result<Infallible, Halt> {
+        let head = self.log.head().await?;
+        let (orders, said) = producer::start(&self.settings, Origin { log_id: head.log_id, epoch: head.epoch });
+        let mut acknowledged = Acknowledged { said, newest: None, is_written: true };
+        let mut stopping = self.stopping.clone();
+        let halt = {
+            let work = async {
+                let topic = acknowledged.ready().await?;
+                let checkpoint = self.begin(lease, topic).await?;
+                tokio::try_join!(self.feed(orders, checkpoint), self.record(lease, &mut acknowledged))
+            };
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => Halt::Asked,
+                Err(halt) = work => halt,
+                Err(halt) = self.renew(lease) => halt,
+            }
+        };
+        // Nobody has orders for the producer any more. What is under way comes to an end, whatever that is.
+        let ending = async {
+            while let Some(told) = acknowledged.said.recv().await {
+                acknowledged.take_note(told).ok();
+            }
+        };
+        tokio::select! {
+            () = ending => {}
+            Err(_) = self.renew(lease) => {}
+        }
+        self.has_moved |= acknowledged.newest.is_some();
+        if !matches!(halt, Halt::Lost) {
+            self.write(lease, &mut acknowledged).await?;
+        }
+        Err(halt)
+    }
+
+    /// Finds out where to go on, and makes sure that it may. No other producer writes any more.
+    async fn begin(&self, lease: Lease, topic: Topic) -> Result<Checkpoint, Halt> {
+        let name = self.settings.topic.as_str();
+        let row = self.store.held(name, lease).await?.ok_or(Halt::Lost)?;
+        let Topic { partitions, ends } = topic;
+        match row.partitions {
+            None if self.store.remember(name, lease, partitions).await? => {}
+            None => return Err(Halt::Lost),
+            Some(due) if due == partitions => {}
+            Some(due) => {
+                return Err(Halt::Refused(format!(
+                    "the topic `{name}` has {partitions} partitions, and had {due}: the events of a stream would come to \
+                     lie in two of them, in no order. Publish to another topic (`kafka_topic`)"
+                )));
+            }
+        }
+        // All that was acknowledged lies in it, and its ends never go back.
+        if ends < row.checkpoint.position.get() {
+            return Err(Halt::Refused(format!(
+                "the topic `{name}` has had {ends} messages, and {} were published to it: it was deleted and made anew. \
+                 Publish to another topic (`kafka_topic`)",
+                row.checkpoint.position
+            )));
+        }
+        self.log.check(&row.checkpoint).await?;
+        Ok(row.checkpoint)
+    }
+
+    /// Reads the log, as fast as the producer takes it.
+    async fn feed(&self, orders: mpsc::Sender<Order>, mut at: Checkpoint) -> Result<Infallible, Halt> {
+        let mut appended = self.log.watch();
+        loop {
+            // Marked as seen before reading, so that whatever is appended from here on wakes.
+            appended.mark_unchanged();
+            let mut scan = self.log.scan(&at, PAGE);
+            while let Some(events) = scan.next().await? {
+                check_sequence(at.position, &events)?;
+                if let Some(last) = events.last() {
+                    at = Checkpoint { position: last.position, event_id: last.id, ..at };
+                }
+                give(&orders, Order::Publish(events)).await;
+            }
+            give(&orders, Order::Pause).await;
+            tokio::select! {
+                // An error: the log is closed, and there are no signals.
+                Ok(()) = appended.changed() => {}
+                () = sleep(IDLE_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Moves the checkpoint behind what the broker acknowledges.
+    async fn record(&self, lease: Lease, acknowledged: &mut Acknowledged) -> Result<Infallible, Halt> {
+        loop {
+            acknowledged.next().await?;
+            self.write(lease, acknowledged).await?;
+            // What comes meanwhile is written with the next one.
+            let mut pause = pin!(sleep(RECORD_INTERVAL));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    told = acknowledged.next() => told?,
+                }
+            }
+            self.write(lease, acknowledged).await?;
+        }
+    }
+
+    async fn write(&self, lease: Lease, acknowledged: &mut Acknowledged) -> Result<(), Halt> {
+        let Some(newest) = acknowledged.newest.filter(|_| !acknowledged.is_written) else { return Ok(()) };
+        if !self.store.advance(self.settings.topic.as_str(), lease, &newest).await? {
+            return Err(Halt::Lost);
+        }
+        acknowledged.is_written = true;
+        Ok(())
+    }
+
+    /// Gives signs of life. When the database is away, nobody else can take over either.
+    async fn renew(&self, lease: Lease) -> Result<Infallible, Halt> {
+        loop {
+            sleep(self.settings.lease / 4).await;
+            match self.store.renew(self.settings.topic.as_str(), lease, self.settings.lease).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Halt::Lost),
+                Err(error) => tracing::debug!(%error, "could not renew the relay's lease"),
+            }
+        }
+    }
+
+    /// Waits, unless it is asked to stop.
+    async fn pause(&mut self, time: Duration) -> Result<(), Halt> {
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),
+            () = sleep(time) => Ok(()),
+        }
+    }
+}
+
+/// Gives the producer something to do. When it has ended, it says why.
+async fn give(orders: &mpsc::Sender<Order>, order: Order) {
+    if orders.send(order).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The log has no holes (L2). One that has is not published.
+fn check_sequence(after: Position, events: &[RecordedEvent]) -> Result<(), Halt> {
+    let hole = (1..).zip(events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
+    match hole {
+        None => Ok(()),
+        Some((due, is)) => Err(Halt::Refused(format!("the log has position {is} where {due} is due"))),
+    }
+}
+
+/// What the producer says was acknowledged.
+struct Acknowledged {
+    said: mpsc::UnboundedReceiver<Told>,
+    newest: Option<Checkpoint>,
+    /// Whether the newest is in the database.
+    is_written: bool,
+}
+
+impl Acknowledged {
+    /// Waits until the producer is ready.
+    async fn ready(&mut self) -> Result<Topic, Halt> {
+        match self.said.recv().await {
+            Some(Told::Ready(topic)) => Ok(topic),
+            told => Err(ended(told)),
+        }
+    }
+
+    /// Waits for the next transaction to be acknowledged.
+    async fn next(&mut self) -> Result<(), Halt> {
+        match self.said.recv().await {
+            Some(told) => self.take_note(told),
+            None => Err(ended(None)),
+        }
+    }
+
+    fn take_note(&mut self, told: Told) -> Result<(), Halt> {
+        let Told::Committed(checkpoint) = told else { return Err(ended(Some(told))) };
+        (self.newest, self.is_written) = (Some(checkpoint), false);
+        Ok(())
+    }
+}
+
+fn ended(told: Option<Told>) -> Halt {
+    match told {
+        Some(Told::Failed(trouble)) => trouble.into(),
+        _ => Halt::Failed("a mistake in the program: the producer ended without saying why".to_owned()),
+    }
+}
+
+/// Reports how far the topic is, whoever publishes and whether it moves or not.
+async fn report(log: Log, store: Store, topic: String) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Ok(Some(row)) = store.row(&topic).await
+            && let Ok(status) = status::of(row, &log).await
+        {
+            metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(status.lag_events as f64);
+            metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic.clone()).set(status.lag_seconds);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! How far the log was published.
+
+use chrono::Utc;
+use daybook_core::Position;
+use daybook_database::Database;
+use daybook_log::{Log, LogError};
+use serde::Serialize;
+
+use crate::store::{Row, Store};
+
+/// How far the log was published to a topic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The topic.
+    pub topic: String,
+    /// How many partitions it had when it was first published to.
+    pub partitions: Option<u16>,
+    /// The last position that was acknowledged.
+    pub position: Position,
+    /// How many events are still to be published.
+    pub lag_events: u64,
+    /// How long ago the oldest of them was recorded, in seconds; 0 when there is none.
+    pub lag_seconds: f64,
+    /// Who publishes at this moment.
+    pub owner: Option<String>,
+    /// What last kept it from going on; nothing once it has gone on.
+    pub problem: Option<String>,
+}
+
+/// How far the log was published to each topic, in the order of their names.
+///
+/// # Errors
+///
+/// When the log's database is away.
+pub async fn status(database: &Database, log: &Log) -> Result<Vec<Status>, LogError> {
+    let rows = Store::new(database).rows().await?;
+    let mut statuses = Vec::new();
+    for row in rows {
+        statuses.push(of(row, log).await?);
+    }
+    Ok(statuses)
+}
+
+pub(crate) async fn of(row: Row, log: &Log) -> Result<Status, LogError> {
+    // Read after the row, so that it cannot seem to be ahead of the log.
+    let head = log.head().await?.position;
+    let Row { topic, partitions, checkpoint, owner, problem } = row;
+    let position = checkpoint.position;
+    let waiting = if position < head { log.event(position.plus(1)).await? } else { None };
+    let age = waiting.map(|event| (Utc::now() - event.recorded_at).as_seconds_f64().max(0.0));
+    Ok(Status {
+        topic,
+        partitions,
+        position,
+        lag_events: head.get().saturating_sub(position.get()),
+        lag_seconds: age.unwrap_or_default(),
+        owner,
+        problem,
+    })
+}

@@ -1,0 +1,222 @@
+//! Against brokers that librdkafka plays. They take what is aborted for published.
+
+use std::time::Duration;
+
+use daybook_database::testing::wait_for;
+use daybook_database::{Database, Location, Options, on_both};
+use daybook_kafka::backup;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use crate::fixture::*;
+
+const TOPIC: &str = "events";
+
+on_both!(
+    &[Schema::Log],
+    all_is_published_in_order,
+    whoever_goes_on_begins_behind_what_was_acknowledged,
+    the_first_error_aborts_and_nothing_is_lost,
+    one_publishes_and_another_takes_over,
+    one_whose_lease_was_taken_moves_nothing,
+    another_history_is_not_published,
+    another_number_of_partitions_is_refused,
+    a_topic_that_was_made_anew_is_refused,
+    without_brokers_the_log_goes_on,
+    a_backup_knows_how_far_it_was_published,
+);
+
+fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(1).expect("brokers");
+    cluster.create_topic(TOPIC, i32::from(PARTITIONS), 1).expect("a topic");
+    cluster
+}
+
+async fn all_is_published_in_order(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    append(&log, 50).await;
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let status = published(&database, &log).await;
+    assert_eq!((status.partitions, status.problem), (Some(PARTITIONS), None));
+    append(&log, 20).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    let topic = read(&brokers, TOPIC).await;
+    assert_holds(&topic, &log).await;
+    assert_eq!(count(&topic), 70, "nothing twice");
+}
+
+async fn whoever_goes_on_begins_behind_what_was_acknowledged(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    for round in 1..=3 {
+        let relay = start(&log, &database, &settings(&brokers, TOPIC));
+        append(&log, 10).await;
+        published(&database, &log).await;
+        relay.stop().await;
+        assert_eq!(count(&read(&brokers, TOPIC).await), round * 10);
+        assert_eq!(status(&database, &log).await.and_then(|status| status.owner), None, "given back");
+    }
+    assert_holds(&read(&brokers, TOPIC).await, &log).await;
+}
+
+async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    append(&log, 5).await;
+    published(&database, &log).await;
+    for (request, error) in [
+        (RDKafkaApiKey::Produce, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        (RDKafkaApiKey::AddPartitionsToTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        (RDKafkaApiKey::EndTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE),
+        (RDKafkaApiKey::EndTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
+    ] {
+        // As many as make it an error of the broker's, and not one that passes while the relay goes on.
+        cluster.request_errors(request, &[error; 3]);
+        append(&log, 5).await;
+        problem(&database, &log).await;
+        cluster.clear_request_errors(request);
+        let status = published(&database, &log).await;
+        assert_eq!(status.problem, None, "it has gone on");
+    }
+    relay.stop().await;
+    assert_holds(&read(&brokers, TOPIC).await, &log).await;
+}
+
+async fn one_publishes_and_another_takes_over(location: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    let first = start(&log, &database, &settings(&brokers, TOPIC));
+    append(&log, 5).await;
+    let owner = published(&database, &log).await.owner.expect("an owner");
+    let there = Database::connect(&location, &Options::default()).await.expect("the database answers");
+    let second = start(&open(&there).await, &there, &settings(&brokers, TOPIC));
+    append(&log, 5).await;
+    assert_eq!(published(&database, &log).await.owner, Some(owner.clone()), "it keeps it");
+    first.stop().await;
+    let next = wait_for("the other", || async { status(&database, &log).await?.owner }).await;
+    assert_ne!(next, owner);
+    append(&log, 5).await;
+    published(&database, &log).await;
+    second.stop().await;
+    there.close().await;
+    let topic = read(&brokers, TOPIC).await;
+    assert_holds(&topic, &log).await;
+    assert_eq!(count(&topic), 15, "nothing twice");
+}
+
+/// As if it had been frozen while another one held it.
+async fn one_whose_lease_was_taken_moves_nothing(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+    append(&log, 5).await;
+    published(&database, &log).await;
+    let until = match &database {
+        Database::Postgres(_) => "now() + interval '1 hour'",
+        Database::Sqlite(_) => "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+3600 seconds')",
+    };
+    let rob =
+        format!("UPDATE relays SET lease_epoch = lease_epoch + 1, lease_owner = 'a rival', lease_until = {until}");
+    execute(&database, &rob).await;
+    append(&log, 5).await;
+    // Long enough for it to renew its lease, and to move the checkpoint.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let held = async || status(&database, &log).await.map(|status| (status.position.get(), status.owner));
+    let rivals = Some((5, Some("a rival".to_owned())));
+    assert_eq!(held().await, rivals);
+    relay.stop().await;
+    assert_eq!(held().await, rivals, "who lost it gives nothing back");
+}
+
+async fn another_history_is_not_published(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    append(&log, 5).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    execute(&database, "UPDATE relays SET event_id = log_id").await;
+    append(&log, 5).await;
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let problem = problem(&database, &log).await;
+    assert!(problem.contains("the event at position 5 is not the one"), "{problem}");
+    relay.stop().await;
+    assert_eq!(count(&read(&brokers, TOPIC).await), 5);
+}
+
+async fn another_number_of_partitions_is_refused(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let brokers = cluster.bootstrap_servers();
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    append(&log, 5).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    execute(&database, "UPDATE relays SET partitions = 2").await;
+    append(&log, 5).await;
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let problem = problem(&database, &log).await;
+    assert!(problem.contains("has 3 partitions, and had 2"), "{problem}");
+    relay.stop().await;
+    assert_eq!(count(&read(&brokers, TOPIC).await), 5);
+}
+
+async fn a_topic_that_was_made_anew_is_refused(_: Location, database: Database) {
+    let log = open(&database).await;
+    {
+        let cluster = cluster();
+        let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+        append(&log, 5).await;
+        published(&database, &log).await;
+        relay.stop().await;
+    }
+    let cluster = cluster();
+    let brokers = cluster.bootstrap_servers();
+    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let problem = problem(&database, &log).await;
+    assert!(problem.contains("has had 0 messages, and 5 were published"), "{problem}");
+    relay.stop().await;
+    assert_eq!(count(&read(&brokers, TOPIC).await), 0);
+}
+
+async fn without_brokers_the_log_goes_on(_: Location, database: Database) {
+    let log = open(&database).await;
+    let relay = start(&log, &database, &settings("127.0.0.1:1", TOPIC));
+    append(&log, 5).await;
+    let problem = problem(&database, &log).await;
+    assert!(problem.contains("127.0.0.1:1") && problem.contains("refused"), "{problem}");
+    append(&log, 5).await;
+    assert_eq!(status(&database, &log).await.map(|status| status.lag_events), Some(10));
+    let stopped = tokio::time::timeout(Duration::from_secs(5), relay.stop()).await;
+    stopped.expect("it does not wait for Kafka");
+}
+
+async fn a_backup_knows_how_far_it_was_published(_: Location, database: Database) {
+    let (cluster, log) = (cluster(), open(&database).await);
+    let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+    append(&log, 5).await;
+    published(&database, &log).await;
+    let mut snapshot = database.snapshot().await.expect("a state");
+    let reached = backup::reached(&mut snapshot).await.expect("rows");
+    snapshot.close().await.expect("closed");
+    assert_eq!(reached.len(), 1);
+    assert_eq!((reached[0].topic.as_str(), reached[0].checkpoint.position.get()), (TOPIC, 5));
+    log.check(&reached[0].checkpoint).await.expect("it is of this log");
+
+    // Over the row that is there, and held; and where there is none.
+    let lines: Vec<String> = reached.iter().map(|one| serde_json::to_string(one).expect("JSON")).collect();
+    for empty in [false, true] {
+        let change =
+            if empty { "DELETE FROM relays" } else { "UPDATE relays SET partitions = NULL, position = 2" };
+        execute(&database, change).await;
+        let mut loading = database.load().await.expect("a transaction");
+        loading.read(&backup::RELAYS, &lines).await.expect("taken");
+        loading.commit().await.expect("committed");
+        let mut snapshot = database.snapshot().await.expect("a state");
+        assert_eq!(backup::reached(&mut snapshot).await.expect("rows"), reached);
+        snapshot.close().await.expect("closed");
+    }
+    relay.stop().await;
+}
