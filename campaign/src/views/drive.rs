@@ -174,8 +174,12 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
 async fn take_leases_away(database: &Database) -> anyhow::Result<()> {
     let sql = "UPDATE view_ranges SET lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL";
     match database {
-        Database::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await?),
-        Database::Sqlite(file) => drop(sqlx::query(sql).execute(file.writer()).await?),
+        Database::Postgres(pool) => {
+            sqlx::query(sql).execute(pool).await?;
+        }
+        Database::Sqlite(file) => {
+            sqlx::query(sql).execute(file.writer()).await?;
+        }
     }
     Ok(())
 }
