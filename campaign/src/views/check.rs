@@ -159,7 +159,7 @@ mod tests {
         };
         let [a, b] = [("a", tally(1)), ("b", tally(2))];
         assert!(found(&[a.clone(), b.clone()]).is_empty());
-        assert!(found(&[a.clone()])[0].starts_with("`b` is None, and Some("));
+        assert!(found(std::slice::from_ref(&a))[0].starts_with("`b` is None, and Some("));
         assert_eq!(found(&[a.clone(), b.clone(), a.clone()]), ["`a` is there twice"]);
         assert!(found(&[a.clone(), b.clone(), ("c", tally(1))])[0].starts_with("`c` is Some("));
         // An event that was folded twice, or not at all, or in another order.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use daybook_core::{Metadata, Position};
+use daybook_database::Database;
 use daybook_log::Log;
 use daybook_views::{AtLeast, PageQuery, Phase, Projectors, Views};
 use tokio::process::{Child, Command};
@@ -129,8 +130,13 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
         if fault % 5 == 1 && views.rebuild(VIEW, false, &operator()).await.is_ok() {
             *faults.entry("rebuilds asked for").or_default() += 1;
         }
-        let one = dice.below(fleet.len() as u64) as usize;
-        let name = fleet[one].go_wrong(&mut dice).await?;
+        let name = if dice.one_in(4) {
+            take_leases_away(&database).await?;
+            "leases taken away"
+        } else {
+            let one = dice.below(fleet.len() as u64) as usize;
+            fleet[one].go_wrong(&mut dice).await?
+        };
         *faults.entry(name).or_default() += 1;
         sleep(dice.ms(20, 250)).await;
     }
@@ -161,6 +167,21 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
     database.close().await;
     let plan = plan.clone();
     Ok(Summary { plan, time: begun.elapsed(), faults, events, reads, rebuilds, breaches })
+}
+
+/// Has everybody who projects lose their leases without knowing it: as if they had been frozen for longer than those last,
+/// and woken in the middle of their work, while others have it already.
+async fn take_leases_away(database: &Database) -> anyhow::Result<()> {
+    let sql = "UPDATE view_ranges SET lease_epoch = lease_epoch + 1, lease_owner = NULL, lease_until = NULL";
+    match database {
+        Database::Postgres(pool) => {
+            sqlx::query(sql).execute(pool).await?;
+        }
+        Database::Sqlite(file) => {
+            sqlx::query(sql).execute(file.writer()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The view has to be what a plain fold of the log makes.
