@@ -243,7 +243,12 @@ of one of 500 parts of a catalogue of 1,000,000 documents, the cheapest first, i
 reached in closed loop just before.",
         takes_daybook: true,
         metrics: &[
-            metric("query.key", "queries/s", RatioAtLeast(0.7), "A statement to PostgreSQL for each query."),
+            metric(
+                "query.key",
+                "queries/s",
+                RatioAtLeast(0.7),
+                "What each request costs whatever it asks for: its log line, its metrics, its ids, and its tag.",
+            ),
             metric("query.list.p99_ms", "ms", AtMost(10.0), "The two cores that server, generator and PostgreSQL share."),
         ],
     },
