@@ -57,6 +57,12 @@ impl Record {
         self.header("ce_sequence").parse().expect("a position")
     }
 
+    /// All that it consists of.
+    pub fn bytes(&self) -> Vec<u8> {
+        let headers = self.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+        format!("{}\n{}\n{}", self.key, self.value, headers.collect::<String>()).into_bytes()
+    }
+
     /// The line of its event, as `daybook events tail --json` prints it.
     pub fn line(&self) -> String {
         format!(

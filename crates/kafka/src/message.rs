@@ -135,11 +135,11 @@ impl Published {
     pub fn read<'a>(
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<Self, Unreadable> {
+        let headers: Vec<_> = headers.collect();
         let header = |name: &'static str| {
-            let value = headers.clone().find(|(found, _)| *found == name).and_then(|(_, value)| value);
-            text(name, value)
+            text(name, headers.iter().find(|(found, _)| *found == name).and_then(|(_, value)| *value))
         };
         fn parsed<T: std::str::FromStr>(part: &'static str, text: &str) -> Result<T, Unreadable>
         where

@@ -98,7 +98,10 @@ impl ClientContext for Watcher {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "daybook_kafka::librdkafka", %error, reason);
-        if let Ok(mut last) = self.reason.lock() {
+        // That all brokers are down says less than why the last one is.
+        if error != KafkaError::Global(RDKafkaErrorCode::AllBrokersDown)
+            && let Ok(mut last) = self.reason.lock()
+        {
             *last = Some(reason.to_owned());
         }
     }

@@ -6,7 +6,7 @@ mod places;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daybook_tests::{Backend, Client, Daybook, Product, Role, Store, on_both, wait_for};
+use daybook_tests::{Backend, Client, Daybook, Product, Role, Store, Topic, on_both, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -36,7 +36,8 @@ fn needles() -> Vec<Needle> {
 async fn a_person_is_forgotten(backend: Backend) {
     let store = Arc::new(Store::new(backend).await);
     let start = Start::of(&store).await;
-    let args = ["demo", "--log-format", "json", "--log-level", "debug"];
+    let brokers = Topic::brokers();
+    let args = start.topic.published_by(&["demo", "--log-format", "json", "--log-level", "debug"], &brokers);
     let mut daybook = Daybook::start(Arc::clone(&store), &args).await;
     let mut zerlina = Zerlina::lives(&daybook).await;
     zerlina.can_be_read_by_those_who_may(&daybook).await;

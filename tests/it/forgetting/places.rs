@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use daybook_tests::{Daybook, Role, Store};
+use daybook_tests::{Daybook, Role, Store, Topic};
 use memchr::memmem;
 use reqwest::Method;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -21,6 +21,7 @@ pub(crate) const PLACES: &[(&str, Place)] = &[
     ("what an analyst can export", Place::Export),
     ("the metrics", Place::Metrics),
     ("a backup of the log", Place::Backup),
+    ("the topic of Kafka", Place::Topic),
 ];
 
 /// A place where something personal could be.
@@ -42,12 +43,16 @@ pub(crate) enum Place {
     Metrics,
     /// What `daybook backup` writes.
     Backup,
+    /// The messages that the whole log was published as.
+    Topic,
 }
 
 /// What the test found when it began.
 pub(crate) struct Start {
     /// Where the write-ahead log of PostgreSQL ended.
     wal: Option<String>,
+    /// What the log is published to.
+    pub(crate) topic: Topic,
 }
 
 impl Start {
@@ -56,7 +61,7 @@ impl Start {
             None => None,
             Some(mut connection) => Some(wal_end(&mut connection).await),
         };
-        Self { wal }
+        Self { wal, topic: Topic::default() }
     }
 }
 
@@ -85,6 +90,10 @@ impl Place {
             }
             (Self::Metrics, _) => one(daybook.metrics().await),
             (Self::Backup, _) => backup(daybook),
+            (Self::Topic, _) => {
+                let records = start.topic.holding_all_of(daybook).await;
+                records.iter().map(|one| (one.header("ce_sequence").to_owned(), one.bytes())).collect()
+            }
         }
     }
 }

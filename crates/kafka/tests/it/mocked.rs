@@ -1,10 +1,12 @@
 //! Against brokers that librdkafka plays. They take what is aborted for published.
 
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, Options, on_both};
-use daybook_kafka::backup;
+use daybook_kafka::{Published, Settings, backup};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -27,73 +29,113 @@ on_both!(
     a_backup_knows_how_far_it_was_published,
 );
 
-fn cluster() -> MockCluster<'static, DefaultProducerContext> {
-    let cluster = MockCluster::new(1).expect("brokers");
-    cluster.create_topic(TOPIC, i32::from(PARTITIONS), 1).expect("a topic");
-    cluster
+/// Brokers, on a thread that they do not leave.
+struct Cluster {
+    brokers: String,
+    orders: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Order = Box<dyn FnOnce(&MockCluster<'static, DefaultProducerContext>) + Send>;
+
+impl Cluster {
+    fn start() -> Self {
+        let (orders, taken) = mpsc::channel::<Order>();
+        let (told, brokers) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let cluster = MockCluster::new(1).expect("brokers");
+            cluster.create_topic(TOPIC, i32::from(PARTITIONS), 1).expect("a topic");
+            told.send(cluster.bootstrap_servers()).expect("somebody asks");
+            for order in taken {
+                order(&cluster);
+            }
+        });
+        let brokers = brokers.recv().expect("brokers");
+        Self { brokers, orders: Some(orders), thread: Some(thread) }
+    }
+
+    fn settings(&self) -> Settings {
+        settings(&self.brokers, TOPIC)
+    }
+
+    async fn read(&self) -> Vec<Vec<Published>> {
+        read(&self.brokers, TOPIC).await
+    }
+
+    /// The brokers answer the next requests so.
+    fn answer(&self, request: RDKafkaApiKey, errors: &'static [RDKafkaRespErr]) {
+        let order: Order = Box::new(move |cluster| match errors {
+            [] => cluster.clear_request_errors(request),
+            errors => cluster.request_errors(request, errors),
+        });
+        self.orders.as_ref().expect("it runs").send(order).expect("it runs");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        self.thread.take().map(JoinHandle::join);
+    }
 }
 
 async fn all_is_published_in_order(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
+    let (cluster, log) = (Cluster::start(), open(&database).await);
     append(&log, 50).await;
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let relay = start(&log, &database, &cluster.settings());
     let status = published(&database, &log).await;
     assert_eq!((status.partitions, status.problem), (Some(PARTITIONS), None));
     append(&log, 20).await;
     published(&database, &log).await;
     relay.stop().await;
-    let topic = read(&brokers, TOPIC).await;
+    let topic = cluster.read().await;
     assert_holds(&topic, &log).await;
     assert_eq!(count(&topic), 70, "nothing twice");
 }
 
 async fn whoever_goes_on_begins_behind_what_was_acknowledged(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
+    let (cluster, log) = (Cluster::start(), open(&database).await);
     for round in 1..=3 {
-        let relay = start(&log, &database, &settings(&brokers, TOPIC));
+        let relay = start(&log, &database, &cluster.settings());
         append(&log, 10).await;
         published(&database, &log).await;
         relay.stop().await;
-        assert_eq!(count(&read(&brokers, TOPIC).await), round * 10);
+        assert_eq!(count(&cluster.read().await), round * 10);
         assert_eq!(status(&database, &log).await.and_then(|status| status.owner), None, "given back");
     }
-    assert_holds(&read(&brokers, TOPIC).await, &log).await;
+    assert_holds(&cluster.read().await, &log).await;
 }
 
 async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     published(&database, &log).await;
-    for (request, error) in [
-        (RDKafkaApiKey::Produce, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
-        (RDKafkaApiKey::AddPartitionsToTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
-        (RDKafkaApiKey::EndTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE),
-        (RDKafkaApiKey::EndTxn, RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
-    ] {
-        // As many as make it an error of the broker's, and not one that passes while the relay goes on.
-        cluster.request_errors(request, &[error; 3]);
+    let errors: [(RDKafkaApiKey, &[RDKafkaRespErr]); 4] = [
+        (RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9]),
+        (RDKafkaApiKey::AddPartitionsToTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9]),
+        (RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE; 9]),
+        (RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 9]),
+    ];
+    for (request, errors) in errors {
+        cluster.answer(request, errors);
         append(&log, 5).await;
         problem(&database, &log).await;
-        cluster.clear_request_errors(request);
+        cluster.answer(request, &[]);
         let status = published(&database, &log).await;
         assert_eq!(status.problem, None, "it has gone on");
     }
     relay.stop().await;
-    assert_holds(&read(&brokers, TOPIC).await, &log).await;
+    assert_holds(&cluster.read().await, &log).await;
 }
 
 async fn one_publishes_and_another_takes_over(location: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
-    let first = start(&log, &database, &settings(&brokers, TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let first = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     let owner = published(&database, &log).await.owner.expect("an owner");
     let there = Database::connect(&location, &Options::default()).await.expect("the database answers");
-    let second = start(&open(&there).await, &there, &settings(&brokers, TOPIC));
+    let second = start(&open(&there).await, &there, &cluster.settings());
     append(&log, 5).await;
     assert_eq!(published(&database, &log).await.owner, Some(owner.clone()), "it keeps it");
     first.stop().await;
@@ -103,15 +145,15 @@ async fn one_publishes_and_another_takes_over(location: Location, database: Data
     published(&database, &log).await;
     second.stop().await;
     there.close().await;
-    let topic = read(&brokers, TOPIC).await;
+    let topic = cluster.read().await;
     assert_holds(&topic, &log).await;
     assert_eq!(count(&topic), 15, "nothing twice");
 }
 
 /// As if it had been frozen while another one held it.
 async fn one_whose_lease_was_taken_moves_nothing(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     published(&database, &log).await;
     let until = match &database {
@@ -132,53 +174,50 @@ async fn one_whose_lease_was_taken_moves_nothing(_: Location, database: Database
 }
 
 async fn another_history_is_not_published(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     published(&database, &log).await;
     relay.stop().await;
     execute(&database, "UPDATE relays SET event_id = log_id").await;
     append(&log, 5).await;
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let relay = start(&log, &database, &cluster.settings());
     let problem = problem(&database, &log).await;
     assert!(problem.contains("the event at position 5 is not the one"), "{problem}");
     relay.stop().await;
-    assert_eq!(count(&read(&brokers, TOPIC).await), 5);
+    assert_eq!(count(&cluster.read().await), 5);
 }
 
 async fn another_number_of_partitions_is_refused(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let brokers = cluster.bootstrap_servers();
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     published(&database, &log).await;
     relay.stop().await;
     execute(&database, "UPDATE relays SET partitions = 2").await;
     append(&log, 5).await;
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let relay = start(&log, &database, &cluster.settings());
     let problem = problem(&database, &log).await;
     assert!(problem.contains("has 3 partitions, and had 2"), "{problem}");
     relay.stop().await;
-    assert_eq!(count(&read(&brokers, TOPIC).await), 5);
+    assert_eq!(count(&cluster.read().await), 5);
 }
 
 async fn a_topic_that_was_made_anew_is_refused(_: Location, database: Database) {
     let log = open(&database).await;
     {
-        let cluster = cluster();
-        let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+        let cluster = Cluster::start();
+        let relay = start(&log, &database, &cluster.settings());
         append(&log, 5).await;
         published(&database, &log).await;
         relay.stop().await;
     }
-    let cluster = cluster();
-    let brokers = cluster.bootstrap_servers();
-    let relay = start(&log, &database, &settings(&brokers, TOPIC));
+    let cluster = Cluster::start();
+    let relay = start(&log, &database, &cluster.settings());
     let problem = problem(&database, &log).await;
     assert!(problem.contains("has had 0 messages, and 5 were published"), "{problem}");
     relay.stop().await;
-    assert_eq!(count(&read(&brokers, TOPIC).await), 0);
+    assert_eq!(count(&cluster.read().await), 0);
 }
 
 async fn without_brokers_the_log_goes_on(_: Location, database: Database) {
@@ -194,8 +233,8 @@ async fn without_brokers_the_log_goes_on(_: Location, database: Database) {
 }
 
 async fn a_backup_knows_how_far_it_was_published(_: Location, database: Database) {
-    let (cluster, log) = (cluster(), open(&database).await);
-    let relay = start(&log, &database, &settings(&cluster.bootstrap_servers(), TOPIC));
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
     published(&database, &log).await;
     let mut snapshot = database.snapshot().await.expect("a state");

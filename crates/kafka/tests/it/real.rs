@@ -34,7 +34,8 @@ async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
     relay.stop().await;
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
-    let described = admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &AdminOptions::new());
+    let specifier = ResourceSpecifier::Topic(&topic);
+    let described = admin.describe_configs([&specifier], &AdminOptions::new());
     let described = described.await.expect("the brokers answer").remove(0).expect("a topic");
     let of = |name| described.get(name).and_then(|entry| entry.value.clone());
     assert_eq!(of("message.timestamp.type").as_deref(), Some("CreateTime"));
