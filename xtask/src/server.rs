@@ -11,7 +11,7 @@ use crate::child::{Group, run_quietly};
 use crate::loopback;
 
 /// How long one may take until it is ready.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How often to look whether it is.
 const POLL: Duration = Duration::from_millis(20);
