@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod bad_input;
 mod crash;
+mod deployment;
 mod fill;
 mod forgetting;
 mod idempotency;

@@ -93,6 +93,16 @@ impl Group {
         Ok(self.child.try_wait()?)
     }
 
+    /// Asks all of it to end by a signal, and ends what does not.
+    pub(crate) fn stop(&mut self, signal: &str) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        self.signal(signal);
+        self.wait_for_end();
+        self.kill();
+    }
+
     /// Ends all of it at once, and waits until the child is gone.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
@@ -120,12 +130,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        self.signal("TERM");
-        self.wait_for_end();
-        self.kill();
+        self.stop("TERM");
     }
 }
 

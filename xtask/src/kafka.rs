@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::kafka::docker::Container;
 use crate::kafka::java::Java;
 use crate::loopback::free_ports;
-use crate::server::Server;
+use crate::server::{Ready, Server};
 
 /// Its version.
 const VERSION: &str = "4.3.0";
@@ -21,14 +21,14 @@ const CLUSTER_ID: &str = "ZGF5Ym9vay1rYWZrYS0xMQ";
 const PROPERTIES: &str = include_str!("../kafka/server.properties");
 
 /// What one logs when it takes requests.
-const STARTED: &str = "Kafka Server started";
+const READY: &str = "Kafka Server started";
 
 /// A broker of our own, which is a cluster of one node, on a free port of the loopback interface. Dropping it ends it,
 /// and removes all that it kept.
 pub(crate) struct Broker {
     server: Server,
     address: String,
-    container: Option<Container>,
+    _container: Option<Container>,
     _folder: TempDir,
 }
 
@@ -52,46 +52,29 @@ impl Broker {
                 (container.command(), Some(container))
             }
         };
-        let server = Server::new("Kafka", command, folder.path().join("server.log"));
-        let mut broker = Self { server, address: address(ports), container, _folder: folder };
-        broker.start_again().await?;
-        Ok(broker)
+        let mut server = Server::new("Kafka", command, Ready::Says(READY), folder.path().join("server.log"));
+        if let Some(container) = &container {
+            server = server.killed_by(container.kill());
+        }
+        server.start().await?;
+        Ok(Self { server, address: address(ports), _container: container, _folder: folder })
     }
 
-    /// Where it is, for `KAFKA_BROKERS`.
+    /// Where it is, for `KAFKA_BROKERS`. Stopped or killed and started again, it is there again, with what it had.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Starts it after it was stopped or killed, at the same address, with what it had.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.server.start()?;
-        // Whoever else answers on the port is not it.
-        self.server.wait_until(async |log| log.contains(STARTED)).await
-    }
-
-    /// Asks it to end, and waits until it has.
-    pub(crate) fn stop(&mut self) {
-        self.server.stop();
-    }
-
-    /// Ends it at once, as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
-        if let Some(container) = &self.container {
-            container.kill();
-        }
-        self.server.kill();
+    /// The server itself.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         // There is nothing to keep.
-        self.kill();
+        self.server.kill();
     }
 }
 

@@ -1,14 +1,16 @@
-//! Developer commands: `cargo xtask test`, `bench`, `campaign`, `postgres` and `kafka`.
+//! Developer commands: `cargo xtask test`, `bench`, `campaign`, `postgres`, `kafka` and `cluster`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
 
 mod bench;
 mod build;
 mod campaign;
 mod child;
+mod cluster;
 mod disk;
 mod install;
 mod kafka;
 mod loopback;
+mod nginx;
 mod orders;
 mod postgres;
 mod server;
@@ -25,9 +27,10 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::campaign::Campaign;
+use crate::cluster::System;
 use crate::kafka::Broker;
-use crate::orders::Orders;
 use crate::postgres::Cluster;
+use crate::server::Server;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -80,6 +83,15 @@ fn cli() -> Command {
             Command::new("kafka")
                 .about("Starts a throw-away Apache Kafka, prints its KAFKA_BROKERS, and stops it on Ctrl-C"),
         )
+        .subcommand(
+            Command::new("cluster")
+                .about("Starts all that a production has on one machine, and stops it on Ctrl-C")
+                .long_about(
+                    "Starts all that a production has, as separate processes on the loopback interface: PostgreSQL, \
+                     Apache Kafka, nginx in front of two API processes, two projectors and two relays. It is gone \
+                     afterwards.\n\nRuns the binary of DAYBOOK_BIN when that is set, and else builds it.",
+                ),
+        )
 }
 
 fn log_campaign() -> Command {
@@ -127,40 +139,32 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             other => unreachable!("clap let {other:?} through"),
         },
         Some(("postgres", _)) => {
-            let cluster = unless_stopped(Cluster::start(&[])).await?;
+            let mut cluster = unless_stopped(Cluster::start(&[])).await?;
             println!("DATABASE_URL={}", cluster.url());
-            println!("It runs until Ctrl-C, and is then removed with all that is in it.");
-            let signal = stop_signal().await?;
-            println!("{signal}: stopping PostgreSQL.");
-            Ok(())
+            until_stopped(&mut [cluster.server()]).await
         }
         Some(("kafka", _)) => {
             let mut broker = unless_stopped(Broker::start()).await?;
             println!("KAFKA_BROKERS={}", broker.address());
-            println!(
-                "It runs until Ctrl-C, and is then removed with all that is in it. Meanwhile: stop, kill, start."
-            );
-            tokio::select! {
-                signal = stop_signal() => println!("{}: stopping Kafka.", signal?),
-                outcome = obey(&mut broker) => outcome?,
-            }
-            Ok(())
+            until_stopped(&mut [broker.server()]).await
+        }
+        Some(("cluster", _)) => {
+            let mut system = unless_stopped(System::start()).await?;
+            println!("{system}");
+            until_stopped(&mut system.servers()).await
         }
         other => unreachable!("clap let {other:?} through"),
     }
 }
 
-/// Does to a broker what is typed.
-async fn obey(broker: &mut Broker) -> anyhow::Result<()> {
-    let mut orders = Orders::listen();
-    loop {
-        match orders.next().await.join(" ").as_str() {
-            "stop" => broker.stop(),
-            "kill" => broker.kill(),
-            "start" => broker.start_again().await?,
-            _ => println!("stop, kill or start?"),
-        }
+/// Watches servers until a signal comes, and does meanwhile what is typed.
+async fn until_stopped(servers: &mut [&mut Server]) -> anyhow::Result<()> {
+    println!("{}", orders::HELP);
+    tokio::select! {
+        signal = stop_signal() => println!("{}: all is stopped, and removed.", signal?),
+        never = orders::obey(servers) => match never {},
     }
+    Ok(())
 }
 
 /// Does `work`, unless a signal comes first. What `work` had started is then stopped and removed as its values are

@@ -1,20 +1,21 @@
 //! A throw-away PostgreSQL cluster.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::child::run_quietly;
 use crate::loopback::free_ports;
-use crate::server::Server;
+use crate::server::{Ready, Server};
 use crate::server_binaries;
 use crate::user::Unprivileged;
 
 /// The most connections. Tests run in parallel, and each has several pools.
 const CONNECTIONS_MAX: u32 = 400;
+
+/// What it logs when it takes connections.
+const READY: &str = "database system is ready to accept connections";
 
 /// A PostgreSQL server of our own, in a temporary folder, on a free port of the loopback interface. It is as
 /// durable as PostgreSQL is by default. Dropping it stops it and removes the folder.
@@ -35,19 +36,13 @@ impl Cluster {
         let [port] = free_ports()?;
         let server = place.server(port, settings);
         let mut cluster = Self { server, port, place };
-        cluster.start_again().await?;
+        cluster.server.start().await?;
         Ok(cluster)
     }
 
-    /// Starts it after it was stopped or killed.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
-    async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.server.start()?;
-        let process = self.server.process_id();
-        self.server.wait_until(async |_| self.place.says_ready(process)).await
+    /// The server itself.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
     }
 
     /// Where its administration database is, for `DATABASE_URL`.
@@ -70,9 +65,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Immediate: there is nothing to keep. `-w` waits until the server is gone. One that does not stop is ended like
-        // any other.
-        let _ = run_quietly(self.place.command("pg_ctl").args(["stop", "--mode=immediate", "-w"]));
+        // There is nothing to keep.
+        self.server.kill();
     }
 }
 
@@ -87,14 +81,7 @@ impl Place {
     /// Makes an empty cluster.
     fn make(binaries: PathBuf) -> anyhow::Result<Self> {
         let user = Unprivileged::find()?;
-        let folder = tempfile::Builder::new()
-            .prefix("daybook-postgres-")
-            .tempdir()
-            .context("cannot make a folder for PostgreSQL")?;
-        if let Some(user) = user {
-            std::os::unix::fs::chown(folder.path(), Some(user.uid), Some(user.gid))
-                .context("cannot give PostgreSQL its folder")?;
-        }
+        let folder = Unprivileged::make_folder(user, "daybook-postgres-")?;
         let place = Self { binaries, folder, user };
         // `--no-sync` is about this one command: what it writes need not survive a power cut. The server syncs.
         run_quietly(place.command("initdb").args([
@@ -117,7 +104,13 @@ impl Place {
             .arg(format!("--unix_socket_directories={}", self.folder.path().display()))
             .arg(format!("--max_connections={CONNECTIONS_MAX}"))
             .args(settings.iter().map(|(name, value)| format!("--{name}={value}")));
-        Server::new("PostgreSQL", command.into(), self.folder.path().join("server.log"))
+        // What it starts is not in its process group. Immediate is what a crash leaves; `-w` waits until it is gone.
+        let mut kill = self.command("pg_ctl");
+        kill.args(["stop", "--mode=immediate", "-w"]);
+        // SIGTERM would wait for its clients.
+        Server::new("PostgreSQL", command, Ready::Says(READY), self.folder.path().join("server.log"))
+            .stopped_by("INT")
+            .killed_by(kill)
     }
 
     /// A server program, run by the cluster's owner on the cluster's data.
@@ -132,14 +125,5 @@ impl Place {
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
-    }
-
-    /// Whether the server, which is `process`, has written in its `postmaster.pid` that it takes connections. Whoever
-    /// else answers on the port is not it, and one that was killed leaves such a file behind.
-    fn says_ready(&self, process: Option<u32>) -> bool {
-        let Ok(text) = fs::read_to_string(self.data().join("postmaster.pid")) else { return false };
-        let (first, last) = (text.lines().next(), text.lines().last());
-        first.and_then(|line| line.trim().parse().ok()) == process
-            && last.is_some_and(|line| line.trim() == "ready")
     }
 }

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use crate::build::{self, cargo};
 use crate::child;
 use crate::kafka::Broker;
+use crate::nginx;
 use crate::postgres::Cluster;
 use crate::steps::Steps;
 
@@ -33,6 +34,7 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     steps.take("format", child::run(&mut cargo(&["fmt", "--all", "--check"]))).await?;
     let postgres = Found::or_start("DATABASE_URL", Cluster::start(&[]), Cluster::url);
     let postgres = steps.take("PostgreSQL", postgres).await?;
+    steps.take("the proxy's settings", nginx::check()).await?;
     // It takes seconds to start, while the compiler is at work.
     let kafka = Found::or_start("KAFKA_BROKERS", Broker::start(), |broker| broker.address().to_owned());
     let (binary, kafka) = tokio::try_join!(check_and_build(steps), kafka)?;

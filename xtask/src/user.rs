@@ -1,9 +1,11 @@
-//! The user that the database server runs as.
+//! The user that servers run as which are not to run as root.
 
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 
 use crate::child::run_quietly;
 
@@ -32,6 +34,20 @@ impl Unprivileged {
             }
         }
         bail!("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as");
+    }
+
+    /// Makes a temporary folder that is this user's.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    pub(crate) fn make_folder(user: Option<Self>, prefix: &str) -> anyhow::Result<TempDir> {
+        let folder =
+            tempfile::Builder::new().prefix(prefix).tempdir().context("cannot make a temporary folder")?;
+        if let Some(Self { uid, gid }) = user {
+            chown(folder.path(), Some(uid), Some(gid)).context("cannot give a server its folder")?;
+        }
+        Ok(folder)
     }
 
     /// Makes `command` run as this user, without any of our own groups.

@@ -46,10 +46,11 @@ impl Container {
         start
     }
 
-    /// Ends what is in it at once.
-    pub(crate) fn kill(&self) {
-        // It may have ended already.
-        let _ = run_quietly(std::process::Command::new("docker").args(["kill", &self.name]));
+    /// What kills it: what runs beside us is Docker's client alone.
+    pub(crate) fn kill(&self) -> std::process::Command {
+        let mut kill = std::process::Command::new("docker");
+        kill.args(["kill", &self.name]);
+        kill
     }
 }
 
