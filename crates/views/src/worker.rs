@@ -1,6 +1,7 @@
 //! The work on one generation: take a share of its ranges, read a page, fold, commit, again.
 
 mod advance;
+mod ahead;
 mod commit;
 mod reader;
 mod replay;
@@ -117,12 +118,14 @@ impl From<Unfit> for Refused {
     }
 }
 
-/// Data that the database refuses comes from a document, and so from an event.
+/// Data that the database refuses, or that has no form to be sent in, comes from a document, and so from an event.
 impl From<sqlx::Error> for Refused {
     fn from(error: sqlx::Error) -> Self {
-        match fault(&error) {
-            Fault::Data => Self::Document { key: None, reason: error.to_string() },
-            Fault::Unavailable | Fault::Duplicate | Fault::Other => Self::Halt(error.into()),
+        match (fault(&error), &error) {
+            (Fault::Data, _) | (_, sqlx::Error::Encode(_)) => {
+                Self::Document { key: None, reason: error.to_string() }
+            }
+            (Fault::Unavailable | Fault::Duplicate | Fault::Other, _) => Self::Halt(error.into()),
         }
     }
 }

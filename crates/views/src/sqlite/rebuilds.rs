@@ -4,9 +4,10 @@ use std::pin::Pin;
 
 use sqlx::{AssertSqlSafe, Connection, Sqlite as Lite, Transaction};
 
-use super::{Sqlite, index_sql};
+use super::{Sqlite, index_sql, write, write_commit};
 use crate::ranges::Claim;
-use crate::store::{Commit, Store};
+use crate::store::Commit;
+use crate::store::pieces::Pieces;
 use crate::table::Table;
 
 type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send>>;
@@ -43,8 +44,22 @@ impl Sqlite {
         Ok(true)
     }
 
-    pub(crate) async fn bulk(&self, commit: &Commit<'_>, _first: bool) -> Result<bool, sqlx::Error> {
-        self.commit(commit).await
+    pub(crate) async fn bulk(
+        &self,
+        commit: &Commit<'_>,
+        pieces: &Pieces,
+        _first: bool,
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
+        if !write_commit(&mut transaction, commit).await? {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        while let Some(piece) = pieces.next().await? {
+            write(&mut transaction, commit.table, &piece).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Forgets the changes before a position, and the documents that they removed.

@@ -1,11 +1,12 @@
 //! Building a generation beside the one that is served, and putting it in its place.
 
 use async_trait::async_trait;
-use daybook_core::Position;
+use daybook_core::{GivenAway, Position};
 
 use crate::generation::Phase;
 use crate::ranges::Claim;
 use crate::store::Commit;
+use crate::store::pieces::Pieces;
 use crate::table::Table;
 
 /// The most differing documents that are looked at.
@@ -39,9 +40,14 @@ pub(crate) struct Comparison {
 /// What is asked of a database about a rebuild.
 #[async_trait]
 pub(crate) trait Rebuilds: Send + Sync {
-    /// Writes what a part of the log comes to, as [`Store::commit`](super::Store::commit) does, into a table that nobody
-    /// reads yet; `first` when nothing was written there before.
-    async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error>;
+    /// Writes what a part of the log comes to, as [`Store::commit`](super::Store::commit) does, with these documents beside
+    /// those of the commit, into a table that nobody reads yet; `first` when nothing was written there before.
+    async fn write_bulk(
+        &self,
+        commit: &Commit<'_>,
+        documents: GivenAway,
+        first: bool,
+    ) -> Result<bool, sqlx::Error>;
 
     /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held.
     async fn empty(&self, generation: i64, table: &Table, claims: &[Claim]) -> Result<bool, sqlx::Error>;
@@ -77,8 +83,13 @@ macro_rules! rebuilds {
     ($store:ty, $now:literal, $text:literal, $no_keys:literal, $lock:literal) => {
         #[async_trait]
         impl Rebuilds for $store {
-            async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
-                self.bulk(commit, first).await
+            async fn write_bulk(
+                &self,
+                commit: &Commit<'_>,
+                documents: GivenAway,
+                first: bool,
+            ) -> Result<bool, sqlx::Error> {
+                self.bulk(commit, &Pieces::of(documents), first).await
             }
 
             async fn empty(
