@@ -11,18 +11,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_core::{Contracts, Documents, Position};
+use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
 use self::reader::Reader;
-use crate::fold::Unfit;
+use crate::fold::{Failed, Unfit};
 use crate::generation::{Generation, Phase};
 use crate::ranges::{Act, Claim, Range};
 use crate::slices::slice;
 use crate::status::Stopped;
 use crate::store::Store;
+use crate::store::dead_letters::NewDeadLetter;
 use crate::store::rebuilds::Comparison;
 use crate::table::Table;
 use crate::views::View;
@@ -44,7 +45,7 @@ pub(crate) struct Worker {
     contracts: Arc<Contracts>,
     view: Arc<View>,
     generation: Generation,
-    table: Table,
+    table: Arc<Table>,
     owner: String,
     settings: Settings,
     stopping: watch::Receiver<bool>,
@@ -53,8 +54,12 @@ pub(crate) struct Worker {
     held: Vec<Range>,
     /// The documents that it wrote lately: nobody else changes them as long as it holds their ranges.
     documents: Box<dyn Documents>,
+    /// The page behind the one that was committed last, which is in the documents already.
+    folded: Option<Folded>,
     /// The keys in its ranges that have dead letters.
     parked: HashSet<String>,
+    /// When it looks next what is to be done.
+    look_at: Instant,
     /// When what changed long ago is forgotten next.
     prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
@@ -86,7 +91,17 @@ enum Refused {
     Halt(Halt),
 }
 
+/// A page that was folded and not committed yet.
+struct Folded {
+    group: Group,
+    events: Arc<[RecordedEvent]>,
+    changed: Vec<Changed>,
+    letters: Vec<NewDeadLetter>,
+    failed: Failed,
+}
+
 /// Ranges that stand at one position, and how far they may go before others stand there too.
+#[derive(Clone)]
 struct Group {
     checkpoint: Checkpoint,
     claims: Vec<Claim>,
@@ -145,14 +160,16 @@ impl Worker {
             contracts: views.contracts().clone(),
             view: view.clone(),
             generation: generation.clone(),
-            table: view.table.of(generation),
+            table: Arc::new(view.table.of(generation)),
             owner: owner.to_owned(),
             settings: settings.clone(),
             stopping,
             reader: Reader::new(views.log().clone(), settings),
             held: Vec::new(),
             documents: view.projection.documents(),
+            folded: None,
             parked: HashSet::new(),
+            look_at: Instant::now(),
             prune_at: Instant::now(),
             suspected: None,
             has_moved: false,
@@ -168,7 +185,7 @@ impl Worker {
             if std::mem::take(&mut self.has_moved) {
                 (failures, stops) = (0, 0);
             }
-            self.documents.clear();
+            self.forget();
             self.reader.clear();
             self.held.clear();
             let pause = match halt {
@@ -230,35 +247,47 @@ impl Worker {
                 ),
             }));
         }
-        let mut look_at = Instant::now();
+        self.look_at = Instant::now();
         loop {
             if *self.stopping.borrow() {
                 return Err(Halt::Asked);
             }
-            if Instant::now() >= look_at {
-                self.share().await?;
-                look_at = Instant::now() + self.settings.lease / 4;
-            }
-            let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
-                self.wait(look_at).await?;
-                continue;
-            };
-            if self.generation.phase == Phase::Replay {
-                self.replay(&group).await?;
-                look_at = Instant::now();
-                continue;
-            }
-            let events = self.reader.read(&group.checkpoint, group.limit).await?;
-            if events.is_empty() {
-                self.wait(look_at).await?;
-                continue;
-            }
             let begun = Instant::now();
-            match self.take_in(&group, events).await? {
+            let committed = match self.folded.take() {
+                Some(folded) => self.take_in_folded(folded).await?,
+                None => {
+                    if Instant::now() >= self.look_at {
+                        self.share().await?;
+                        self.look_at = Instant::now() + self.settings.lease / 4;
+                    }
+                    let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
+                        self.wait().await?;
+                        continue;
+                    };
+                    if self.generation.phase == Phase::Replay {
+                        self.replay(&group).await?;
+                        self.look_at = Instant::now();
+                        continue;
+                    }
+                    let events = self.reader.read(&group.checkpoint, group.limit).await?;
+                    if events.is_empty() {
+                        self.wait().await?;
+                        continue;
+                    }
+                    self.take_in(&group, events).await?
+                }
+            };
+            match committed {
                 Some(count) => self.measure(count, begun.elapsed()),
-                None => look_at = begun,
+                None => self.look_at = begun,
             }
         }
+    }
+
+    /// Forgets what is in memory: it may not be what is stored.
+    fn forget(&mut self) {
+        self.documents.clear();
+        self.folded = None;
     }
 
     /// Does its part in sharing the ranges, and learns which it holds.
@@ -300,7 +329,7 @@ impl Worker {
         }
         if held != self.held {
             // Others may have written what is remembered.
-            self.documents.clear();
+            self.forget();
             self.held = held;
             self.parked = self.store.parked(id).await?.into_iter().collect();
             self.check().await?;
@@ -363,7 +392,8 @@ impl Worker {
                 range.checkpoint = to;
             }
         }
-        if self.documents.bytes() > self.settings.memory_bytes_max {
+        // What is not committed yet is nowhere else.
+        if self.folded.is_none() && self.documents.bytes() > self.settings.memory_bytes_max {
             self.documents.clear();
         }
         self.tell();
@@ -377,8 +407,8 @@ impl Worker {
     }
 
     /// Waits until something is appended, or it is time to look anyway, for it or at the board.
-    async fn wait(&mut self, look_at: Instant) -> Result<(), Halt> {
-        let idle = self.settings.idle_interval.min(look_at.saturating_duration_since(Instant::now()));
+    async fn wait(&mut self) -> Result<(), Halt> {
+        let idle = self.settings.idle_interval.min(self.look_at.saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
             _ = self.stopping.wait_for(|stop| *stop) => Err(Halt::Asked),

@@ -53,12 +53,12 @@ impl Worker {
                     self.parked.remove(key);
                 } else if !letters.is_empty() {
                     // What was folded up to here is stored, and the document is parked.
-                    self.documents.clear();
+                    self.forget();
                 }
                 Ok(Some(1))
             }
             Err(refused) => {
-                self.documents.clear();
+                self.forget();
                 match refused {
                     Refused::Lost => Ok(None),
                     Refused::Halt(halt) => Err(halt),
@@ -84,7 +84,7 @@ impl Worker {
         }
         let (mut count, mut error) = (events.len(), None);
         while count > 0 {
-            self.documents.clear();
+            self.forget();
             let (reason, fewer) = match self.apply_events(group, key, &events[..count]).await? {
                 Ok(changed) => match self.is_taken(&changed).await? {
                     Ok(()) => return Ok((count, changed, error)),
@@ -96,7 +96,7 @@ impl Worker {
             };
             (error, count) = (Some(reason), fewer);
         }
-        self.documents.clear();
+        self.forget();
         Ok((0, Vec::new(), error))
     }
 
