@@ -1,9 +1,10 @@
-//! Pages of a replay, decoded ahead: on another thread than the one that folds them, while the next one is read.
+//! Pages of a replay, decoded ahead: on a thread of its own, while others are read and folded.
 
 use std::sync::Arc;
 
 use daybook_core::{Batch, Contracts, RecordedEvent};
 use daybook_log::{Checkpoint, Scan};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::reader::in_sequence;
@@ -32,10 +33,12 @@ pub(super) struct Ahead(mpsc::Receiver<Next>);
 impl Ahead {
     pub(super) fn new(view: Arc<View>, contracts: Arc<Contracts>, mut scan: Scan, from: Checkpoint) -> Self {
         let (sender, pages) = mpsc::channel(1);
-        tokio::spawn(async move {
+        let runtime = Handle::current();
+        // A task would run on the thread that has just read, and keep it from reading on.
+        tokio::task::spawn_blocking(move || {
             let mut at = from.position;
             loop {
-                let next = match scan.next().await {
+                let next = match runtime.block_on(scan.next()) {
                     Ok(Some(page)) => match in_sequence(at, page) {
                         Ok(events) => open(&view, &contracts, events),
                         Err(_) => Next::Other,
@@ -48,7 +51,7 @@ impl Ahead {
                     Next::End | Next::Other => None,
                 };
                 // It may be that nobody asks any more.
-                let (Ok(()), Some(end)) = (sender.send(next).await, end) else { return };
+                let (Ok(()), Some(end)) = (sender.blocking_send(next), end) else { return };
                 at = end;
             }
         });
