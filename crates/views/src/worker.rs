@@ -190,6 +190,8 @@ impl Worker {
             self.held.clear();
             let pause = match halt {
                 Halt::Asked => return,
+                // Its table went with it.
+                Halt::Failed(_) if self.is_given_up().await => return,
                 Halt::Failed(error) => {
                     let pause = (RETRY_MIN * 2_u32.pow(failures)).min(RETRY_MAX);
                     failures = (failures + 1).min(16);
@@ -207,6 +209,13 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Whether nobody is to feed its generation any more, as far as that can be told.
+    async fn is_given_up(&mut self) -> bool {
+        let id = self.generation.id;
+        let generations = self.store.generations(self.table.projection).await;
+        generations.is_ok_and(|all| !all.iter().any(|one| one.id == id && one.phase.is_fed()))
     }
 
     fn lowest(&self) -> Option<Position> {

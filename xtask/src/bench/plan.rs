@@ -64,9 +64,19 @@ impl Plan {
 pub(crate) struct Runs<R>(BTreeMap<R, Vec<Value>>);
 
 impl<R: Ord> Runs<R> {
-    /// A field of what was measured.
+    /// A field of what was measured, or what stands under a path that begins with `/`.
     pub(crate) fn samples(&self, run: R, field: &str) -> Samples {
-        self.0.get(&run).into_iter().flatten().filter_map(|measured| measured.get(field)?.as_f64()).collect()
+        let value = |measured: &Value| match field.starts_with('/') {
+            true => measured.pointer(field)?.as_f64(),
+            false => measured.get(field)?.as_f64(),
+        };
+        self.0.get(&run).into_iter().flatten().filter_map(value).collect()
+    }
+
+    /// The first text under a path in what was measured.
+    pub(crate) fn text(&self, run: R, path: &str) -> Option<String> {
+        let found = self.0.get(&run).into_iter().flatten().find_map(|measured| measured.pointer(path)?.as_str());
+        found.map(str::to_owned)
     }
 
     /// The rates of a run.
@@ -83,7 +93,7 @@ impl<R: Ord> Runs<R> {
 pub(crate) fn row(name: &str, value: Samples, baseline: Option<Samples>) -> Row {
     let found: Option<&'static Metric> = metrics().find(|metric| metric.name == name);
     let Some(metric) = found else { panic!("there is no metric `{name}`") };
-    Row { metric, value, baseline }
+    Row { metric, value, baseline, missed: None, load: None }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{Postgres, commit_sql, execute_commit, in_a_task, index_sql};
 use crate::ranges::Claim;
 use crate::store::Commit;
 use crate::store::pieces::Pieces;
+use crate::store::rebuilds::Digest;
 use crate::table::Table;
 
 /// What the binary form of COPY begins with: its signature, no flags, and nothing else in front of the rows.
@@ -36,13 +37,23 @@ impl Postgres {
         .await
     }
 
-    /// Runs two statements over one state of the database.
+    /// Runs two statements over one state of the database, and reckons the digests of two tables.
     pub(crate) async fn read_as_one(
         &self,
         counts: String,
         samples: String,
         [one, other]: [i64; 2],
-    ) -> Result<(Counts, Vec<Sample>), sqlx::Error> {
+        tables: [&String; 2],
+    ) -> Result<(Counts, Vec<Sample>, [Digest; 2]), sqlx::Error> {
+        let [served, built] = tables.map(|name| {
+            format!(
+                "(SELECT coalesce(sum(jsonb_hash_extended(body, hashtextextended(key, 0))), 0) FROM {name} \
+                 WHERE body IS NOT NULL)"
+            )
+        });
+        // The remainder of what may be negative, as bits.
+        let digests =
+            format!("SELECT ({served} % 18446744073709551616)::text, ({built} % 18446744073709551616)::text");
         self.in_transaction(move |mut transaction| {
             Box::pin(async move {
                 sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -55,8 +66,10 @@ impl Postgres {
                     .bind(other)
                     .fetch_all(&mut *transaction)
                     .await?;
+                let digests: (String, String) =
+                    sqlx::query_as(AssertSqlSafe(digests)).fetch_one(&mut *transaction).await?;
                 transaction.rollback().await?;
-                Ok((counts, samples))
+                Ok((counts, samples, [digest(&digests.0)?, digest(&digests.1)?]))
             })
         })
         .await
@@ -147,6 +160,12 @@ impl Postgres {
         sqlx::query(AssertSqlSafe(removed)).execute(&mut connection).await?;
         connection.close().await
     }
+}
+
+/// A sum of 64 bits, of which the higher ones do not count.
+fn digest(sum: &str) -> Result<Digest, sqlx::Error> {
+    let sum: i128 = sum.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Digest(sum as u64))
 }
 
 /// Makes the key, unless it is there, and the indexes.
