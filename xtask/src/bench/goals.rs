@@ -217,7 +217,7 @@ events, the next one read while one statement writes documents and checkpoint.",
             "project.worst",
             "events/s",
             RatioAtLeast(0.9),
-            "PostgreSQL's core: a row and an entry of the key's index for each event.",
+            "PostgreSQL's core: a row and an entry of the key's index for each event, and which documents changed.",
         )],
     },
     Bench {
