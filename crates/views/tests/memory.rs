@@ -18,8 +18,8 @@ use uuid::Uuid;
 on_both!(&[Schema::Log, Schema::Views], a_rebuild_takes_as_much_memory_as_it_may_and_not_as_much_as_its_view);
 
 /// The view takes several times as much as its rebuild may.
-const DOCUMENTS: usize = 30_000;
-const NOTE_BYTES: usize = 3_000;
+const DOCUMENTS: usize = 20_000;
+const NOTE_BYTES: usize = 4_200;
 const BOUND: usize = 8 << 20;
 
 /// What may be taken beside the documents: pages that were read ahead, and as many again that are being written; what the
