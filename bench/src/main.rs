@@ -23,7 +23,12 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{ArgMatches, Command};
 use serde_json::Value;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::Builder;
+
+/// What is measured here has the allocator that Daybook's own binary has.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let matches = cli().get_matches();

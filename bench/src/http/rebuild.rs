@@ -1,5 +1,7 @@
 //! A view that is built anew while commands go on and its readers read.
 
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -11,7 +13,7 @@ use super::query::{create_products, follow};
 use super::server::{self, Server, daybook};
 use super::shop::Shop;
 use crate::arguments;
-use crate::calls::{Caller, Window, open_loop};
+use crate::calls::{Caller, Window, keeps_up, offer};
 
 /// After how many commands each connection reads what the last of them did.
 const READ_EVERY: usize = 20;
@@ -19,42 +21,120 @@ const READ_EVERY: usize = 20;
 /// How much longer it may take than alone.
 const TIMES_MAX: u32 = 10;
 
+/// How often the rate that was begun with is halved, until everything goes well.
+const HALVINGS_MAX: u32 = 4;
+
 pub(crate) fn command() -> Command {
+    let rate = |name| Arg::new(name).long(name).required(true).value_name("COMMANDS");
     Command::new("rebuild-while-serving")
         .about("Has a view built anew, alone and while commands go on in open loop")
         .args(server::arguments())
         .args(arguments::load())
         .arg(arguments::with_default("documents", "500000", "How many documents the view has"))
-        .arg(Arg::new("rate").long("rate").required(true).help("How many commands are due a second"))
+        .arg(rate("rate").help("How many commands are due a second"))
+        .arg(rate("reachable-rate").help("From which rate on one is looked for at which nothing fails"))
 }
 
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let documents: u64 = arguments::parse(arguments, "documents")?;
-    let callers: usize = arguments::parse(arguments, "callers")?;
-    let rate: f64 = arguments::parse(arguments, "rate")?;
     let server = Server::start(arguments, &["--roles", "api,projector"]).await?;
     let shop = Shop::open(arguments, &server, 1).await?;
     let head = create_products(arguments, documents).await?;
     follow(server.address(), "stock", head).await?;
-
     let alone = rebuild(arguments).await?;
-    let mut serving = Vec::new();
-    for caller in 0..callers {
-        let connection = Connection::open(server.address()).await?;
-        serving.push(Serving { connection, requests: shop.deliveries(caller), calls: 0, shown: 0 });
+    let asked = beside(arguments, &server, &shop, arguments::parse(arguments, "rate")?, alone).await?;
+    let mut rate: f64 = arguments::parse(arguments, "reachable-rate")?;
+    let mut reachable = beside(arguments, &server, &shop, rate, alone).await?;
+    for _ in 0..HALVINGS_MAX {
+        if reachable.missed().is_none() {
+            break;
+        }
+        rate /= 2.0;
+        reachable = beside(arguments, &server, &shop, rate, alone).await?;
     }
-    let window = Window { warm_up: Duration::ZERO, measured: alone * TIMES_MAX };
-    let (rebuilt, served) = tokio::join!(rebuild(arguments), open_loop(serving, rate, window));
-    let (rebuilt, served) = (rebuilt?, served?);
-    ensure!(rebuilt < window.measured, "it took {rebuilt:?}, and {alone:?} alone");
     server.stop().await?;
     let per_second = |time: Duration| documents as f64 / time.as_secs_f64();
     Ok(json!({
-        "per_second": per_second(rebuilt),
         "alone": per_second(alone),
-        "kept_up": served.kept_up(),
-        "commands": served.to_json(),
+        "per_second": per_second(asked.rebuilt),
+        "missed": asked.missed(),
+        "reachable": {
+            "rate": reachable.rate,
+            "per_second": per_second(reachable.rebuilt),
+            "missed": reachable.missed(),
+        },
     }))
+}
+
+/// A rebuild beside commands.
+struct Beside {
+    rate: f64,
+    /// How long commands were sent at most.
+    window: Duration,
+    rebuilt: Duration,
+    served: Served,
+}
+
+/// What the callers saw.
+#[derive(Debug, Clone, Default)]
+struct Served {
+    commands: u64,
+    reads: u64,
+    failed: u64,
+    /// How the first of these failed.
+    failure: Option<String>,
+}
+
+impl Beside {
+    /// Why it is not what was asked for, if it is not.
+    fn missed(&self) -> Option<String> {
+        let Served { commands, reads, failed, failure } = &self.served;
+        let reached = *commands as f64 / self.rebuilt.min(self.window).as_secs_f64();
+        if let Some(failure) = failure {
+            let calls = commands + reads;
+            return Some(format!(
+                "at {:.0} commands a second, {failed} of {calls} calls failed: {failure}",
+                self.rate
+            ));
+        }
+        if self.rebuilt > self.window {
+            return Some(format!(
+                "it took longer than {TIMES_MAX} times as long as alone at {:.0} commands a second",
+                self.rate
+            ));
+        }
+        (!keeps_up(reached, self.rate))
+            .then(|| format!("{:.0} commands a second were due, and {reached:.0} were answered", self.rate))
+    }
+}
+
+/// Has the view built anew while commands are due so many times a second.
+async fn beside(
+    arguments: &ArgMatches,
+    server: &Server,
+    shop: &Shop,
+    rate: f64,
+    alone: Duration,
+) -> anyhow::Result<Beside> {
+    let callers: usize = arguments::parse(arguments, "callers")?;
+    let seen = Arc::new(Mutex::new(Served::default()));
+    let mut serving = Vec::new();
+    for caller in 0..callers {
+        let connection = Connection::open(server.address()).await?;
+        let (requests, seen) = (shop.deliveries(caller), seen.clone());
+        serving.push(Serving { connection, requests, calls: 0, shown: 0, seen });
+    }
+    let window = Window { warm_up: Duration::ZERO, measured: alone * TIMES_MAX };
+    let mut rebuilding = pin!(rebuild(arguments));
+    let rebuilt = tokio::select! {
+        rebuilt = &mut rebuilding => rebuilt?,
+        served = offer(serving, rate, window) => {
+            served?;
+            rebuilding.await?
+        }
+    };
+    let served = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(Beside { rate, window: window.measured, rebuilt, served })
 }
 
 /// Has the stock's view built anew, and waits until it is served.
@@ -74,20 +154,43 @@ struct Serving {
     calls: usize,
     /// The position of what it was shown last.
     shown: u64,
+    seen: Arc<Mutex<Served>>,
+}
+
+impl Serving {
+    fn note(&self, note: impl FnOnce(&mut Served)) {
+        note(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The JSON that is answered; nothing, and it is noted, when it is none.
+    async fn ask(&mut self, request: &Request) -> anyhow::Result<Option<Value>> {
+        match self.connection.send(request, false).await?.json() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => {
+                self.note(|seen| {
+                    seen.failed += 1;
+                    seen.failure.get_or_insert(error.to_string());
+                });
+                Ok(None)
+            }
+        }
+    }
 }
 
 impl Caller for Serving {
+    /// Fails when it is shown what it must not be shown. What is not answered is noted.
     async fn call(&mut self) -> anyhow::Result<()> {
-        let (product, request) = &self.requests[self.calls % self.requests.len()];
+        let (product, request) = self.requests[self.calls % self.requests.len()].clone();
         self.calls += 1;
-        if !self.calls.is_multiple_of(READ_EVERY) {
-            return self.connection.send(request, false).await?.success().map(drop);
-        }
-        let receipt = self.connection.send(request, false).await?.json()?;
+        let receipt = self.ask(&request).await?;
+        self.note(|seen| seen.commands += 1);
+        let Some(receipt) = receipt.filter(|_| self.calls.is_multiple_of(READ_EVERY)) else { return Ok(()) };
         let position = receipt["position"].as_u64().context("a receipt has a position")?;
         let path = format!("/v1/views/stock/{product}");
         for (path, least) in [(format!("{path}?min_position={position}"), position), (path, self.shown)] {
-            let answer = self.connection.send(&Request::get(&path), false).await?.json()?;
+            let answer = self.ask(&Request::get(&path)).await?;
+            self.note(|seen| seen.reads += 1);
+            let Some(answer) = answer else { continue };
             let shown = answer["position"].as_u64().context("an answer has a position")?;
             ensure!(shown >= least.max(self.shown), "shown {shown} behind {least} and {}", self.shown);
             self.shown = shown;

@@ -48,8 +48,8 @@ pub use loading::{Loaded, Missing, NotLoaded, Reads, Snapshot, State, States};
 pub use metadata::{Client, Metadata};
 pub use personal::{Personal, account_of_subject, account_subject, day_subject};
 pub use projection::{
-    AnyProjection, Batch, Changed, Documents, Field, FieldKind, Keys, Misshapen, NotApplied, Projection,
-    ProjectionSpec, projection,
+    AnyProjection, Batch, Changed, Documents, Field, FieldKind, GivenAway, Keys, Misshapen, NotApplied,
+    Projection, ProjectionSpec, projection,
 };
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};

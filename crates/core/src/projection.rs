@@ -1,6 +1,8 @@
 //! Projections: views are folds of the log.
 
 mod fold;
+mod memory;
+mod weight;
 
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent, Shape, StreamId};
 
-pub use fold::{Batch, Changed, Documents, Misshapen, NotApplied};
+pub use fold::{Batch, Changed, Documents, GivenAway, Misshapen, NotApplied};
 
 /// A pure fold: which events it wants, which documents an event touches, and how it changes each.
 pub trait Projection: Send + Sync + 'static {

@@ -66,7 +66,11 @@ impl Schema {
                 ]
             }
             (Database::Postgres(_), Self::Views) => {
-                files!["postgres/views/0001_projections.sql", "postgres/views/0002_generations.sql"]
+                files![
+                    "postgres/views/0001_projections.sql",
+                    "postgres/views/0002_generations.sql",
+                    "postgres/views/0003_pauses.sql"
+                ]
             }
             (Database::Postgres(_), Self::Keys) => {
                 files!["postgres/keys/0001_keys.sql", "postgres/keys/0002_subjects_forgotten.sql"]
@@ -79,7 +83,11 @@ impl Schema {
                 ]
             }
             (Database::Sqlite(_), Self::Views) => {
-                files!["sqlite/views/0001_projections.sql", "sqlite/views/0002_generations.sql"]
+                files![
+                    "sqlite/views/0001_projections.sql",
+                    "sqlite/views/0002_generations.sql",
+                    "sqlite/views/0003_pauses.sql"
+                ]
             }
             (Database::Sqlite(_), Self::Keys) => {
                 files!["sqlite/keys/0001_keys.sql", "sqlite/keys/0002_subjects_forgotten.sql"]

@@ -13,7 +13,8 @@ use crate::ViewError;
 use crate::generation::{Generation, Phase};
 use crate::slices::SLICES;
 use crate::store::generations::NewGeneration;
-use crate::store::store;
+use crate::store::upkeep::KNOWN_OF_DOCUMENTS;
+use crate::store::{Store, store};
 use crate::table::Table;
 
 /// How far a view has come that is served.
@@ -171,6 +172,8 @@ pub struct Restoring {
     loading: Loading,
     /// The generation that takes the place of the one that is there.
     generation: Option<i64>,
+    /// Those that go, and their tables.
+    outlived: Vec<(i64, String)>,
     documents: Lines,
 }
 
@@ -231,6 +234,12 @@ impl Restoring {
                 }
             }
         }
+        for (id, table) in &self.outlived {
+            self.loading.execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
+            for known in KNOWN_OF_DOCUMENTS {
+                self.loading.execute(&format!("DELETE FROM {known} WHERE generation = {id}")).await?;
+            }
+        }
         Ok(self.loading.commit().await?)
     }
 }
@@ -270,19 +279,28 @@ impl Tables {
         reached: &Reached,
         as_it_is: bool,
     ) -> Result<Restoring, ViewError> {
-        let generation = match self.find(reached).filter(|_| !as_it_is) {
-            Some(table) => begin(database, table, reached).await?,
+        let store = store(database.clone());
+        let generations = store.generations(&reached.projection).await?;
+        let table = self.find(reached);
+        let generation = match table.filter(|_| !as_it_is) {
+            Some(table) => begin(&*store, table, reached).await?,
             None => None,
         };
+        let goes = |one: &&Generation| {
+            let is_replaced = one.phase == Phase::Live && generation.is_some();
+            one.version == reached.version && (one.phase.is_built() || one.phase == Phase::Retired || is_replaced)
+        };
+        let outlived = generations.iter().filter(goes);
+        let outlived = outlived.filter_map(|one| Some((one.id, table?.name_of(one.number)))).collect();
         let number = generation.as_ref().map_or(reached.number, |generation| generation.number);
         let name = self.find(reached).map(|table| table.name_of(number)).unwrap_or_default();
         let (generation, documents) = (generation.map(|generation| generation.id), documents(&name));
-        Ok(Restoring { loading: database.load().await?, generation, documents })
+        Ok(Restoring { loading: database.load().await?, generation, outlived, documents })
     }
 }
 
 /// Begins a generation that nobody serves yet, in place of any that is being built.
-async fn begin(database: &Database, table: &Table, reached: &Reached) -> Result<Option<Generation>, ViewError> {
+async fn begin(store: &dyn Store, table: &Table, reached: &Reached) -> Result<Option<Generation>, ViewError> {
     let Some(range) = reached.ranges.first() else { return Ok(None) };
     let new = NewGeneration {
         phase: Phase::Retired,
@@ -291,5 +309,5 @@ async fn begin(database: &Database, table: &Table, reached: &Reached) -> Result<
         started_by: "restore".to_owned(),
         start: range.checkpoint,
     };
-    Ok(store(database.clone()).begin(table, &new).await?)
+    Ok(store.begin(table, &new).await?)
 }

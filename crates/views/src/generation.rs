@@ -98,6 +98,16 @@ pub(crate) struct Generation {
     pub(crate) started_by: String,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) phase_at: DateTime<Utc>,
+    /// Since when it waits, and how many seconds it waited before.
+    pub(crate) paused_at: Option<DateTime<Utc>>,
+    pub(crate) paused_seconds: f64,
+}
+
+impl Generation {
+    /// How many seconds it has been worked on.
+    pub(crate) fn worked_seconds(&self, now: DateTime<Utc>) -> f64 {
+        (self.paused_at.unwrap_or(now) - self.started_at).as_seconds_f64() - self.paused_seconds
+    }
 }
 
 /// Which of a projection's generations a program serves that has it in this version: the live one of its own version, or

@@ -43,7 +43,7 @@ pub struct GenerationStatus {
     /// Where the log ends.
     #[schemars(with = "u64")]
     pub target: Position,
-    /// How many events a second it has taken in so far, while it is built.
+    /// How many events a second it has taken in so far, while it is built. What it was paused does not count.
     pub events_per_second: Option<f64>,
     /// How many seconds it will take at this rate, while it is built.
     pub eta_seconds: Option<f64>,
@@ -282,7 +282,7 @@ fn refused(reason: &str) -> ViewError {
 
 fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus {
     let position = lowest.max(if one.phase == Phase::Replay { one.replayed } else { Position::START });
-    let seconds = (Utc::now() - one.started_at).as_seconds_f64();
+    let seconds = one.worked_seconds(Utc::now());
     let rate = (one.phase.is_built() && seconds > 0.0).then(|| position.get() as f64 / seconds);
     let left = head.get().saturating_sub(position.get()) as f64;
     GenerationStatus {

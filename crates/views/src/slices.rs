@@ -6,10 +6,14 @@ pub const SLICES: u16 = 1_024;
 /// The slice of a document: FNV-1a over the key's bytes, its halves folded together. Checkpoints depend on it, so it is
 /// no hasher of a library.
 pub(crate) fn slice(key: &str) -> u16 {
-    let hash = key
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv(key.bytes());
     ((hash ^ (hash >> 32)) % u64::from(SLICES)) as u16
+}
+
+/// FNV-1a.
+pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Some slices, one behind the other.

@@ -90,27 +90,12 @@ impl Store for Sqlite {
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
         let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        if !move_checkpoints(&mut transaction, commit).await? {
-            transaction.rollback().await?;
-            return Ok(false);
+        let is_held = write_commit(&mut transaction, commit).await?;
+        match is_held {
+            true => transaction.commit().await?,
+            false => transaction.rollback().await?,
         }
-        write(&mut transaction, commit.table, commit.changed).await?;
-        self::dead_letters::write(&mut transaction, commit).await?;
-        if commit.announced && !commit.changed.is_empty() {
-            let keys: Vec<_> = commit.changed.iter().map(|document| document.key.as_str()).collect();
-            sqlx::query(
-                "INSERT INTO view_changes (generation, position_to, slice_from, keys, committed_at) \
-                 VALUES ($1, $2, $3, $4, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
-            )
-            .bind(commit.generation)
-            .bind(commit.to.position.to_i64())
-            .bind(commit.ranges.first().map_or(0, |claim| i32::from(claim.slices.from)))
-            .bind(json(&keys)?)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(true)
+        Ok(is_held)
     }
 
     async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error> {
@@ -154,6 +139,29 @@ impl Store for Sqlite {
         .await?;
         Ok(rows.into_iter().map(Progress::from).collect())
     }
+}
+
+/// Writes a commit; `false` when that cannot be, and then nothing of it may stay.
+async fn write_commit(connection: &mut SqliteConnection, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
+    if !move_checkpoints(connection, commit).await? {
+        return Ok(false);
+    }
+    write(connection, commit.table, commit.changed).await?;
+    self::dead_letters::write(connection, commit).await?;
+    if commit.announced && !commit.changed.is_empty() {
+        let keys: Vec<_> = commit.changed.iter().map(|document| document.key.as_str()).collect();
+        sqlx::query(
+            "INSERT INTO view_changes (generation, position_to, slice_from, keys, committed_at) \
+             VALUES ($1, $2, $3, $4, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+        )
+        .bind(commit.generation)
+        .bind(commit.to.position.to_i64())
+        .bind(commit.ranges.first().map_or(0, |claim| i32::from(claim.slices.from)))
+        .bind(json(&keys)?)
+        .execute(connection)
+        .await?;
+    }
+    Ok(true)
 }
 
 /// Moves the checkpoints of a commit's ranges and renews their leases; `false` when that cannot be.

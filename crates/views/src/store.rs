@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod dead_letters;
 pub(crate) mod generations;
+pub(crate) mod pieces;
 pub(crate) mod ranges;
 pub(crate) mod rebuilds;
 #[cfg(test)]

@@ -266,6 +266,8 @@ mod tests {
             started_by: String::new(),
             started_at: DateTime::UNIX_EPOCH,
             phase_at: DateTime::UNIX_EPOCH,
+            paused_at: None,
+            paused_seconds: 0.0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The work on one generation: take a share of its ranges, read a page, fold, commit, again.
 
 mod advance;
+mod ahead;
 mod commit;
 mod patience;
 mod reader;
@@ -11,19 +12,20 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daybook_core::{Contracts, Documents, Position};
+use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
 use self::patience::Patience;
 use self::reader::Reader;
-use crate::fold::Unfit;
+use crate::fold::{Failed, Unfit};
 use crate::generation::{Generation, Phase};
 use crate::ranges::{Act, Claim, Range, Standings};
 use crate::slices::slice;
 use crate::status::Stopped;
 use crate::store::Store;
+use crate::store::dead_letters::NewDeadLetter;
 use crate::store::rebuilds::Comparison;
 use crate::table::Table;
 use crate::views::View;
@@ -38,7 +40,7 @@ pub(crate) struct Worker {
     contracts: Arc<Contracts>,
     view: Arc<View>,
     generation: Generation,
-    table: Table,
+    table: Arc<Table>,
     owner: String,
     settings: Settings,
     /// How the generations stood when the leases were renewed last.
@@ -49,6 +51,8 @@ pub(crate) struct Worker {
     held: Vec<Range>,
     /// The documents that it wrote lately: nobody else changes them as long as it holds their ranges.
     documents: Box<dyn Documents>,
+    /// The page behind the one that was committed last, which is in the documents already.
+    folded: Option<Folded>,
     /// The keys in its ranges that have dead letters.
     parked: HashSet<String>,
     /// When what changed long ago is forgotten next.
@@ -81,7 +85,17 @@ enum Refused {
     Halt(Halt),
 }
 
+/// A page that was folded and not committed yet.
+struct Folded {
+    group: Group,
+    events: Arc<[RecordedEvent]>,
+    changed: Vec<Changed>,
+    letters: Vec<NewDeadLetter>,
+    failed: Failed,
+}
+
 /// Ranges that stand at one position, and how far they may go before others stand there too.
+#[derive(Clone)]
 struct Group {
     checkpoint: Checkpoint,
     claims: Vec<Claim>,
@@ -113,12 +127,14 @@ impl From<Unfit> for Refused {
     }
 }
 
-/// Data that the database refuses comes from a document, and so from an event.
+/// Data that the database refuses, or that has no form to be sent in, comes from a document, and so from an event.
 impl From<sqlx::Error> for Refused {
     fn from(error: sqlx::Error) -> Self {
-        match fault(&error) {
-            Fault::Data => Self::Document { key: None, reason: error.to_string() },
-            Fault::Unavailable | Fault::Duplicate | Fault::Other => Self::Halt(error.into()),
+        match (fault(&error), &error) {
+            (Fault::Data, _) | (_, sqlx::Error::Encode(_)) => {
+                Self::Document { key: None, reason: error.to_string() }
+            }
+            (Fault::Unavailable | Fault::Duplicate | Fault::Other, _) => Self::Halt(error.into()),
         }
     }
 }
@@ -139,7 +155,7 @@ impl Worker {
             contracts: views.contracts().clone(),
             view: view.clone(),
             generation: generation.clone(),
-            table: view.table.of(generation),
+            table: Arc::new(view.table.of(generation)),
             owner: owner.to_owned(),
             settings: settings.clone(),
             standings,
@@ -147,6 +163,7 @@ impl Worker {
             reader: Reader::new(views.log().clone(), settings),
             held: Vec::new(),
             documents: view.projection.documents(),
+            folded: None,
             parked: HashSet::new(),
             prune_at: Instant::now(),
             suspected: None,
@@ -159,11 +176,13 @@ impl Worker {
         let table = self.table.name.clone();
         loop {
             let halt = self.hold().await;
-            self.documents.clear();
+            self.forget();
             self.reader.clear();
             self.held.clear();
             let pause = match halt {
                 Halt::Asked => return,
+                // Its table went with it.
+                Halt::Failed(_) if self.is_given_up().await => return,
                 Halt::Failed(error) => {
                     let pause = self.patience.failed();
                     tracing::warn!(table, %error, ?pause, "the projector could not go on");
@@ -179,6 +198,13 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Whether nobody is to feed its generation any more, as far as that can be told.
+    async fn is_given_up(&mut self) -> bool {
+        let id = self.generation.id;
+        let generations = self.store.generations(self.table.projection).await;
+        generations.is_ok_and(|all| !all.iter().any(|one| one.id == id && one.phase.is_fed()))
     }
 
     fn lowest(&self) -> Option<Position> {
@@ -225,34 +251,43 @@ impl Worker {
             if *self.stopping.borrow() {
                 return Err(Halt::Asked);
             }
-            if std::mem::take(&mut looks)
-                || self.standings.has_changed().is_ok_and(|news| news) && !self.is_settled()
-            {
-                self.share().await?;
-            }
-            if self.leads() {
-                self.prune().await?;
-            }
-            let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
-                self.wait().await?;
-                continue;
-            };
-            if self.generation.phase == Phase::Replay {
-                self.replay(&group).await?;
-                looks = true;
-                continue;
-            }
-            let events = self.reader.read(&group.checkpoint, group.limit).await?;
-            if events.is_empty() {
-                self.wait().await?;
-                continue;
-            }
             let begun = Instant::now();
-            match self.take_in(&group, events).await? {
+            let committed = match self.folded.take() {
+                Some(folded) => self.take_in_folded(folded).await?,
+                None => {
+                    if std::mem::take(&mut looks) || self.has_news() && !self.is_settled() {
+                        self.share().await?;
+                    }
+                    if self.leads() {
+                        self.prune().await?;
+                    }
+                    let Some(group) = self.next_group().filter(|_| !self.generation.paused) else {
+                        self.wait().await?;
+                        continue;
+                    };
+                    if self.generation.phase == Phase::Replay {
+                        self.replay(&group).await?;
+                        looks = true;
+                        continue;
+                    }
+                    let events = self.reader.read(&group.checkpoint, group.limit).await?;
+                    if events.is_empty() {
+                        self.wait().await?;
+                        continue;
+                    }
+                    self.take_in(&group, events).await?
+                }
+            };
+            match committed {
                 Some(count) => self.measure(count, begun.elapsed()),
                 None => looks = true,
             }
         }
+    }
+
+    /// Whether the leases were renewed since it was looked at how the ranges stand.
+    fn has_news(&self) -> bool {
+        self.standings.has_changed().is_ok_and(|news| news)
     }
 
     /// Whether the ranges stand as this worker knows them, and there is nothing to be done about them.
@@ -267,6 +302,12 @@ impl Worker {
             && board.workers.contains(&self.owner)
             && board.ranges.iter().filter(|range| range.owner.as_deref() == own).eq(&self.held)
             && board.acts(&self.owner).is_empty()
+    }
+
+    /// Forgets what is in memory: it may not be what is stored.
+    fn forget(&mut self) {
+        self.documents.clear();
+        self.folded = None;
     }
 
     /// Does its part in sharing the ranges, and learns which it holds.
@@ -308,7 +349,7 @@ impl Worker {
         }
         if held != self.held {
             // Others may have written what is remembered.
-            self.documents.clear();
+            self.forget();
             self.held = held;
             self.parked = self.store.parked(id).await?.into_iter().collect();
             self.check().await?;
@@ -380,7 +421,8 @@ impl Worker {
                 range.checkpoint = to;
             }
         }
-        if self.documents.bytes() > self.settings.memory_bytes_max {
+        // What is not committed yet is nowhere else.
+        if self.folded.is_none() && self.documents.bytes() > self.settings.memory_bytes_max {
             self.documents.clear();
         }
         self.tell();

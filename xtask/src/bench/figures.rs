@@ -44,6 +44,10 @@ pub(crate) struct Row {
     pub(crate) value: Samples,
     /// What a ratio is to.
     pub(crate) baseline: Option<Samples>,
+    /// Why it is not what was to be measured, whatever its value.
+    pub(crate) missed: Option<String>,
+    /// At which load it was measured, where that is found out.
+    pub(crate) load: Option<String>,
 }
 
 impl Row {
@@ -55,11 +59,12 @@ impl Row {
 
     /// Whether the goal is reached.
     pub(crate) fn met(&self) -> bool {
-        match self.metric.goal {
-            Goal::RatioAtLeast(goal) => self.ratio().is_some_and(|ratio| ratio >= goal),
-            Goal::RatioAtMost(goal) => self.ratio().is_some_and(|ratio| ratio <= goal),
-            Goal::AtMost(goal) => self.value.median() <= goal,
-        }
+        self.missed.is_none()
+            && match self.metric.goal {
+                Goal::RatioAtLeast(goal) => self.ratio().is_some_and(|ratio| ratio >= goal),
+                Goal::RatioAtMost(goal) => self.ratio().is_some_and(|ratio| ratio <= goal),
+                Goal::AtMost(goal) => self.value.median() <= goal,
+            }
     }
 
     /// As `--json` writes it.
@@ -74,6 +79,8 @@ impl Row {
             ratio: self.ratio().and_then(number),
             goal: self.metric.goal.number(),
             met: self.met(),
+            missed: self.missed.clone(),
+            load: self.load.clone(),
         }
     }
 }
@@ -89,6 +96,10 @@ pub(crate) struct JsonRow {
     ratio: Option<f64>,
     goal: f64,
     met: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load: Option<String>,
 }
 
 #[cfg(test)]
@@ -106,6 +117,10 @@ mod tests {
         samples.iter().copied().collect()
     }
 
+    fn row(metric: &'static Metric, value: &[f64], baseline: Option<&[f64]>) -> Row {
+        Row { metric, value: samples(value), baseline: baseline.map(samples), missed: None, load: None }
+    }
+
     #[test]
     fn the_median_is_the_middle_one_whatever_the_order() {
         assert_eq!(samples(&[9.0, 1.0, 5.0]).median(), 5.0);
@@ -117,14 +132,15 @@ mod tests {
     #[test]
     fn a_ratio_is_that_of_the_medians() {
         let baseline = samples(&[90.0, 100.0, 500.0]);
-        let row = |value| Row { metric: &RATIO, value, baseline: Some(baseline.clone()) };
+        let row =
+            |value| Row { metric: &RATIO, value, baseline: Some(baseline.clone()), missed: None, load: None };
         assert!(row(samples(&[1.0, 600.0, 601.0])).met());
         assert!(!row(samples(&[1.0, 599.0, 9_999.0])).met());
     }
 
     #[test]
     fn a_row_in_json_has_its_eight_fields() {
-        let ratio = Row { metric: &RATIO, value: samples(&[610.0004]), baseline: Some(samples(&[100.0])) };
+        let ratio = row(&RATIO, &[610.0004], Some(&[100.0]));
         assert_eq!(
             serde_json::to_value(ratio.to_json()).expect("JSON"),
             json!({
@@ -132,7 +148,7 @@ mod tests {
                 "ratio": 6.1, "goal": 6.0, "met": true,
             })
         );
-        let limit = Row { metric: &LIMIT, value: samples(&[5.0]), baseline: None };
+        let limit = row(&LIMIT, &[5.0], None);
         assert_eq!(
             serde_json::to_value(limit.to_json()).expect("JSON"),
             json!({
@@ -144,11 +160,18 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_meets_no_goal() {
-        let nothing = Row { metric: &LIMIT, value: samples(&[]), baseline: None };
+        let nothing = row(&LIMIT, &[], None);
         assert!(!nothing.met());
         assert!(nothing.to_json().value.is_none());
-        for baseline in [samples(&[]), samples(&[0.0])] {
-            assert!(!Row { metric: &RATIO, value: samples(&[1.0]), baseline: Some(baseline) }.met());
+        for baseline in [&[][..], &[0.0]] {
+            assert!(!row(&RATIO, &[1.0], Some(baseline)).met());
         }
+    }
+
+    #[test]
+    fn what_was_missed_meets_no_goal_and_is_said() {
+        let missed = Row { missed: Some("too slow".into()), ..row(&LIMIT, &[1.0], None) };
+        assert!(row(&LIMIT, &[1.0], None).met() && !missed.met());
+        assert_eq!(serde_json::to_value(missed.to_json()).expect("JSON")["missed"], "too slow");
     }
 }

@@ -64,11 +64,12 @@ impl Plan {
 pub(crate) struct Runs<R>(BTreeMap<R, Vec<Value>>);
 
 impl<R: Ord> Runs<R> {
-    /// A field of what was measured. Where callers did not keep up with what was due, it is no number: nothing was seen of
-    /// how it is at that rate, and no goal is met.
+    /// A field of what was measured, or what stands under a path that begins with `/`. Where callers did not keep up with
+    /// what was due, it is no number: nothing was seen of how it is at that rate, and no goal is met.
     pub(crate) fn samples(&self, run: R, field: &str) -> Samples {
         let sample = |measured: &Value| match measured.get("kept_up") {
             Some(Value::Bool(false)) => Some(f64::NAN),
+            _ if field.starts_with('/') => measured.pointer(field)?.as_f64(),
             _ => measured.get(field)?.as_f64(),
         };
         self.0.get(&run).into_iter().flatten().filter_map(sample).collect()
@@ -78,6 +79,12 @@ impl<R: Ord> Runs<R> {
     pub(crate) fn samples_of(&self, run: R, part: &str, field: &str) -> Samples {
         let sample = |measured: &Value| measured.get(part)?.get(field)?.as_f64();
         self.0.get(&run).into_iter().flatten().filter_map(sample).collect()
+    }
+
+    /// The first text under a path in what was measured.
+    pub(crate) fn text(&self, run: R, path: &str) -> Option<String> {
+        let found = self.0.get(&run).into_iter().flatten().find_map(|measured| measured.pointer(path)?.as_str());
+        found.map(str::to_owned)
     }
 
     /// The rates of a run.
@@ -94,7 +101,7 @@ impl<R: Ord> Runs<R> {
 pub(crate) fn row(name: &str, value: Samples, baseline: Option<Samples>) -> Row {
     let found: Option<&'static Metric> = metrics().find(|metric| metric.name == name);
     let Some(metric) = found else { panic!("there is no metric `{name}`") };
-    Row { metric, value, baseline }
+    Row { metric, value, baseline, missed: None, load: None }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::bench::figures::Row;
 use crate::bench::goals::BENCHES;
-use crate::bench::table::{TITLES, cells};
+use crate::bench::table::{TITLES, cells, remarks};
 
 /// What stands above all sections.
 const INTRODUCTION: &str = "\
@@ -50,6 +50,11 @@ fn figures(rows: &[&Row], provenance: &str) -> String {
     text.push_str(&line(TITLES.map(str::to_owned)));
     text.push_str(&line(TITLES.map(|_| "---".to_owned())));
     text.extend(rows.iter().map(|row| line(cells(row))));
+    let remarks: Vec<_> = rows.iter().flat_map(|row| remarks(row)).collect();
+    if !remarks.is_empty() {
+        text.push('\n');
+    }
+    text.extend(remarks.into_iter().map(|(name, remark)| format!("- `{name}`: {remark}\n")));
     text
 }
 

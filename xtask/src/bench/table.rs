@@ -22,7 +22,16 @@ pub(crate) fn table(rows: &[Row]) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
+    for (name, remark) in rows.iter().flat_map(remarks) {
+        text.push_str(&format!("{name}: {remark}\n"));
+    }
     text
+}
+
+/// What is to be said of a row beside its numbers.
+pub(crate) fn remarks(row: &Row) -> impl Iterator<Item = (&'static str, &str)> {
+    let remarks = [&row.load, &row.missed].into_iter().flatten();
+    remarks.map(|remark| (row.metric.name, remark.as_str()))
 }
 
 /// The cells of a row: of the values the median, the least and the greatest.
@@ -90,13 +99,22 @@ mod tests {
                 metric: &METRICS[0],
                 value: samples(&[41_000.0, 40_000.0, 43_000.0]),
                 baseline: Some(samples(&[7_000.0])),
+                missed: None,
+                load: None,
             },
-            Row { metric: &METRICS[1], value: samples(&[301.0]), baseline: None },
+            Row {
+                metric: &METRICS[1],
+                value: samples(&[299.0]),
+                baseline: None,
+                missed: Some("it was stopped at once".into()),
+                load: None,
+            },
         ];
         let expected = "\
 metric       value  unit        from      to  baseline  ratio   goal  met
 append.c64  41,000  events/s  40,000  43,000     7,000   5.86  ≥ 6 ×  NO
-start_ms       301  ms           301     301         -      -  ≤ 300  NO
+start_ms       299  ms           299     299         -      -  ≤ 300  NO
+start_ms: it was stopped at once
 ";
         assert_eq!(table(&rows), expected);
     }

@@ -80,18 +80,34 @@ pub(crate) async fn rebuild(plan: &Plan, programs: &Programs, server: &Server) -
 
 /// Measures a rebuild beside commands.
 pub(crate) async fn while_serving(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
-    if !plan.wants("rebuild.while_serving") {
+    let (asked, reached) = ("rebuild.while_serving", "rebuild.while_serving.reached");
+    if !plan.wants(asked) && !plan.wants(reached) {
         return Ok(Vec::new());
     }
     let rate = quarter_of("http.command", plan, server).await?;
+    let mut http = programs.http(plan.pace)?;
+    let sent = server.measure(http.args(["--callers", "64", "--command", "stock.receive"])).await?;
+    let half = (sent["per_second"].as_f64().context("a rate")? / 2.0).round();
+    println!("    half of what is reached of `http.command`: {half}/s");
+    let run = "while serving";
     let seen = plan
-        .alternate(&["while serving"], async |_| {
+        .alternate(&[run], async |_| {
             let mut serving = programs.serving("rebuild-while-serving", plan.pace)?;
-            server.measure(serving.args(["--rate", &rate.to_string()])).await
+            let rates = ["--rate", &rate.to_string(), "--reachable-rate", &half.to_string()];
+            server.measure(serving.args(rates)).await
         })
         .await?;
-    let alone = seen.samples("while serving", "alone");
-    Ok(vec![row("rebuild.while_serving", seen.rates("while serving"), Some(alone))])
+    let alone = || Some(seen.samples(run, "alone"));
+    let at = seen.samples(run, "/reachable/rate").median();
+    let rows = [
+        Row { missed: seen.text(run, "/missed"), ..row(asked, seen.rates(run), alone()) },
+        Row {
+            missed: seen.text(run, "/reachable/missed"),
+            load: Some(format!("at {at:.0} commands a second")),
+            ..row(reached, seen.samples(run, "/reachable/per_second"), alone())
+        },
+    ];
+    Ok(rows.into_iter().filter(|row| plan.wants(row.metric.name)).collect())
 }
 
 /// Measures what is wanted of views that follow their log.

@@ -215,6 +215,10 @@ fn print_report(report: &Value) -> anyhow::Result<()> {
         "    {} documents beside {} that were served; {} differ, {} changed while they were compared",
         report["built"], report["served"], report["differing"], report["undecided"],
     ))?;
+    let digests = &report["digests"];
+    if let (Some(served), Some(built)) = (digests["served"].as_str(), digests["built"].as_str()) {
+        terminal::line(format_args!("    digest {built} beside {served}"))?;
+    }
     for sample in report["samples"].as_array().into_iter().flatten() {
         terminal::line(format_args!("      {}", sample["key"].as_str().unwrap_or_default()))?;
         for field in sample["fields"].as_array().into_iter().flatten() {

@@ -1,16 +1,13 @@
-//! Folding batches of events into documents that are kept in memory.
+//! Folding batches of events into documents.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::memory::Memory;
 use super::{AnyProjection, Keys, Projection, ProjectionSpec};
 use crate::{DecodeError, Envelope, EventType, Position, RecordedEvent, Revision, Shape, StreamId};
-
-/// What a document takes in memory beside its content, in bytes; a guess.
-const OVERHEAD_BYTES: usize = 160;
 
 /// A document after some batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +75,19 @@ pub trait Documents: Send {
     /// When one has no JSON form.
     fn changed(&mut self) -> Result<Vec<Changed>, Misshapen>;
 
-    /// How many bytes they take, more or less.
+    /// Gives away those that were changed, in the order in which they were met. No document is known any more.
+    fn give_away(&mut self) -> GivenAway;
+
+    /// How many bytes of memory they take. What is in documents is weighed in samples, and in those that grew much; with
+    /// what holds them, it rather comes to too much.
     fn bytes(&self) -> usize;
 
     /// Forgets all of them.
     fn clear(&mut self);
 }
+
+/// Documents that are encoded one by one as they are asked for: what one takes in memory is given back by then.
+pub type GivenAway = Box<dyn Iterator<Item = Result<Changed, Misshapen>> + Send>;
 
 pub(super) struct Registered<P> {
     spec: ProjectionSpec,
@@ -148,189 +152,25 @@ impl<P: Projection> AnyProjection for Registered<P> {
     }
 
     fn documents(&self) -> Box<dyn Documents> {
-        let category = self.spec.category;
-        Box::new(Memory::<P> { category, known: HashMap::new(), changed: Vec::new(), bytes: 0 })
+        Box::new(Memory::<P>::new(self.spec.category))
     }
 }
 
-struct Opened<P: Projection> {
-    events: Arc<[RecordedEvent]>,
-    touching: Vec<Touching<P::Event>>,
+pub(super) struct Opened<P: Projection> {
+    pub(super) events: Arc<[RecordedEvent]>,
+    pub(super) touching: Vec<Touching<P::Event>>,
 }
 
 /// An event and the documents that it touches.
-struct Touching<E> {
-    index: usize,
+pub(super) struct Touching<E> {
+    pub(super) index: usize,
     /// Always there, but while it is folded.
-    event: Option<E>,
-    keys: Vec<String>,
+    pub(super) event: Option<E>,
+    pub(super) keys: Vec<String>,
 }
 
 impl<P: Projection> Batch for Opened<P> {
     fn keys(&self) -> BTreeSet<&str> {
         self.touching.iter().flat_map(|touching| touching.keys.iter().map(String::as_str)).collect()
     }
-}
-
-struct Memory<P: Projection> {
-    category: &'static str,
-    known: HashMap<String, Known<P::View>>,
-    /// Those that say of themselves that they changed, and maybe some that are not known any more.
-    changed: Vec<String>,
-    bytes: usize,
-}
-
-struct Known<V> {
-    view: Option<V>,
-    position: Position,
-    revision: Revision,
-    /// Whether there is one in the database.
-    is_stored: bool,
-    /// Whether it was changed since that was asked last.
-    is_changed: bool,
-    bytes: usize,
-}
-
-impl<V> Known<V> {
-    fn none() -> Self {
-        let (position, revision) = (Position::START, Revision::NONE);
-        Self { view: None, position, revision, is_stored: false, is_changed: false, bytes: OVERHEAD_BYTES }
-    }
-}
-
-impl<P: Projection> Memory<P> {
-    fn insert(&mut self, key: &str, known: Known<P::View>) {
-        self.forget(key);
-        self.bytes += known.bytes + key.len();
-        self.known.insert(key.to_owned(), known);
-    }
-
-    fn forget(&mut self, key: &str) {
-        if let Some(known) = self.known.remove(key) {
-            self.bytes -= known.bytes + key.len();
-        }
-    }
-
-    /// Applies an event to a document; whether it could be.
-    fn apply(&mut self, key: &str, event: &Envelope<'_, P::Event>) -> Result<(), String> {
-        let document = match self.known.get_mut(key) {
-            Some(document) => document,
-            None => {
-                self.bytes += OVERHEAD_BYTES + key.len();
-                self.known.entry(key.to_owned()).or_insert(Known::none())
-            }
-        };
-        caught(|| P::apply(key, &mut document.view, event))?;
-        document.position = event.record.position;
-        if document.view.is_none() {
-            // Nothing is stored of it, so that nothing of it may be known in memory either.
-            document.revision = Revision::NONE;
-        } else if event.record.stream.category() == self.category && event.record.stream.id() == key {
-            document.revision = event.record.revision;
-        }
-        let grown = event.record.payload.get().len();
-        document.bytes += grown;
-        self.bytes += grown;
-        if !std::mem::replace(&mut document.is_changed, true) {
-            self.changed.push(key.to_owned());
-        }
-        Ok(())
-    }
-}
-
-impl<P: Projection> Documents for Memory<P> {
-    fn knows(&self, key: &str) -> bool {
-        self.known.contains_key(key)
-    }
-
-    fn load(&mut self, key: &str, stored: Option<(&str, Revision)>) -> Result<(), serde_json::Error> {
-        let known = match stored {
-            None => Known::none(),
-            Some((body, revision)) => {
-                let (view, bytes) = (Some(converted(|| serde_json::from_str(body))?), OVERHEAD_BYTES + body.len());
-                Known { view, position: Position::START, revision, is_stored: true, is_changed: false, bytes }
-            }
-        };
-        self.insert(key, known);
-        Ok(())
-    }
-
-    fn fold(&mut self, batch: &mut dyn Batch, until: &dyn Fn(&str) -> Option<Position>) -> Vec<NotApplied> {
-        let mut not_applied: Vec<NotApplied> = Vec::new();
-        // Whoever mixes two projections up has made a mistake in the program.
-        let Some(batch) = (batch as &mut dyn Any).downcast_mut::<Opened<P>>() else { return not_applied };
-        let mut failed: BTreeSet<String> = BTreeSet::new();
-        for touching in &mut batch.touching {
-            let Some(event) = touching.event.take() else { continue };
-            let (index, record) = (touching.index, &batch.events[touching.index]);
-            let event = Envelope { event, record };
-            for key in &touching.keys {
-                let is_behind = failed.contains(key) || until(key).is_some_and(|until| record.position >= until);
-                let error = match is_behind {
-                    true => None,
-                    false => match self.apply(key, &event) {
-                        Ok(()) => continue,
-                        Err(error) => Some(error),
-                    },
-                };
-                if error.is_some() {
-                    self.forget(key);
-                    failed.insert(key.clone());
-                }
-                not_applied.push(NotApplied { key: key.clone(), index, error });
-            }
-            touching.event = Some(event.event);
-        }
-        not_applied
-    }
-
-    fn changed(&mut self) -> Result<Vec<Changed>, Misshapen> {
-        let mut keys = std::mem::take(&mut self.changed);
-        keys.sort_unstable();
-        let mut all = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(document) = self.known.get_mut(&key) else { continue };
-            if !std::mem::take(&mut document.is_changed) {
-                continue;
-            }
-            let view = document.view.as_ref();
-            let body = match view.map(|view| converted(|| serde_json::to_string(view))).transpose() {
-                Ok(body) => body,
-                Err(source) => return Err(Misshapen { key, source }),
-            };
-            let bytes = OVERHEAD_BYTES + body.as_ref().map_or(0, String::len);
-            self.bytes = self.bytes - document.bytes + bytes;
-            document.bytes = bytes;
-            // What never was there need not be removed.
-            if body.is_some() || document.is_stored {
-                document.is_stored = body.is_some();
-                all.push(Changed { key, body, position: document.position, revision: document.revision });
-            }
-        }
-        Ok(all)
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn clear(&mut self) {
-        self.known.clear();
-        self.changed.clear();
-        self.bytes = 0;
-    }
-}
-
-/// Runs a view's own conversion from or into JSON.
-fn converted<T>(code: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
-    caught(code).unwrap_or_else(|panic| Err(serde::de::Error::custom(panic)))
-}
-
-/// Runs a projection's code. It is pure; what it worked on is given up when it panics.
-fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let message = panic.downcast_ref::<&str>().copied();
-        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        format!("the projection panicked: {}", message.unwrap_or("no message"))
-    })
 }

@@ -7,17 +7,14 @@ use sqlx::{AssertSqlSafe, Connection, Postgres as Pg, Transaction};
 use super::{Postgres, commit_sql, execute_commit, in_a_task, index_sql};
 use crate::ranges::Claim;
 use crate::store::Commit;
-use crate::store::rebuilds::{Counts, InTransaction, Sample};
+use crate::store::pieces::Pieces;
+use crate::store::rebuilds::{Counts, Digest, InTransaction, Sample};
 use crate::table::Table;
 
-/// How many bytes of rows are sent at a time.
-const CHUNK_BYTES: usize = 256 << 10;
 /// What the binary form of COPY begins with: its signature, no flags, and nothing else in front of the rows.
 const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The form that `jsonb` is sent in, which is text.
 const JSONB_FORM: u8 = 1;
-/// The most documents that are written by one statement where there is a key.
-const DOCUMENTS: usize = 5_000;
 
 impl Postgres {
     /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long.
@@ -35,13 +32,23 @@ impl Postgres {
         .await
     }
 
-    /// Runs two statements over one state of the database.
+    /// Runs two statements over one state of the database, and reckons the digests of two tables.
     pub(crate) async fn read_as_one(
         &self,
         counts: String,
         samples: String,
         [one, other]: [i64; 2],
-    ) -> Result<(Counts, Vec<Sample>), sqlx::Error> {
+        tables: [&String; 2],
+    ) -> Result<(Counts, Vec<Sample>, [Digest; 2]), sqlx::Error> {
+        let [served, built] = tables.map(|name| {
+            format!(
+                "(SELECT coalesce(sum(jsonb_hash_extended(body, hashtextextended(key, 0))), 0) FROM {name} \
+                 WHERE body IS NOT NULL)"
+            )
+        });
+        // The remainder of what may be negative, as bits.
+        let digests =
+            format!("SELECT ({served} % 18446744073709551616)::text, ({built} % 18446744073709551616)::text");
         self.in_transaction(move |mut transaction| {
             Box::pin(async move {
                 sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -54,30 +61,37 @@ impl Postgres {
                     .bind(other)
                     .fetch_all(&mut *transaction)
                     .await?;
+                let digests: (String, String) =
+                    sqlx::query_as(AssertSqlSafe(digests)).fetch_one(&mut *transaction).await?;
                 transaction.rollback().await?;
-                Ok((counts, samples))
+                Ok((counts, samples, [digest(&digests.0)?, digest(&digests.1)?]))
             })
         })
         .await
     }
 
     /// Documents go by COPY into a table that has no key yet.
-    pub(crate) async fn bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn bulk(
+        &self,
+        commit: &Commit<'_>,
+        pieces: &Pieces,
+        first: bool,
+    ) -> Result<bool, sqlx::Error> {
         let mut one = self.unlimited().await?;
         if first {
             let mut other = self.unlimited().await?;
-            let copied = copy_first(&mut one, &mut other, commit).await?;
+            let copied = copy_first(&mut one, &mut other, commit, pieces).await?;
             other.close().await?;
             one.close().await?;
             return Ok(copied);
         }
         let mut transaction = one.begin().await?;
-        if !move_only(&mut transaction, commit).await? {
+        if !move_checkpoints(&mut transaction, commit).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
-        for piece in commit.changed.chunks(DOCUMENTS) {
-            upsert(&mut transaction, commit.table, piece).await?;
+        while let Some(piece) = pieces.next().await? {
+            upsert(&mut transaction, commit.table, &piece).await?;
         }
         transaction.commit().await?;
         one.close().await?;
@@ -143,6 +157,12 @@ impl Postgres {
     }
 }
 
+/// A sum of 64 bits, of which the higher ones do not count.
+fn digest(sum: &str) -> Result<Digest, sqlx::Error> {
+    let sum: i128 = sum.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Digest(sum as u64))
+}
+
 /// Makes the key, unless it is there, and the indexes.
 async fn make(connection: &mut PgConnection, table: &Table, statements: &[String]) -> Result<(), sqlx::Error> {
     let has_key: bool = sqlx::query_scalar(
@@ -175,10 +195,9 @@ async fn upsert(connection: &mut PgConnection, table: &Table, changed: &[Changed
         .map(drop)
 }
 
-/// Moves the checkpoints of a commit, and writes all but its documents; whether all was as it has to be.
-async fn move_only(transaction: &mut PgConnection, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
-    let without = Commit { changed: &[], ..*commit };
-    execute_commit(transaction, commit_sql(commit.table, false), &without).await
+/// Writes a commit that has no documents of its own; whether all was as it has to be.
+async fn move_checkpoints(transaction: &mut PgConnection, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
+    execute_commit(transaction, commit_sql(commit.table, false), commit).await
 }
 
 /// Copies documents in two streams, and so in two transactions: the first moves the checkpoints, and commits when the
@@ -193,6 +212,7 @@ async fn copy_first(
     one: &mut PgConnection,
     other: &mut PgConnection,
     commit: &Commit<'_>,
+    pieces: &Pieces,
 ) -> Result<bool, sqlx::Error> {
     let name = &commit.table.name;
     let (mut first, mut second) = (one.begin().await?, other.begin().await?);
@@ -201,12 +221,11 @@ async fn copy_first(
         sqlx::query(AssertSqlSafe(lock)).execute(&mut **transaction).await?;
     }
     if !holds(&mut second, commit.generation, commit.ranges, false).await?
-        || !move_only(&mut first, commit).await?
+        || !move_checkpoints(&mut first, commit).await?
     {
         return Ok(false);
     }
-    let (half, rest) = commit.changed.split_at(commit.changed.len() / 2);
-    tokio::try_join!(copy(&mut first, name, half), copy(&mut second, name, rest))?;
+    tokio::try_join!(copy(&mut first, name, pieces), copy(&mut second, name, pieces))?;
     second.commit().await?;
     // It has taken longer than the leases last, and nobody could renew them.
     sqlx::query(
@@ -247,24 +266,23 @@ async fn holds(
 }
 
 /// Copies in the binary form, in which nothing has to be escaped.
-async fn copy(connection: &mut PgConnection, name: &str, documents: &[Changed]) -> Result<(), sqlx::Error> {
+async fn copy(connection: &mut PgConnection, name: &str, pieces: &Pieces) -> Result<(), sqlx::Error> {
     let sql = format!("COPY {name} (key, body, position, revision) FROM STDIN (FORMAT binary)");
     let mut sink = connection.copy_in_raw(&sql).await?;
-    let mut rows = Vec::with_capacity(2 * CHUNK_BYTES);
-    rows.extend_from_slice(COPY_BEGIN);
-    for document in documents {
-        rows.extend_from_slice(&4_i16.to_be_bytes());
-        value(&[document.key.as_bytes()], &mut rows)?;
-        match &document.body {
-            Some(body) => value(&[&[JSONB_FORM], body.as_bytes()], &mut rows)?,
-            None => rows.extend_from_slice(&(-1_i32).to_be_bytes()),
+    let mut rows = COPY_BEGIN.to_vec();
+    while let Some(piece) = pieces.next().await? {
+        for document in piece {
+            rows.extend_from_slice(&4_i16.to_be_bytes());
+            value(&[document.key.as_bytes()], &mut rows)?;
+            match &document.body {
+                Some(body) => value(&[&[JSONB_FORM], body.as_bytes()], &mut rows)?,
+                None => rows.extend_from_slice(&(-1_i32).to_be_bytes()),
+            }
+            value(&[&document.position.to_i64().to_be_bytes()], &mut rows)?;
+            value(&[&document.revision.to_i64().to_be_bytes()], &mut rows)?;
         }
-        value(&[&document.position.to_i64().to_be_bytes()], &mut rows)?;
-        value(&[&document.revision.to_i64().to_be_bytes()], &mut rows)?;
-        if rows.len() >= CHUNK_BYTES {
-            sink.send(&rows[..]).await?;
-            rows.clear();
-        }
+        sink.send(&rows[..]).await?;
+        rows.clear();
     }
     rows.extend_from_slice(&(-1_i16).to_be_bytes());
     sink.send(&rows[..]).await?;

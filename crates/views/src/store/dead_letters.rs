@@ -18,6 +18,14 @@ pub(crate) struct NewDeadLetter {
     pub(crate) error: Option<String>,
 }
 
+impl NewDeadLetter {
+    /// What it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let error = self.error.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.key.len() + self.event_type.len() + error
+    }
+}
+
 /// Dead letters that are none any more: they were applied, or are passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revived {

@@ -39,14 +39,30 @@ pub(crate) trait Generations: Send + Sync {
 }
 
 /// A row of `view_generations`.
-pub(crate) type GenerationRow =
-    (i64, String, i64, i64, String, bool, bool, i64, String, Option<String>, String, DateTime<Utc>, DateTime<Utc>);
+pub(crate) type GenerationRow = (
+    i64,
+    String,
+    i64,
+    i64,
+    String,
+    bool,
+    bool,
+    i64,
+    String,
+    Option<String>,
+    String,
+    Time,
+    Time,
+    Option<Time>,
+    f64,
+);
+type Time = DateTime<Utc>;
 
 /// The columns of [`GenerationRow`].
 macro_rules! generation_columns {
     () => {
         "generation, projection, version, number, phase, paused, confirm_diff, replayed, declaration, report, \
-         started_by, started_at, phase_at"
+         started_by, started_at, phase_at, paused_at, paused_seconds"
     };
 }
 pub(crate) use generation_columns;
@@ -66,6 +82,8 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         started_by,
         started_at,
         phase_at,
+        paused_at,
+        paused_seconds,
     ) = row;
     Ok(Generation {
         id,
@@ -81,6 +99,8 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         started_by,
         started_at,
         phase_at,
+        paused_at,
+        paused_seconds,
     })
 }
 

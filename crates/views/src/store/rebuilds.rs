@@ -1,13 +1,15 @@
 //! Building a generation beside the one that is served, and putting it in its place.
 
+use std::fmt;
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use daybook_core::Position;
+use daybook_core::{GivenAway, Position};
 
 use crate::generation::Phase;
 use crate::ranges::Claim;
 use crate::store::Commit;
+use crate::store::pieces::Pieces;
 use crate::table::Table;
 
 /// The most differing documents that are looked at.
@@ -19,6 +21,17 @@ pub(crate) struct Difference {
     pub(crate) key: String,
     pub(crate) served: Option<String>,
     pub(crate) built: Option<String>,
+}
+
+/// What the keys and documents of a generation come to, in whatever order: the sum of what each comes to. As its database
+/// reckons it; it says something only beside another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest(pub(crate) u64);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// Two generations, compared in one state of their database.
@@ -34,6 +47,8 @@ pub(crate) struct Comparison {
     pub(crate) undecided: u64,
     /// The first ones that differ, in the order of their keys.
     pub(crate) differences: Vec<Difference>,
+    /// Of the one that is served and the one that is built.
+    pub(crate) digests: [Digest; 2],
     /// The lowest and the highest position of all ranges of both.
     pub(crate) positions: (Position, Position),
 }
@@ -51,9 +66,14 @@ pub(crate) type InTransaction<T> = Pin<Box<dyn Future<Output = Result<T, sqlx::E
 /// What is asked of a database about a rebuild.
 #[async_trait]
 pub(crate) trait Rebuilds: Send + Sync {
-    /// Writes what a part of the log comes to, as [`Store::commit`](super::Store::commit) does, into a table that nobody
-    /// reads yet; `first` when nothing was written there before.
-    async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error>;
+    /// Writes what a part of the log comes to, as [`Store::commit`](super::Store::commit) does, with these documents beside
+    /// those of the commit, into a table that nobody reads yet; `first` when nothing was written there before.
+    async fn write_bulk(
+        &self,
+        commit: &Commit<'_>,
+        documents: GivenAway,
+        first: bool,
+    ) -> Result<bool, sqlx::Error>;
 
     /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held.
     async fn empty(&self, generation: i64, table: &Table, claims: &[Claim]) -> Result<bool, sqlx::Error>;
@@ -84,13 +104,18 @@ pub(crate) trait Rebuilds: Send + Sync {
     async fn cut_over(&self, generation: (i64, Phase), live: Option<(i64, bool)>) -> Result<bool, sqlx::Error>;
 }
 
-/// Statements for both databases; `$run` runs an `async` block that is given a transaction.
+/// Statements for both databases. `$paused`: for how many seconds a generation waits.
 macro_rules! rebuilds {
-    ($store:ty, $now:literal, $text:literal, $no_keys:literal, $lock:literal) => {
+    ($store:ty, $now:literal, $paused:literal, $text:literal, $no_keys:literal, $lock:literal) => {
         #[async_trait]
         impl Rebuilds for $store {
-            async fn write_bulk(&self, commit: &Commit<'_>, first: bool) -> Result<bool, sqlx::Error> {
-                self.bulk(commit, first).await
+            async fn write_bulk(
+                &self,
+                commit: &Commit<'_>,
+                documents: GivenAway,
+                first: bool,
+            ) -> Result<bool, sqlx::Error> {
+                self.bulk(commit, &Pieces::of(documents), first).await
             }
 
             async fn empty(
@@ -146,10 +171,12 @@ macro_rules! rebuilds {
             }
 
             async fn set_paused(&self, generation: i64, paused: bool) -> Result<bool, sqlx::Error> {
-                let set = sqlx::query(
-                    "UPDATE view_generations SET paused = $2 \
+                let set = sqlx::query(concat!(
+                    "UPDATE view_generations SET paused = $2, \
+                        paused_at = CASE WHEN $2 THEN coalesce(paused_at, ", $now, ") END, \
+                        paused_seconds = paused_seconds + CASE WHEN $2 THEN 0 ELSE coalesce(", $paused, ", 0) END \
                      WHERE generation = $1 AND phase IN ('replay', 'catch_up', 'verify', 'held')",
-                )
+                ))
                 .bind(generation)
                 .bind(paused)
                 .execute(self.writer())
@@ -197,7 +224,9 @@ macro_rules! rebuilds {
                     differ = differ,
                     limit = SAMPLES_MAX,
                 );
-                let (counts, samples) = self.read_as_one(counts, samples, [served.0, built.0]).await?;
+                let tables = [&served.1.name, &built.1.name];
+                let (counts, samples, digests) =
+                    self.read_as_one(counts, samples, [served.0, built.0], tables).await?;
                 let (served, built, differing, all_differing, low, high) = counts;
                 let difference = |(key, served, built)| Difference { key, served, built };
                 Ok(Comparison {
@@ -207,6 +236,7 @@ macro_rules! rebuilds {
                     undecided: (all_differing - differing) as u64,
                     differences: samples.into_iter().map(difference).collect(),
                     positions: (Position::from_i64(low), Position::from_i64(high)),
+                    digests,
                 })
             }
 
@@ -273,5 +303,19 @@ macro_rules! rebuilds {
     };
 }
 
-rebuilds!(crate::postgres::Postgres, "clock_timestamp()", "::text", "'{}'", " FOR SHARE");
-rebuilds!(crate::sqlite::Sqlite, "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", "", "'[]'", "");
+rebuilds!(
+    crate::postgres::Postgres,
+    "clock_timestamp()",
+    "EXTRACT(epoch FROM clock_timestamp() - paused_at)::float8",
+    "::text",
+    "'{}'",
+    " FOR SHARE"
+);
+rebuilds!(
+    crate::sqlite::Sqlite,
+    "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    "(julianday('now') - julianday(paused_at)) * 86400.0",
+    "",
+    "'[]'",
+    ""
+);

@@ -9,6 +9,10 @@ use super::generations::{GenerationRow, generation, generation_columns};
 use crate::generation::{Generation, Phase};
 use crate::table::Table;
 
+/// The tables in which something is known of a generation's documents.
+pub(crate) const KNOWN_OF_DOCUMENTS: [&str; 4] =
+    ["view_ranges", "projector_workers", "view_dead_letters", "view_changes"];
+
 /// What is asked of a database about what has had its time.
 #[async_trait]
 pub(crate) trait Upkeep: Send + Sync {
@@ -94,7 +98,7 @@ macro_rules! upkeep {
                         }
                         // Whoever writes locks the table before the ranges.
                         sqlx::query(AssertSqlSafe(drop_table)).execute(&mut *transaction).await?;
-                        for table in ["view_ranges", "projector_workers", "view_dead_letters", "view_changes"] {
+                        for table in KNOWN_OF_DOCUMENTS {
                             let sql = format!("DELETE FROM {table} WHERE generation = $1");
                             sqlx::query(AssertSqlSafe(sql)).bind(id).execute(&mut *transaction).await?;
                         }

@@ -85,6 +85,7 @@ impl Worker {
 }
 
 fn report(compared: &Comparison, differences: &[&Difference]) -> Value {
+    let [served, built] = compared.digests;
     // More than were looked at: all of those count.
     let unseen = compared.differing - compared.differences.len() as u64;
     let samples: Vec<Value> = differences.iter().take(REPORTED_MAX).map(|one| sample(one)).collect();
@@ -93,6 +94,7 @@ fn report(compared: &Comparison, differences: &[&Difference]) -> Value {
         "built": compared.built,
         "differing": differences.len() as u64 + unseen,
         "undecided": compared.undecided,
+        "digests": {"served": served.to_string(), "built": built.to_string()},
         "samples": samples,
     })
 }

@@ -6,7 +6,7 @@ use daybook_core::{Changed, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::Checkpoint;
 
-use super::{Group, Halt, Refused, Worker};
+use super::{Folded, Group, Halt, Refused, Worker};
 use crate::ViewError;
 use crate::acts::DeadLetterAct;
 use crate::fold::{self, Failed};
@@ -14,6 +14,7 @@ use crate::generation::Phase;
 use crate::status::Stopped;
 use crate::store::Commit;
 use crate::store::dead_letters::{NewDeadLetter, Revived};
+use crate::table::Table;
 
 impl Worker {
     /// Commits a page, or as much of its beginning as can be taken in; says how many events that were. `None` when it is
@@ -47,7 +48,7 @@ impl Worker {
                 committed => committed,
             };
             if refused.is_err() {
-                self.documents.clear();
+                self.forget();
             }
             let fewer = match refused {
                 Ok(()) => return Ok(Some(events.len())),
@@ -70,6 +71,23 @@ impl Worker {
         }
     }
 
+    /// Commits a page that was folded ahead; as [`Self::take_in`] does.
+    pub(super) async fn take_in_folded(&mut self, folded: Folded) -> Result<Option<usize>, Halt> {
+        let (group, events) = (folded.group.clone(), folded.events.clone());
+        match self.commit_folded(folded).await {
+            Ok(()) => Ok(Some(events.len())),
+            Err(Refused::Lost) => {
+                self.forget();
+                Ok(None)
+            }
+            Err(Refused::Halt(halt)) => Err(halt),
+            Err(Refused::Unfit(_) | Refused::Document { .. }) => {
+                self.forget();
+                self.take_in(&group, events.to_vec()).await
+            }
+        }
+    }
+
     /// Commits a page of one event without the documents that the database does not take.
     async fn commit_without(&mut self, group: &Group, events: &Arc<[RecordedEvent]>) -> Result<(), Refused> {
         self.documents.clear();
@@ -77,7 +95,7 @@ impl Worker {
         let position = events[0].position;
         loop {
             let count = failed.len();
-            let changed = match self.folded(group, events, &mut failed, &mut letters).await {
+            let changed = match self.fold_page(group, events, &mut failed, &mut letters).await {
                 Ok(changed) => changed,
                 Err(Refused::Document { key: Some(key), reason }) => {
                     self.documents.clear();
@@ -112,10 +130,64 @@ impl Worker {
         mut failed: Failed,
     ) -> Result<(), Refused> {
         let mut letters = Vec::new();
-        let changed = self.folded(group, events, &mut failed, &mut letters).await?;
-        self.write(group, &events[events.len() - 1], &changed, &letters, None).await?;
+        let changed = self.fold_page(group, events, &mut failed, &mut letters).await?;
+        let (group, events) = (group.clone(), events.clone());
+        self.commit_folded(Folded { group, events, changed, letters, failed }).await
+    }
+
+    /// Commits what was folded, and folds the page behind it meanwhile.
+    async fn commit_folded(&mut self, page: Folded) -> Result<(), Refused> {
+        let Folded { group, events, changed, letters, failed } = page;
+        let last = &events[events.len() - 1];
+        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let (store, table) = (self.store.clone(), self.table.clone());
+        let commit = self.commit_of(&table, &group, to, &changed, &letters);
+        let next = Group { checkpoint: to, claims: group.claims.clone(), limit: self.settings.page_events_max };
+        // Who follows closely does better to wait: more of what is appended meanwhile goes into one page.
+        let is_behind = events.len() >= group.limit && failed.is_empty();
+        let ahead = async {
+            // The commit is on its way before anything else is done.
+            tokio::task::yield_now().await;
+            if is_behind { self.fold_ahead(next).await } else { None }
+        };
+        let (committed, folded) = tokio::join!(store.commit(&commit), ahead);
+        if !committed? {
+            return Err(Refused::Lost);
+        }
+        self.folded = folded;
         self.parked.extend(failed.into_keys());
+        self.moved(&group, to);
         Ok(())
+    }
+
+    /// Folds a page over documents that are still being committed. It is none of those where anything is out of the
+    /// ordinary: they are met again, with nothing under way.
+    async fn fold_ahead(&mut self, group: Group) -> Option<Folded> {
+        let has_all = group.claims.len() == self.held.len();
+        let has_time = !self.has_news() && !*self.stopping.borrow();
+        if !has_all || !has_time || self.documents.bytes() > self.settings.memory_bytes_max {
+            return None;
+        }
+        let events: Arc<[RecordedEvent]> = self.reader.read(&group.checkpoint, group.limit).await.ok()?.into();
+        let is_act = |event| !matches!(DeadLetterAct::of(event, self.table.projection), Ok(None));
+        if events.is_empty() || events.iter().any(is_act) {
+            return None;
+        }
+        let wanted = |key: &str| group.has(key);
+        let projection = self.view.projection.as_ref();
+        let mut batch = fold::open(projection, &self.contracts, events.clone(), &wanted).ok()?;
+        let mut failed = Failed::new();
+        let keys = batch.keys().into_iter().map(str::to_owned).collect();
+        self.load(keys, &mut failed).await.ok()?;
+        let is_parked = |key: &str| self.parked.contains(key);
+        let letters = fold::fold(&mut *self.documents, &mut *batch, &events, &is_parked, &mut failed)?;
+        match self.documents.changed() {
+            Ok(changed) => Some(Folded { group, events, changed, letters, failed }),
+            Err(_) => {
+                self.documents.clear();
+                None
+            }
+        }
     }
 
     /// Commits what became of the events up to `last`.
@@ -128,18 +200,7 @@ impl Worker {
         revived: Option<&Revived>,
     ) -> Result<(), Refused> {
         let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
-        let commit = Commit {
-            generation: self.generation.id,
-            table: &self.table,
-            ranges: &group.claims,
-            from: group.checkpoint.position,
-            to,
-            changed,
-            parked,
-            revived,
-            announced: self.generation.phase != Phase::Replay,
-            lease: self.settings.lease,
-        };
+        let commit = Commit { revived, ..self.commit_of(&self.table, group, to, changed, parked) };
         if !self.store.commit(&commit).await? {
             return Err(Refused::Lost);
         }
@@ -147,8 +208,31 @@ impl Worker {
         Ok(())
     }
 
+    /// A commit of a group's ranges.
+    fn commit_of<'a>(
+        &self,
+        table: &'a Table,
+        group: &'a Group,
+        to: Checkpoint,
+        changed: &'a [Changed],
+        parked: &'a [NewDeadLetter],
+    ) -> Commit<'a> {
+        Commit {
+            generation: self.generation.id,
+            table,
+            ranges: &group.claims,
+            from: group.checkpoint.position,
+            to,
+            changed,
+            parked,
+            revived: None,
+            announced: self.generation.phase != Phase::Replay,
+            lease: self.settings.lease,
+        }
+    }
+
     /// Folds a page into the documents of a group. What could not be applied goes into `failed` and `letters`.
-    async fn folded(
+    async fn fold_page(
         &mut self,
         group: &Group,
         events: &Arc<[RecordedEvent]>,

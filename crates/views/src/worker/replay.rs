@@ -1,15 +1,12 @@
-//! The first part of a rebuild: as much of the log as fits into memory is folded before anything is written, while the
-//! next page is read already.
+//! The first part of a rebuild: as much of the log as fits into memory is folded before anything is written.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daybook_core::RecordedEvent;
 use daybook_log::Checkpoint;
 
-use super::reader::in_sequence;
+use super::ahead::{Ahead, Next, Opened};
 use super::{Group, Halt, Refused, Worker};
-use crate::acts::DeadLetterAct;
 use crate::fold::{self, Failed};
 use crate::slices::SLICES;
 use crate::store::Commit;
@@ -19,10 +16,13 @@ use crate::store::dead_letters::NewDeadLetter;
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
 /// What was folded and not written yet.
+#[derive(Default)]
 struct Part {
     /// Its last event.
     last: Option<RecordedEvent>,
     letters: Vec<NewDeadLetter>,
+    /// What these take in memory.
+    letter_bytes: usize,
     /// Whether the log ended behind it.
     is_last: bool,
 }
@@ -42,9 +42,9 @@ impl Worker {
         let mut failed = Failed::new();
         let part = match is_whole {
             true => self.fold_part(group, &mut failed).await?,
-            false => Some(Part { last: None, letters: Vec::new(), is_last: false }),
+            false => Some(Part::default()),
         };
-        let Some(Part { last, letters, is_last }) = part else {
+        let Some(Part { last, letters, is_last, .. }) = part else {
             self.documents.clear();
             return self.share().await;
         };
@@ -88,27 +88,23 @@ impl Worker {
         let mut ends_at = None;
         'again: loop {
             self.documents.clear();
-            let mut part = Part { last: None, letters: Vec::new(), is_last: false };
+            let mut part = Part::default();
             let mut at = group.checkpoint;
-            let mut scan = self.log.scan(&at, self.settings.rebuild_page_events);
+            let scan = self.log.scan(&at, self.settings.rebuild_page_events);
+            let mut ahead = Ahead::new(self.view.clone(), self.contracts.clone(), scan, at);
             loop {
                 if part.last.is_some() && ends_at == Some(at.position) {
                     return Ok(Some(part));
                 }
-                // What cannot be read is met again page by page.
-                let Ok(page) = scan.next().await else { return Ok(Some(part)) };
-                let Some(page) = page else {
-                    part.is_last = true;
-                    return Ok(Some(part));
+                let Opened { events, mut batch } = match ahead.next().await {
+                    Next::Page(opened) => opened,
+                    Next::End => {
+                        part.is_last = true;
+                        return Ok(Some(part));
+                    }
+                    // It is met again page by page.
+                    Next::Other => return Ok(Some(part)),
                 };
-                let events = in_sequence(at.position, page)?;
-                let is_act = |event| !matches!(DeadLetterAct::of(event, self.table.projection), Ok(None));
-                if events.iter().any(is_act) {
-                    return Ok(Some(part));
-                }
-                let events: Arc<[RecordedEvent]> = events.into();
-                let opened = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &|_| true);
-                let Ok(mut batch) = opened else { return Ok(Some(part)) };
                 if group.checkpoint.position.get() > 0 {
                     let keys = batch.keys().into_iter().map(str::to_owned).collect();
                     match self.load(keys, failed).await {
@@ -129,6 +125,7 @@ impl Worker {
                     continue 'again;
                 };
                 self.measure(events.len(), Duration::ZERO);
+                part.letter_bytes += letters.iter().map(NewDeadLetter::bytes).sum::<usize>();
                 part.letters.extend(letters);
                 if let Some(last) = events.last() {
                     at = Checkpoint { position: last.position, event_id: last.id, ..at };
@@ -141,7 +138,7 @@ impl Worker {
                         return Ok(None);
                     }
                 }
-                if self.documents.bytes() > self.settings.rebuild_bytes_max {
+                if self.documents.bytes() + part.letter_bytes > self.settings.rebuild_bytes_max {
                     return Ok(Some(part));
                 }
             }
@@ -155,10 +152,6 @@ impl Worker {
         letters: &[NewDeadLetter],
         first: bool,
     ) -> Result<(), Refused> {
-        let changed = self
-            .documents
-            .changed()
-            .map_err(|error| Refused::Document { reason: error.to_string(), key: Some(error.key) })?;
         let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
         let commit = Commit {
             generation: self.generation.id,
@@ -166,18 +159,15 @@ impl Worker {
             ranges: &group.claims,
             from: group.checkpoint.position,
             to,
-            changed: &changed,
+            changed: &[],
             parked: letters,
             revived: None,
             announced: false,
             lease: self.settings.lease,
         };
-        if !self.store.write_bulk(&commit, first).await? {
+        if !self.store.write_bulk(&commit, self.documents.give_away(), first).await? {
             return Err(Refused::Lost);
         }
-        // Giving back so much memory takes time, which the rest need not wait for.
-        let written = std::mem::replace(&mut self.documents, self.view.projection.documents());
-        tokio::task::spawn_blocking(|| drop(written));
         self.moved(group, to);
         Ok(())
     }

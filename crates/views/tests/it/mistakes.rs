@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use daybook_core::{
-    AnyProjection, Batch, Changed, DecodeError, Documents, EventType, Misshapen, NotApplied, Position,
+    AnyProjection, Batch, Changed, DecodeError, Documents, EventType, GivenAway, Misshapen, NotApplied, Position,
     ProjectionSpec, RecordedEvent, Revision, Shape, StreamId, projection,
 };
 use daybook_database::{Database, Location, on_both};
@@ -74,6 +74,10 @@ impl Documents for Miscounted {
 
     fn changed(&mut self) -> Result<Vec<Changed>, Misshapen> {
         self.0.changed()
+    }
+
+    fn give_away(&mut self) -> GivenAway {
+        self.0.give_away()
     }
 
     fn bytes(&self) -> usize {

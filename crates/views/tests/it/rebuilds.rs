@@ -76,7 +76,11 @@ async fn a_view_is_rebuilt_while_it_is_written_and_read(_: Location, database: D
             world.append_any(&mut dice, 20).await;
         }
         let built = live(&views, number).await;
-        assert_eq!(built.report.expect("compared")["differing"], 0);
+        let report = built.report.expect("compared");
+        assert_eq!(report["differing"], 0);
+        if report["undecided"] == 0 {
+            assert_eq!(report["digests"]["served"], report["digests"]["built"]);
+        }
         generation(&views, "counters", number - 1, |one| one.phase == Phase::Retired).await;
     }
     // Back, and back again: the retired one is kept up to date.
@@ -185,6 +189,7 @@ async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, dat
     views.pause("counters", &metadata()).await.expect("done");
     assert!(matches!(views.confirm("counters", &metadata()).await, Err(ViewError::Refused(_))));
     views.resume("counters", &metadata()).await.expect("done");
+    assert_ne!(report["digests"]["served"], report["digests"]["built"]);
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     projectors.stop().await;
@@ -206,6 +211,15 @@ async fn a_rebuild_waits_goes_on_and_is_given_up_as_asked(_: Location, database:
     views.get("counters", "z", at_least(last)).await.expect("in time");
     let paused = generation(&views, "counters", 2, |one| one.paused).await;
     assert_eq!((paused.phase, paused.position), (Phase::Replay, Position::START));
+    // As if it had been worked on for ten minutes before: while it waits, that does not become more.
+    world
+        .execute(
+            "UPDATE view_generations SET replayed = 600, paused_seconds = paused_seconds - 600.0 WHERE number = 2",
+        )
+        .await;
+    let waited = generation(&views, "counters", 2, |_| true).await;
+    let rate = waited.events_per_second.expect("it is built");
+    assert!((0.5..1.01).contains(&rate), "{rate} events a second, 600 in ten minutes");
     views.abort("counters", &metadata()).await.expect("done");
     // Nobody builds it before it waits.
     projectors.stop().await;

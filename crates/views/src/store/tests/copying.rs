@@ -41,7 +41,7 @@ async fn on_copying<F: Future<Output = ()> + Send + 'static>(test: fn(Arc<Ready>
     .await;
 }
 
-/// Has each of the two streams take this long over one of its documents.
+/// Has a copy take this long over each of its two documents that are slow.
 async fn slow_down(beside: &mut Beside, seconds: f64) {
     let sql = format!(
         "CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql \
@@ -56,8 +56,8 @@ fn copy(ready: &Arc<Ready>, lease: Duration) -> JoinHandle<Result<bool, sqlx::Er
     let ready = ready.clone();
     tokio::spawn(async move {
         let (ranges, documents) = ([ready.claim], ["a", "slow b", "c", "slow d"].map(|key| put(key, "{}")));
-        let commit = Commit { announced: false, lease, ..ready.to_commit(&ranges, 0, 5, &documents) };
-        ready.store.write_bulk(&commit, true).await
+        let commit = Commit { announced: false, lease, ..ready.to_commit(&ranges, 0, 5, &[]) };
+        ready.store.write_bulk(&commit, Box::new(documents.into_iter().map(Ok)), true).await
     })
 }
 
