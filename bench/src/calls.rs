@@ -60,36 +60,17 @@ pub(crate) async fn open_loop<C: Caller>(
     per_second: f64,
     window: Window,
 ) -> anyhow::Result<Measured> {
-    let measured = offer(callers, per_second, window).await?;
-    let reached = measured.per_second();
-    ensure!(
-        keeps_up(reached, per_second),
-        "{per_second:.0} calls a second were due, and {reached:.0} were answered"
-    );
-    Ok(measured)
-}
-
-/// Whether so many calls a second were made as were due, but for what is under way at the end.
-pub(crate) fn keeps_up(reached: f64, due: f64) -> bool {
-    reached > 0.95 * due
-}
-
-/// An [`open_loop`], whether the callers keep up or not.
-///
-/// # Errors
-///
-/// See [`closed_loop`].
-pub(crate) async fn offer<C: Caller>(
-    callers: Vec<C>,
-    per_second: f64,
-    window: Window,
-) -> anyhow::Result<Measured> {
     let between = Duration::from_secs_f64(1.0 / per_second);
     let every = Duration::from_secs_f64(callers.len() as f64 / per_second);
     let begin = Instant::now();
     let due = (0..callers.len()).map(|turn| Some(Due { next: begin + between * turn as u32, every })).collect();
     let measured = call(callers, due, window).await?;
     Ok(Measured { due_per_second: Some(per_second), ..measured })
+}
+
+/// Whether so many calls a second were made as were due, but for what is under way at the end.
+pub(crate) fn keeps_up(reached: f64, due: f64) -> bool {
+    reached > 0.95 * due
 }
 
 /// When a caller's calls are due.

@@ -13,7 +13,7 @@ use super::query::{create_products, follow};
 use super::server::{self, Server, daybook};
 use super::shop::Shop;
 use crate::arguments;
-use crate::calls::{Caller, Window, keeps_up, offer};
+use crate::calls::{Caller, Window, keeps_up, open_loop};
 
 /// After how many commands each connection reads what the last of them did.
 const READ_EVERY: usize = 20;
@@ -128,7 +128,7 @@ async fn beside(
     let mut rebuilding = pin!(rebuild(arguments));
     let rebuilt = tokio::select! {
         rebuilt = &mut rebuilding => rebuilt?,
-        served = offer(serving, rate, window) => {
+        served = open_loop(serving, rate, window) => {
             served?;
             rebuilding.await?
         }

@@ -18,13 +18,13 @@ use uuid::Uuid;
 on_both!(&[Schema::Log, Schema::Views], a_rebuild_takes_as_much_memory_as_it_may_and_not_as_much_as_its_view);
 
 /// The view takes several times as much as its rebuild may.
-const DOCUMENTS: usize = 20_000;
+const DOCUMENTS: usize = 8_000;
 const NOTE_BYTES: usize = 4_200;
-const BOUND: usize = 8 << 20;
+const BOUND: usize = 2 << 20;
 
 /// What may be taken beside the documents: pages that were read ahead, and as many again that are being written; what the
 /// allocator keeps, and what SQLite does.
-const BESIDE: usize = 32 << 20;
+const BESIDE: usize = 13 << 20;
 
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -64,8 +64,10 @@ impl Reader {
         let mut ahead = match self.ahead.take().filter(|ahead| ahead.at == *from) {
             Some(ahead) => ahead,
             None => {
-                // Marked as seen before reading, so that whatever is appended from here on wakes.
+                // Marked as seen before reading, so that whatever is appended from here on wakes. What was appended before
+                // is read, be it by this scan or by one of ranges that stand where the log ended then.
                 self.appended.mark_unchanged();
+                self.ended = None;
                 Ahead { scan: self.log.scan(from, self.page), at: *from, left: Vec::new() }
             }
         };
