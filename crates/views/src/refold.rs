@@ -38,10 +38,12 @@ pub(crate) struct Refold<'a> {
     reached: Checkpoint,
 }
 
+/// What operators passed over: for each document the events' positions, and where it is recorded.
+pub(crate) type PassedOver = HashMap<String, BTreeMap<Position, Position>>;
+
 /// What is not applied to documents.
 struct LeftOut {
-    /// What operators passed over: for each document the events' positions, and where it is recorded.
-    passed_over: HashMap<String, BTreeMap<Position, Position>>,
+    passed_over: PassedOver,
     /// From which event on nothing is applied to a document.
     parked: HashMap<String, Position>,
 }
@@ -225,16 +227,13 @@ impl<'a> Refold<'a> {
     }
 }
 
-fn cuts(passed_over: &HashMap<String, BTreeMap<Position, Position>>) -> BTreeSet<Position> {
+fn cuts(passed_over: &PassedOver) -> BTreeSet<Position> {
     passed_over.values().flat_map(BTreeMap::keys).copied().collect()
 }
 
 /// What operators passed over of a projection: it stands in one stream.
-async fn passed_over(
-    log: &Log,
-    projection: &str,
-) -> Result<HashMap<String, BTreeMap<Position, Position>>, ViewError> {
-    let mut all: HashMap<String, BTreeMap<Position, Position>> = HashMap::new();
+pub(crate) async fn passed_over(log: &Log, projection: &str) -> Result<PassedOver, ViewError> {
+    let mut all = PassedOver::new();
     let mut acts = Streams::new(log, vec![acts_stream(projection)], Position::new(u64::MAX));
     while let Some(events) = acts.next().await? {
         for event in events {

@@ -22,6 +22,7 @@ use self::reader::Reader;
 use crate::fold::{Failed, Unfit};
 use crate::generation::{Generation, Phase};
 use crate::ranges::{Act, Claim, Range, Standings};
+use crate::refold::{PassedOver, passed_over};
 use crate::slices::slice;
 use crate::status::Stopped;
 use crate::store::Store;
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     folded: Option<Folded>,
     /// The keys in its ranges that have dead letters.
     parked: HashSet<String>,
+    /// What operators passed over, be it that the generation has not come to that yet.
+    passed_over: PassedOver,
     /// When what changed long ago is forgotten next.
     prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
@@ -165,6 +168,7 @@ impl Worker {
             documents: view.projection.documents(),
             folded: None,
             parked: HashSet::new(),
+            passed_over: PassedOver::new(),
             prune_at: Instant::now(),
             suspected: None,
             patience: Patience::new(settings.retry_stopped),
@@ -346,6 +350,9 @@ impl Worker {
                 position = %held.iter().map(|range| range.checkpoint.position).min().unwrap_or_default(),
                 "projecting"
             );
+        }
+        if self.generation.phase.is_built() || held != self.held {
+            self.passed_over = passed_over(&self.log, self.table.projection).await.map_err(Halt::Failed)?;
         }
         if held != self.held {
             // Others may have written what is remembered.

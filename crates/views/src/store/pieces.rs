@@ -19,14 +19,11 @@ impl Pieces {
         let (sender, pieces) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             let mut documents = documents.peekable();
-            // The first ones are small: so all who write have something to do from the start.
-            let mut count = 1;
             while documents.peek().is_some() {
                 // It may be that nobody asks any more.
-                if sender.blocking_send(piece(&mut documents, count).map(Some)).is_err() {
+                if sender.blocking_send(piece(&mut documents).map(Some)).is_err() {
                     return;
                 }
-                count = DOCUMENTS.min(2 * count);
             }
             // To each that may ask.
             while sender.blocking_send(Ok(None)).is_ok() {}
@@ -45,17 +42,13 @@ impl Pieces {
     }
 }
 
-/// As many documents as these, or fewer that are large.
-fn piece(
-    documents: &mut impl Iterator<Item = Result<Changed, Misshapen>>,
-    count: usize,
-) -> Result<Vec<Changed>, Misshapen> {
+fn piece(documents: &mut impl Iterator<Item = Result<Changed, Misshapen>>) -> Result<Vec<Changed>, Misshapen> {
     let (mut piece, mut bytes) = (Vec::new(), 0);
     for document in documents {
         let document = document?;
         bytes += document.body.as_ref().map_or(0, String::len);
         piece.push(document);
-        if piece.len() >= count || bytes >= BYTES {
+        if piece.len() >= DOCUMENTS || bytes >= BYTES {
             break;
         }
     }

@@ -177,6 +177,10 @@ impl Worker {
         let projection = self.view.projection.as_ref();
         let mut batch = fold::open(projection, &self.contracts, events.clone(), &wanted).ok()?;
         let mut failed = Failed::new();
+        self.foresee(&*batch, &events, &mut failed);
+        if !failed.is_empty() {
+            return None;
+        }
         let keys = batch.keys().into_iter().map(str::to_owned).collect();
         self.load(keys, &mut failed).await.ok()?;
         let is_parked = |key: &str| self.parked.contains(key);
@@ -241,6 +245,7 @@ impl Worker {
     ) -> Result<Vec<Changed>, Refused> {
         let wanted = |key: &str| group.has(key);
         let mut batch = fold::open(self.view.projection.as_ref(), &self.contracts, events.clone(), &wanted)?;
+        self.foresee(&*batch, events, failed);
         loop {
             let keys = batch.keys().into_iter().map(str::to_owned).collect();
             self.load(keys, failed).await?;

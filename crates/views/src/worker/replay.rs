@@ -105,6 +105,7 @@ impl Worker {
                     // It is met again page by page.
                     Next::Other => return Ok(Some(part)),
                 };
+                self.foresee(&*batch, &events, failed);
                 if group.checkpoint.position.get() > 0 {
                     let keys = batch.keys().into_iter().map(str::to_owned).collect();
                     match self.load(keys, failed).await {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daybook_core::{Changed, Position, RecordedEvent, Revision};
+use daybook_core::{Batch, Changed, Position, RecordedEvent, Revision};
 use daybook_database::{Fault, fault};
 
 use super::{Group, Halt, Refused, Worker};
@@ -37,6 +37,23 @@ struct Refusal {
 }
 
 impl Worker {
+    /// Parks what operators passed over later, be it that it could be applied now: it waits for that act as it did before,
+    /// so a view comes to the same however often it is built anew.
+    pub(super) fn foresee(&self, batch: &dyn Batch, events: &[RecordedEvent], failed: &mut Failed) {
+        let ([first, ..], [.., last]) = (events, events) else { return };
+        if self.passed_over.is_empty() {
+            return;
+        }
+        for key in batch.keys().into_iter().filter(|key| !self.parked.contains(*key)) {
+            let within = self.passed_over.get(key).and_then(|of| of.range(first.position..=last.position).next());
+            if let Some((position, recorded)) = within
+                && !failed.contains_key(key)
+            {
+                failed.insert(key.to_owned(), (*position, foreseen(*recorded)));
+            }
+        }
+    }
+
     /// Carries an act out: applies a document's dead letters, one after the other, up to the first that still cannot be.
     /// Its event is a page of its own.
     pub(super) async fn carry_out(
@@ -48,7 +65,7 @@ impl Worker {
         let (key, skip) = act.parts();
         let mut applied = Applied::default();
         if group.has(key) && self.parked.contains(key) {
-            applied = self.apply_letters(group, key, skip).await?;
+            applied = self.apply_letters(group, key, skip, event.position).await?;
         }
         let revived = applied.through.map(|through| Revived { key: key.to_owned(), through });
         let (changed, stuck) = (applied.changed.as_slice(), applied.stuck.as_slice());
@@ -66,9 +83,15 @@ impl Worker {
         }
     }
 
-    /// Applies a document's dead letters, a page at a time, behind the one that is passed over. Nothing is written, nor
-    /// remembered.
-    async fn apply_letters(&mut self, group: &Group, key: &str, skip: Option<Position>) -> Result<Applied, Halt> {
+    /// Applies a document's dead letters, as of an act, a page at a time, behind the one that is passed over. Nothing is
+    /// written, nor remembered.
+    async fn apply_letters(
+        &mut self,
+        group: &Group,
+        key: &str,
+        skip: Option<Position>,
+        act: Position,
+    ) -> Result<Applied, Halt> {
         let mut applied = Applied::default();
         let mut document = self.store.stored(&self.table, &[key.to_owned()]).await?.remove(key);
         while applied.stuck.is_none() {
@@ -88,7 +111,15 @@ impl Worker {
                 applied.through = Some(first);
                 letters.remove(0);
             }
-            let (count, changed, reason) = self.apply_page(group, key, &document, &letters).await?;
+            let passed_over = self.passed_over.get(key);
+            let later = |letter: &NewDeadLetter| {
+                passed_over.and_then(|of| of.get(&letter.position)).copied().filter(|recorded| *recorded > act)
+            };
+            let foreseen =
+                letters.iter().enumerate().find_map(|(at, letter)| Some((at, foreseen(later(letter)?))));
+            let end = foreseen.as_ref().map_or(letters.len(), |(at, _)| *at);
+            let (count, changed, reason) = self.apply_page(group, key, &document, &letters[..end]).await?;
+            let reason = reason.or(foreseen.map(|(_, reason)| reason));
             if let Some(last) = count.checked_sub(1) {
                 applied.through = Some(letters[last].position);
             }
@@ -189,6 +220,10 @@ impl Worker {
         }
         Ok(Ok(changed))
     }
+}
+
+fn foreseen(recorded: Position) -> String {
+    format!("it is passed over later, as is recorded at position {recorded}")
 }
 
 fn stopped(position: Position, reason: String) -> Halt {

@@ -53,7 +53,7 @@ async fn position(server: &mut PgConnection) -> i64 {
         .expect("an answer")
 }
 
-/// The two streams of a copy commit one after the other, and what comes in between leaves half of the documents behind.
+/// The two streams of a copy commit one after the other, and what comes in between leaves the documents of one behind.
 async fn half_a_copy_is_thrown_away_and_not_folded_over(_: Location, database: Database) {
     let world = World::new(database).await;
     let views = world.views(&[projection::<Counters<1>>()]);
@@ -76,8 +76,7 @@ async fn half_a_copy_is_thrown_away_and_not_folded_over(_: Location, database: D
         .await;
     views.rebuild("counters", false, &metadata()).await.expect("begun");
     let left_behind = "SELECT count(*) FROM view_counters_v1_g2";
-    let half = found(async || world.count(left_behind).await, |count| *count > 0).await as usize;
-    assert!(half < expected.len(), "{half} of {}", expected.len());
+    found(async || world.count(left_behind).await, |count| *count > 0).await;
     let folded = "SELECT max(position) FROM view_ranges JOIN view_generations USING (generation) WHERE number = 2";
     assert_eq!(world.count(folded).await, 0);
 
