@@ -68,8 +68,10 @@ impl Sequence {
         for partition in &mut self.partitions {
             partition.head.take_if(|event| event.position < due);
         }
-        while due <= through && events.len() < limit {
-            let Some(index) = self.find(due, &mut poll) else { break };
+        while events.len() < limit {
+            // Looked for even where the log is not known to have it: what is behind is passed over.
+            let found = self.find(due, &mut poll).filter(|_| due <= through);
+            let Some(index) = found else { break };
             events.extend(self.partitions[index].head.take());
             due = due.plus(1);
         }

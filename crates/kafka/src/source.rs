@@ -103,7 +103,7 @@ impl Tail for TopicTail {
         }
     }
 
-    async fn arrived(&self) {
+    async fn arrived(&mut self) {
         self.arrived.notified().await;
     }
 }

@@ -33,7 +33,7 @@ pub trait Tail: Send {
     fn newest(&self) -> Position;
 
     /// Waits until there may be more at hand.
-    async fn arrived(&self);
+    async fn arrived(&mut self);
 }
 
 /// What is at hand of a [`Tail`].
