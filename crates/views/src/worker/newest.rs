@@ -37,8 +37,8 @@ pub(super) enum Next {
     Events(Vec<RecordedEvent>),
     /// There are none, or they are still to come.
     Wait,
-    /// In the log; this many of them, when it is known.
-    Log(Option<usize>),
+    /// In the log: this many of them, at most.
+    Log(usize),
 }
 
 impl Newest {
@@ -69,7 +69,7 @@ impl Newest {
         }
         self.patience.begin(through, now);
         self.open_at(log, from).await?;
-        let Some(open) = &mut self.open else { return Ok(Next::Log(None)) };
+        let Some(open) = &mut self.open else { return Ok(Next::Log(limit)) };
         open.at = *from;
         let taken = open.tail.take(from.position, through, limit);
         self.patience.seen(open.tail.newest(), now);
@@ -89,20 +89,20 @@ impl Newest {
                 tracing::warn!(source, reason, "the newest events cannot be read: they are read from the log");
                 (self.open, self.open_again_at) = (None, now + RETRY);
                 self.patience.is_lost = true;
-                Ok(Next::Log(None))
+                Ok(Next::Log(limit))
             }
-            Taken::Hole(first) => Ok(Next::Log(Some(between(from.position, first)))),
+            Taken::Hole(first) => Ok(Next::Log(between(from.position, first).min(limit))),
             Taken::Nothing { first, is_at_end, moved } => {
                 let moved = Some(moved).filter(|_| !is_at_end);
                 let deadline = self.patience.deadline(moved, now);
-                let hole = first.map(|first| between(from.position, first));
+                let hole = first.map_or(limit, |first| between(from.position, first).min(limit));
                 Ok(self.wait_until(deadline, now, hole))
             }
-            Taken::Opening(since) => Ok(self.wait_until(since + OPEN_LIMIT, now, None)),
+            Taken::Opening(since) => Ok(self.wait_until(since + OPEN_LIMIT, now, limit)),
         }
     }
 
-    fn wait_until(&mut self, deadline: Instant, now: Instant, hole: Option<usize>) -> Next {
+    fn wait_until(&mut self, deadline: Instant, now: Instant, hole: usize) -> Next {
         if !self.patience.is_lost {
             if now < deadline {
                 self.patience.look_again_at = Some(deadline);

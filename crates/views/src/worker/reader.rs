@@ -55,7 +55,7 @@ impl Reader {
     /// The next events behind `from`, at most `limit`; none at the end of the log, or while they are still to come. Where the
     /// log is damaged, they end before the damage.
     pub(super) async fn read(&mut self, from: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, Halt> {
-        let mut hole = None;
+        let mut missing = None;
         if let Some(newest) = self.newest.as_mut().filter(|_| self.reads_newest) {
             let through = *self.appended.borrow_and_update();
             match newest.next(&self.log, from, through, limit.min(self.page)).await {
@@ -64,28 +64,28 @@ impl Reader {
                     return in_sequence(from.position, events);
                 }
                 Ok(Next::Wait) => return Ok(Vec::new()),
-                Ok(Next::Log(events)) => hole = events,
+                Ok(Next::Log(events)) => missing = Some(events),
                 Err(error) => {
                     let (position, reason) = damage(error, from.position)?;
                     return Err(Halt::Stopped(Stopped { position, reason }));
                 }
             }
         }
-        let events = self.read_log(from, limit, hole).await?;
+        let events = self.read_log(from, limit, missing).await?;
         count(self.projection, "log", events.len());
         Ok(events)
     }
 
-    /// The same from the log: on and on, or no more than are missing elsewhere.
+    /// The same from the log: on and on, or at most as many as are missing elsewhere.
     async fn read_log(
         &mut self,
         from: &Checkpoint,
         limit: usize,
-        hole: Option<usize>,
+        missing: Option<usize>,
     ) -> Result<Vec<RecordedEvent>, Halt> {
         let after = from.position;
-        let read = match hole {
-            Some(hole) => self.log.read_on(from, limit.min(hole)).await,
+        let read = match missing {
+            Some(missing) => self.log.read_on(from, missing).await,
             None => self.next(from, limit).await,
         };
         let (position, reason) = match read {
