@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daybook_tests::{Backend, Topic, Worker, on_both, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::relay::Shop;
 
@@ -108,7 +108,9 @@ async fn what_kafka_has_is_read_there_and_nowhere_else(backend: Backend) {
     let (kafka, log) = fed.read().await;
     assert!(kafka > 20 && log == 0, "{kafka} from Kafka, {log} from the log");
     let status = status(&fed.shop);
-    assert!(status["projections"][0]["owners"].to_string().contains("reading kafka"), "{status}");
+    assert_eq!(status["projections"][0]["sources"], json!(["kafka"]), "{status}");
+    let told = fed.shop.daybook.cli(&["status"]).stdout;
+    assert!(told.contains("reads kafka"), "{told}");
     fed.assert_true();
 }
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 use daybook_log::Source;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use crate::Views;
 use crate::projector::Projector;
 use crate::ranges::Standings;
 use crate::slices::SLICES;
+use crate::{Views, owner};
 
 /// How the projectors of a process work.
 #[derive(Debug, Clone)]
@@ -87,8 +86,7 @@ impl Projectors {
         let settings = Settings { shards: settings.shards.clamp(1, SLICES), ..settings };
         let (stop, stopping) = watch::channel(false);
         // Of this start of this process alone: what it held before a crash is not its own any more.
-        let reads = settings.source.as_ref().map(|source| format!("reading {} ", source.name()));
-        let owner = format!("{} {}{}", settings.process, reads.unwrap_or_default(), Uuid::new_v4());
+        let owner = owner::name(&settings);
         let standings = watch::Sender::new(None);
         let mut projectors = JoinSet::new();
         for view in views.views() {

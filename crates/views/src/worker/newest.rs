@@ -182,8 +182,10 @@ impl Patience {
 
     /// All events up to here have come.
     fn reached(&mut self, position: Position, now: Instant) {
-        if let Some((_, since)) = self.mark.take_if(|(mark, _)| *mark <= position) {
-            self.is_lost &= now.duration_since(since) >= PATIENCE;
+        let reached = self.mark.take_if(|(mark, _)| *mark <= position);
+        if self.is_lost && reached.is_some_and(|(_, since)| now.duration_since(since) < PATIENCE) {
+            self.is_lost = false;
+            tracing::info!("the newest events come in time again");
         }
     }
 
