@@ -87,8 +87,8 @@ async fn what_is_read_is_the_log(_: Location, database: Database) {
         relay.stop().await;
     }
     let (events, head) = (all(&log).await, log.head().await.expect("the log answers"));
-    for reached in [0, 1, 70, 149] {
-        let behind = behind(&head, reached.checked_sub(1).map(|last: usize| &events[last]));
+    for reached in [0_usize, 1, 70, 149] {
+        let behind = behind(&head, reached.checked_sub(1).map(|last| &events[last]));
         let read = read_source(&source, &log, &behind).await;
         assert_eq!(lines(&read), lines(&events[reached..]), "behind {reached}");
     }
