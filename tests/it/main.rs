@@ -22,4 +22,5 @@ mod rollback;
 mod scarcity;
 mod schemas;
 mod sessions;
+mod source;
 mod tour;

@@ -24,10 +24,10 @@ const API: &[&str] = &["serve", "--roles", "api,projector"];
 const RELAY: &[&str] = &["serve", "--roles", "relay"];
 
 /// A shop, with somebody who orders.
-struct Shop {
-    daybook: Daybook,
-    product: Product,
-    customer: Customer,
+pub(super) struct Shop {
+    pub(super) daybook: Daybook,
+    pub(super) product: Product,
+    pub(super) customer: Customer,
 }
 
 impl Shop {
@@ -35,21 +35,21 @@ impl Shop {
         Self::open_with(backend, API).await
     }
 
-    async fn open_with(backend: Backend, args: &[&str]) -> Self {
+    pub(super) async fn open_with(backend: Backend, args: &[&str]) -> Self {
         let daybook = Daybook::start(Daybook::seeded(backend).await, args).await;
         let product = Product::create(&daybook.login(Role::Staff).await, 100, 10_000).await;
         let customer = Customer::register(&daybook.client()).await;
         Self { daybook, product, customer }
     }
 
-    async fn order(&self, count: usize) {
+    pub(super) async fn order(&self, count: usize) {
         for _ in 0..count {
             self.customer.order(&self.product.order(1)).send().await.expect(200);
         }
     }
 
     /// Goes on ordering until it is aborted.
-    fn keep_ordering(&self) -> tokio::task::JoinHandle<()> {
+    pub(super) fn keep_ordering(&self) -> tokio::task::JoinHandle<()> {
         let (client, order): (Client, Value) = (self.customer.client.clone(), self.product.order(1));
         tokio::spawn(async move {
             loop {
@@ -58,7 +58,7 @@ impl Shop {
         })
     }
 
-    async fn relay(&self, topic: &Topic) -> Worker {
+    pub(super) async fn relay(&self, topic: &Topic) -> Worker {
         self.daybook.worker(&topic.published_by(RELAY, &Topic::brokers())).await
     }
 

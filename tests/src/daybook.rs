@@ -293,6 +293,17 @@ impl Worker {
         self.0.terminate().await
     }
 
+    /// Its metrics.
+    ///
+    /// # Panics
+    ///
+    /// When it has none.
+    pub async fn metrics(&mut self) -> String {
+        let answer = Client::new(&self.0.printed("metrics on ").await).get("").await;
+        assert_eq!(answer.status, 200, "{answer}");
+        answer.body
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.id()

@@ -117,6 +117,21 @@ impl Topic {
         tokio::task::spawn_blocking(move || read(&name)).await.expect("no panic")
     }
 
+    /// Deletes all messages that there are, as time does.
+    ///
+    /// # Panics
+    ///
+    /// When the brokers do not do so.
+    pub async fn delete_all(&self) {
+        let mut all = TopicPartitionList::new();
+        let partitions: HashSet<i32> = self.read().await.iter().map(|record| record.partition).collect();
+        for partition in partitions {
+            all.add_partition_offset(&self.name, partition, Offset::End).expect("an offset");
+        }
+        let admin: AdminClient<DefaultClientContext> = client().create().expect("a client");
+        admin.delete_records(&all, &AdminOptions::new()).await.expect("the brokers answer");
+    }
+
     /// All committed messages, once the whole log of a server is among them.
     ///
     /// # Panics

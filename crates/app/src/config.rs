@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use daybook_database::{Location, Options};
+use daybook_kafka::TopicSource;
 use daybook_views::SHARDS_MAX;
 
 use crate::settings::Resolved;
@@ -122,6 +124,7 @@ impl Config {
                 ..daybook_dispatch::Settings::default()
             },
             projectors: daybook_views::Settings {
+                source: source(&settings.required::<String>("source")?, relay.as_ref())?,
                 shards: shards(settings.required("projection_shards")?)?,
                 rebuild_bytes_max: (settings.required::<NonZeroU32>("rebuild_memory_mib")?.get() as usize) << 20,
                 retire_after: settings.required("retire_after_s").map(Duration::from_secs)?,
@@ -172,6 +175,21 @@ fn relay(settings: &Resolved) -> anyhow::Result<Option<daybook_kafka::Settings>>
     Ok(Some(relay).filter(|relay| !relay.brokers.is_empty()))
 }
 
+/// Where the newest events are read, when it is not the log.
+fn source(
+    named: &str,
+    topic: Option<&daybook_kafka::Settings>,
+) -> anyhow::Result<Option<Arc<dyn daybook_log::Source>>> {
+    match (named, topic) {
+        ("log", _) => Ok(None),
+        ("kafka", Some(topic)) => Ok(Some(Arc::new(TopicSource::new(topic.clone())))),
+        ("kafka", None) => {
+            bail!("the source `kafka` is a topic of Kafka: say where that is with `kafka_brokers` (KAFKA_BROKERS)")
+        }
+        (other, _) => bail!("`source` cannot be `{other}`: expected log or kafka"),
+    }
+}
+
 /// What a process does. When nothing is said, that is all that there is to do: publish too, when it is known where.
 fn roles(named: Option<&str>, publishes: bool) -> anyhow::Result<BTreeSet<Role>> {
     let role = |name: &str| match name.trim() {
@@ -207,5 +225,13 @@ mod tests {
         let error = roles(Some("relay"), false).expect_err("nowhere").to_string();
         assert!(error.contains("KAFKA_BROKERS"), "{error}");
         assert!(roles(Some("api,cook"), true).is_err());
+    }
+
+    #[test]
+    fn who_reads_kafka_says_where_that_is() {
+        assert!(source("log", None).expect("the log").is_none());
+        let error = source("kafka", None).expect_err("nowhere").to_string();
+        assert!(error.contains("KAFKA_BROKERS"), "{error}");
+        assert!(source("rabbits", None).is_err());
     }
 }

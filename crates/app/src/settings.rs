@@ -193,6 +193,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "Settings of librdkafka, name=value with commas between them (security.protocol=SASL_SSL,…)",
     ),
+    setting(
+        "source",
+        "DAYBOOK_SOURCE",
+        Some("log"),
+        "Where the views' newest events are read: log, or kafka: what is not there is read from the log",
+    ),
     setting("issuer", "DAYBOOK_ISSUER", Some("daybook"), "Who issues access tokens (`iss`)"),
     setting("audience", "DAYBOOK_AUDIENCE", Some("daybook"), "Whom access tokens are for (`aud`)"),
     setting(

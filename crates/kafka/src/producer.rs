@@ -91,6 +91,13 @@ pub(crate) struct Watcher {
     failed: Mutex<Option<KafkaError>>,
 }
 
+impl Watcher {
+    /// The last thing that it complained about.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.reason.lock().ok().and_then(|reason| reason.clone())
+    }
+}
+
 impl ClientContext for Watcher {
     fn log(&self, _: RDKafkaLogLevel, what: &str, message: &str) {
         tracing::debug!(target: "daybook_kafka::librdkafka", what, message);
@@ -264,8 +271,7 @@ impl Publisher {
         let reason = match (client.fatal_error(), error) {
             (Some((_, reason)), _) => reason,
             (None, error) if is_passing(error) => {
-                let said = client.context().reason.lock().ok().and_then(|reason| reason.clone());
-                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                let said = client.context().reason().map(|said| format!(": {said}")).unwrap_or_default();
                 format!("the brokers {} do not answer{said}", self.settings.brokers)
             }
             (None, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => format!(

@@ -80,7 +80,7 @@ pub enum ClientSettingsError {
     #[error("the setting of librdkafka at place {0} is not of the form `name=value`")]
     NoSetting(usize),
     /// What Daybook promises depends on it.
-    #[error("`{0}` is the relay's own, and cannot be set")]
+    #[error("`{0}` is Daybook's own, and cannot be set")]
     Own(String),
     /// librdkafka does not know it.
     #[error("librdkafka has no setting `{0}`")]
@@ -93,14 +93,18 @@ pub enum ClientSettingsError {
     NotBuilt(String),
 }
 
-/// What the relay's promises stand on. Nobody else says anything about these.
+/// What the promises of those who publish and of those who read stand on. Nobody else says anything about these.
 const OWN: &[&str] = &[
     "acks",
     "allow.auto.create.topics",
+    "auto.offset.reset",
     "bootstrap.servers",
     "delivery.report.only.error",
+    "enable.auto.commit",
     "enable.gapless.guarantee",
     "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
     "isolation.level",
     "metadata.broker.list",
     "partitioner",
@@ -197,6 +201,26 @@ impl Settings {
             // Where the clients of most languages put a key.
             .set("partitioner", "murmur2_random")
             .set("delivery.report.only.error", "true");
+        config
+    }
+
+    /// Of a consumer that is assigned partitions by whoever has it. It is in no group, though librdkafka wants a name of one.
+    pub(crate) fn consumer(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            // What waits of each partition, and the most that is fetched of it at once.
+            .set("queued.max.messages.kbytes", "1024")
+            .set("max.partition.fetch.bytes", "1048576")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.wait.max.ms", "100");
+        config.extend(self.client().config_map().into_iter().map(|(name, value)| (name.into(), value.into())));
+        config
+            .set("isolation.level", "read_committed")
+            .set("group.id", "daybook")
+            .set("enable.auto.commit", "false")
+            // It is known by then that what was to be read is not there any more.
+            .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true");
         config
     }
 }

@@ -26,6 +26,7 @@ mod feed;
 mod fold;
 mod generation;
 mod mark;
+mod owner;
 mod postgres;
 mod projector;
 mod projectors;

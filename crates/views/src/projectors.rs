@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daybook_log::Source;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use crate::Views;
 use crate::projector::Projector;
 use crate::ranges::Standings;
 use crate::slices::SLICES;
+use crate::{Views, owner};
 
 /// How the projectors of a process work.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Settings {
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
     pub retry_stopped: Duration,
+    /// Where the newest events are to be read, when it is not the log: by the projectors of views that are served.
+    pub source: Option<Arc<dyn Source>>,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             retire_after: Duration::from_secs(24 * 3_600),
             idle_interval: Duration::from_secs(10),
             retry_stopped: Duration::from_secs(30),
+            source: None,
         }
     }
 }
@@ -83,7 +86,7 @@ impl Projectors {
         let settings = Settings { shards: settings.shards.clamp(1, SLICES), ..settings };
         let (stop, stopping) = watch::channel(false);
         // Of this start of this process alone: what it held before a crash is not its own any more.
-        let owner = format!("{} {}", settings.process, Uuid::new_v4());
+        let owner = owner::name(&settings);
         let standings = watch::Sender::new(None);
         let mut projectors = JoinSet::new();
         for view in views.views() {

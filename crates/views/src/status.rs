@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::generation::{Generation, Phase, served};
 use crate::store::Progress;
-use crate::{ViewError, Views};
+use crate::{ViewError, Views, owner};
 
 /// How long whoever asks for metrics waits for what has to be looked up; the gauges stay as they were then.
 const REPORT_LIMIT: Duration = Duration::from_secs(3);
@@ -37,6 +37,8 @@ pub struct Status {
     pub lag_seconds: f64,
     /// Who folds it at this moment.
     pub owners: BTreeSet<String>,
+    /// Where they read the newest events: `log`, or a source beside it.
+    pub sources: BTreeSet<String>,
     /// Why it stands still, when it does.
     pub stopped: Option<Stopped>,
     /// How many dead letters it has.
@@ -95,6 +97,7 @@ impl Views {
             let id = served.as_ref().map(|served| served.id);
             let ranges: Vec<&Progress> = progress.iter().filter(|range| Some(range.generation) == id).collect();
             let position = ranges.first().map_or(Position::START, |range| range.position);
+            let owners: BTreeSet<String> = ranges.iter().filter_map(|range| range.owner.clone()).collect();
             statuses.push(Status {
                 name: view.table.projection,
                 version: served.as_ref().map_or(view.table.version, |served| served.version),
@@ -103,7 +106,8 @@ impl Views {
                 position,
                 lag_events: head.get().saturating_sub(position.get()),
                 lag_seconds: self.lag_seconds(position, head).await?,
-                owners: ranges.iter().filter_map(|range| range.owner.clone()).collect(),
+                sources: owners.iter().map(|owner| owner::source(owner).to_owned()).collect(),
+                owners,
                 stopped: ranges.iter().find_map(|range| range.stopped.clone()),
                 dead_letters: id.and_then(|id| dead_letters.get(&id).copied()).unwrap_or_default(),
             });

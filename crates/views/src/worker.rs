@@ -3,6 +3,7 @@
 mod advance;
 mod ahead;
 mod commit;
+mod newest;
 mod patience;
 mod reader;
 mod replay;
@@ -163,7 +164,7 @@ impl Worker {
             settings: settings.clone(),
             standings,
             stopping,
-            reader: Reader::new(views.log().clone(), settings),
+            reader: Reader::new(views.log().clone(), settings, view.table.projection),
             held: Vec::new(),
             documents: view.projection.documents(),
             folded: None,
@@ -326,6 +327,7 @@ impl Worker {
             let own = generations.iter().find(|one| one.id == id && one.phase.is_fed());
             self.generation.clone_from(own.ok_or(Halt::Asked)?);
         }
+        self.reader.read_newest(!self.generation.phase.is_built());
         for _ in 0..LOOKS_MAX {
             let acts = board.acts(&self.owner);
             if acts.is_empty() {

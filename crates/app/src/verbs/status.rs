@@ -51,7 +51,10 @@ fn relay_line(one: &daybook_kafka::Status) -> String {
 pub(super) fn line(one: &Status) -> String {
     let state = match (&one.stopped, one.owners.len()) {
         (Some(stopped), _) => format!("stopped at {}: {}", stopped.position, stopped.reason),
-        (None, 1..) => "running".to_owned(),
+        (None, 1..) => match one.sources.iter().find(|source| *source != "log") {
+            None => "running".to_owned(),
+            Some(source) => format!("running, reads {source}"),
+        },
         (None, 0) => "nobody runs it".to_owned(),
     };
     let generation = one.generation.map_or_else(|| "none".to_owned(), |number| number.to_string());
@@ -104,6 +107,7 @@ mod tests {
             lag_events: 10,
             lag_seconds: 0.5,
             owners: ["a process".to_owned()].into(),
+            sources: ["log".to_owned()].into(),
             stopped: None,
             dead_letters: 0,
         };
@@ -112,5 +116,7 @@ mod tests {
         status.building = Some(Building { generation: 4, phase: Phase::Replay, paused: true });
         status.dead_letters = 2;
         assert_eq!(line(&status), format!("{plain}  building generation 4: replay, paused  2 dead letters"));
+        status.sources.insert("kafka".to_owned());
+        assert!(line(&status).contains("running, reads kafka"));
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use daybook_core::{Metadata, RecordedEvent, StreamId};
 use daybook_database::Database;
 use daybook_database::testing::wait_for;
-use daybook_kafka::{Published, Relay, Settings, Status};
-use daybook_log::{Append, Log, NewRecord, Verdict};
+use daybook_kafka::{Published, Relay, Settings, Status, TopicSource};
+use daybook_log::{Append, Checkpoint, Log, NewRecord, Source, Taken, Verdict};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -108,6 +108,33 @@ pub(crate) async fn execute(database: &Database, sql: &str) {
 pub(crate) async fn read(brokers: &str, topic: &str) -> Vec<Vec<Published>> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
     tokio::task::spawn_blocking(move || read_blocking(&brokers, &topic)).await.expect("no panic")
+}
+
+/// Reads a source behind a checkpoint, up to where the log ends.
+pub(crate) async fn read_source(source: &TopicSource, log: &Log, behind: &Checkpoint) -> Vec<RecordedEvent> {
+    let since = log.event(behind.position).await.expect("the log answers").map(|event| event.recorded_at);
+    let end = log.head().await.expect("the log answers").position;
+    let (mut tail, mut events) = (source.open(behind, since), Vec::<RecordedEvent>::new());
+    let limit = Instant::now() + READ_LIMIT;
+    loop {
+        let at = events.last().map_or(behind.position, |event| event.position);
+        if at == end {
+            return events;
+        }
+        match tail.take(at, end, 10) {
+            Taken::Events(more) => events.extend(more),
+            Taken::Opening(_) | Taken::Nothing { .. } => {
+                let _ = tokio::time::timeout(Duration::from_secs(1), tail.arrived()).await;
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(Instant::now() < limit, "it does not come further than {at}");
+    }
+}
+
+/// The line of an event.
+pub(crate) fn lines(events: &[RecordedEvent]) -> Vec<String> {
+    events.iter().map(|event| serde_json::to_string(event).expect("JSON")).collect()
 }
 
 fn read_blocking(brokers: &str, topic: &str) -> Vec<Vec<Published>> {

@@ -3,3 +3,4 @@
 mod fixture;
 mod mocked;
 mod real;
+mod source;

@@ -30,7 +30,7 @@ on_both!(
 );
 
 /// Brokers, on a thread that they do not leave.
-struct Cluster {
+pub(crate) struct Cluster {
     brokers: String,
     orders: Option<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
@@ -39,7 +39,7 @@ struct Cluster {
 type Order = Box<dyn FnOnce(&MockCluster<'static, DefaultProducerContext>) + Send>;
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (orders, taken) = mpsc::channel::<Order>();
         let (told, brokers) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -54,7 +54,7 @@ impl Cluster {
         Self { brokers, orders: Some(orders), thread: Some(thread) }
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         settings(&self.brokers, TOPIC)
     }
 

@@ -10,17 +10,17 @@ use crate::fixture::*;
 
 on_both!(&[Schema::Log], a_topic_that_is_missing_is_made, what_is_committed_is_the_whole_log);
 
-fn brokers() -> String {
+pub(crate) fn brokers() -> String {
     std::env::var("KAFKA_BROKERS")
         .expect("KAFKA_BROKERS is not set: `cargo xtask test` starts a Kafka and sets it")
 }
 
 /// A topic of a test's own, which is not there yet.
-fn topic() -> String {
+pub(crate) fn topic() -> String {
     format!("daybook-test-{}", Uuid::now_v7().simple())
 }
 
-async fn remove(topic: &str) {
+pub(crate) async fn remove(topic: &str) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
     admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("the brokers answer");

@@ -1,4 +1,4 @@
-//! Reading the log for a worker: ahead, as long as it goes on where it stopped.
+//! Reading for a worker: the log, ahead, as long as it goes on where it stopped; or what is newest, from beside it.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,7 @@ use daybook_log::{Checkpoint, Log, LogError, Scan};
 use tokio::sync::watch;
 
 use super::Halt;
+use super::newest::{Newest, Next};
 use crate::Settings;
 use crate::status::Stopped;
 
@@ -17,6 +18,12 @@ pub(super) struct Reader {
     /// How often to look when the log gives no signal.
     idle: Duration,
     appended: watch::Receiver<Position>,
+    /// Which projection it reads for.
+    projection: &'static str,
+    /// Where the newest events are beside the log, if anywhere.
+    newest: Option<Newest>,
+    /// Whether they are to be read there.
+    reads_newest: bool,
     ahead: Option<Ahead>,
     /// Where the log ended, and when that was.
     ended: Option<(Checkpoint, Instant)>,
@@ -31,16 +38,57 @@ struct Ahead {
 }
 
 impl Reader {
-    pub(super) fn new(log: Log, settings: &Settings) -> Self {
+    pub(super) fn new(log: Log, settings: &Settings, projection: &'static str) -> Self {
         let (page, idle, appended) = (settings.page_events_max.max(1), settings.idle_interval, log.watch());
-        Self { log, page, idle, appended, ahead: None, ended: None }
+        let newest = settings.source.clone().map(Newest::new);
+        Self { log, page, idle, appended, projection, newest, reads_newest: false, ahead: None, ended: None }
     }
 
-    /// The next events behind `from`, at most `limit`; none at the end of the log. Where the log is damaged, they end before
-    /// the damage.
+    /// Whether the newest events are to be read where they are beside the log. Who is far behind reads the log.
+    pub(super) fn read_newest(&mut self, reads: bool) {
+        if let Some(newest) = self.newest.as_mut().filter(|_| !reads) {
+            newest.close();
+        }
+        self.reads_newest = reads;
+    }
+
+    /// The next events behind `from`, at most `limit`; none at the end of the log, or while they are still to come. Where the
+    /// log is damaged, they end before the damage.
     pub(super) async fn read(&mut self, from: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, Halt> {
+        let mut missing = None;
+        if let Some(newest) = self.newest.as_mut().filter(|_| self.reads_newest) {
+            let through = *self.appended.borrow_and_update();
+            match newest.next(&self.log, from, through, limit.min(self.page)).await {
+                Ok(Next::Events(events)) => {
+                    count(self.projection, newest.name(), events.len());
+                    return in_sequence(from.position, events);
+                }
+                Ok(Next::Wait) => return Ok(Vec::new()),
+                Ok(Next::Log(events)) => missing = Some(events),
+                Err(error) => {
+                    let (position, reason) = damage(error, from.position)?;
+                    return Err(Halt::Stopped(Stopped { position, reason }));
+                }
+            }
+        }
+        let events = self.read_log(from, limit, missing).await?;
+        count(self.projection, "log", events.len());
+        Ok(events)
+    }
+
+    /// The same from the log: on and on, or at most as many as are missing elsewhere.
+    async fn read_log(
+        &mut self,
+        from: &Checkpoint,
+        limit: usize,
+        missing: Option<usize>,
+    ) -> Result<Vec<RecordedEvent>, Halt> {
         let after = from.position;
-        let (position, reason) = match self.next(from, limit).await {
+        let read = match missing {
+            Some(missing) => self.log.read_on(from, missing).await,
+            None => self.next(from, limit).await,
+        };
+        let (position, reason) = match read {
             Ok(events) => return in_sequence(after, events),
             Err(error) => damage(error, after)?,
         };
@@ -91,8 +139,15 @@ impl Reader {
 
     /// Waits for events behind those that were read. Never ends by itself when there are no signals.
     pub(super) async fn appended(&mut self) {
-        if self.appended.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        let arrived = async {
+            match self.newest.as_mut().filter(|_| self.reads_newest) {
+                Some(newest) => newest.arrived().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Ok(()) = self.appended.changed() => {}
+            () = arrived => {}
         }
         self.ended = None;
     }
@@ -101,6 +156,11 @@ impl Reader {
     pub(super) fn clear(&mut self) {
         (self.ahead, self.ended) = (None, None);
     }
+}
+
+fn count(projection: &'static str, source: &'static str, events: usize) {
+    let labels = [("projection", projection), ("source", source)];
+    metrics::counter!("daybook_projection_read_events_total", &labels).increment(events as u64);
 }
 
 /// Where a log cannot be read that begins to be read behind `after`, and why; else the error is passed on.

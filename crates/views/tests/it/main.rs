@@ -12,6 +12,7 @@ mod queries;
 mod rebuilds;
 mod rollback;
 mod sharing;
+mod source;
 mod steps;
 mod stops;
 mod takeover;

@@ -1,0 +1,245 @@
+//! Reading the topic instead of the log: the newest events, as long as they are kept there.
+//!
+//! A reader has a consumer of its own and no group: it is assigned all partitions, and begins where their messages are as old
+//! as the event that it stands behind. So one that slept finds its place by itself, and nobody's pace concerns another. What is
+//! fetched ahead is bounded, since partitions are asked only for what is wanted next ([`Sequence`]).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use daybook_core::Position;
+use daybook_log::{Checkpoint, Source, Tail, Taken};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::message::{Origin, Published, Unreadable};
+use crate::producer::Watcher;
+use crate::sequence::{Polled, Sequence};
+use crate::settings::{Settings, TopicName};
+
+/// How long the brokers may take for each of the things that they are asked at the beginning.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+impl ConsumerContext for Watcher {}
+
+/// The topic, as a source of the log's newest events.
+#[derive(Debug)]
+pub struct TopicSource {
+    settings: Arc<Settings>,
+}
+
+impl TopicSource {
+    /// Asks no broker anything.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+}
+
+impl Source for TopicSource {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn open(&self, behind: &Checkpoint, since: Option<DateTime<Utc>>) -> Box<dyn Tail> {
+        let origin = Origin { log_id: behind.log_id, epoch: behind.epoch };
+        let (settings, arrived) = (self.settings.clone(), Arc::new(Notify::new()));
+        let (sender, opened) = oneshot::channel();
+        let notify = arrived.clone();
+        // What librdkafka is asked here, it blocks for.
+        spawn_blocking(move || {
+            let opened = Partitions::open(&settings, origin, since, &notify);
+            // It may be that nobody asks any more. What was opened is closed here then.
+            drop(sender.send(opened));
+            notify.notify_one();
+        });
+        Box::new(TopicTail { state: State::Opening(Instant::now(), opened), arrived })
+    }
+}
+
+struct TopicTail {
+    state: State,
+    arrived: Arc<Notify>,
+}
+
+enum State {
+    Opening(Instant, oneshot::Receiver<Result<Partitions, String>>),
+    Open(Sequence, Partitions),
+    Failed(String),
+}
+
+#[async_trait]
+impl Tail for TopicTail {
+    fn take(&mut self, after: Position, through: Position, limit: usize) -> Taken {
+        if let State::Opening(since, opened) = &mut self.state {
+            self.state = match opened.try_recv() {
+                Ok(Ok(opened)) => State::Open(Sequence::new(opened.queues.len()), opened),
+                Ok(Err(reason)) => State::Failed(reason),
+                Err(oneshot::error::TryRecvError::Empty) => return Taken::Opening(*since),
+                Err(oneshot::error::TryRecvError::Closed) => State::Failed("the process ends".to_owned()),
+            };
+        }
+        match &mut self.state {
+            State::Open(sequence, partitions) => match partitions.check() {
+                Ok(()) => sequence.take(after, through, limit, |index| partitions.poll(index)),
+                Err(reason) => Taken::Failed(reason),
+            },
+            State::Failed(reason) => Taken::Failed(reason.clone()),
+            State::Opening(since, _) => Taken::Opening(*since),
+        }
+    }
+
+    fn newest(&self) -> Position {
+        match &self.state {
+            State::Open(sequence, _) => sequence.newest(),
+            State::Opening(..) | State::Failed(_) => Position::START,
+        }
+    }
+
+    async fn arrived(&mut self) {
+        self.arrived.notified().await;
+    }
+}
+
+impl Drop for TopicTail {
+    /// Closing a consumer waits for its threads.
+    fn drop(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Failed(String::new()));
+        if let (State::Open(_, partitions), Ok(runtime)) = (state, tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(partitions));
+        }
+    }
+}
+
+/// All partitions of a topic, and what comes out of them.
+struct Partitions {
+    topic: TopicName,
+    origin: Origin,
+    // Before the consumer: it goes last.
+    queues: Vec<PartitionQueue<Watcher>>,
+    consumer: Arc<BaseConsumer<Watcher>>,
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions").field("topic", &self.topic).field("count", &self.queues.len()).finish()
+    }
+}
+
+impl Partitions {
+    /// Begins to read all partitions. Blocks.
+    fn open(
+        settings: &Settings,
+        origin: Origin,
+        since: Option<DateTime<Utc>>,
+        arrived: &Arc<Notify>,
+    ) -> Result<Self, String> {
+        let consumer = settings.consumer().create_with_context(Watcher::default());
+        let consumer: Arc<BaseConsumer<Watcher>> =
+            Arc::new(consumer.map_err(|error| format!("no consumer: {error}"))?);
+        let trouble = |error: KafkaError| {
+            // So that the reason is heard.
+            consumer.poll(Duration::ZERO);
+            let said = consumer.context().reason().map(|said| format!(" ({said})")).unwrap_or_default();
+            format!("the brokers {}: {error}{said}", settings.brokers)
+        };
+        let topic = settings.topic.as_str();
+        let from = places(&consumer, topic, since).map_err(trouble)?;
+        if from.count() == 0 {
+            return Err(format!("the brokers {} have no topic `{topic}`", settings.brokers));
+        }
+        let mut queues = Vec::new();
+        for element in from.elements() {
+            let queue = consumer.split_partition_queue(topic, element.partition());
+            let mut queue = queue.ok_or_else(|| format!("no queue of partition {}", element.partition()))?;
+            let arrived = arrived.clone();
+            queue.set_nonempty_callback(move || arrived.notify_one());
+            queues.push(queue);
+        }
+        consumer.assign(&from).map_err(trouble)?;
+        Ok(Self { topic: settings.topic.clone(), origin, queues, consumer })
+    }
+
+    /// Whether anything can still come.
+    fn check(&self) -> Result<(), String> {
+        // What it says is not about single partitions: that brokers are away, for the most part, and it goes on by itself.
+        while let Some(said) = self.consumer.poll(Duration::ZERO) {
+            if let Err(error) = said {
+                tracing::debug!(topic = %self.topic, %error, "from Kafka");
+            }
+        }
+        self.consumer.client().fatal_error().map_or(Ok(()), |(_, reason)| Err(reason))
+    }
+
+    /// What a partition has at hand.
+    fn poll(&self, index: usize) -> Polled {
+        match self.queues[index].poll(Duration::ZERO) {
+            None => Polled::Nothing,
+            Some(Err(KafkaError::PartitionEOF(_))) => Polled::End,
+            Some(Err(error)) => {
+                tracing::warn!(topic = %self.topic, partition = index, %error, "cannot read from Kafka");
+                Polled::Other
+            }
+            Some(Ok(message)) => self.event(&message),
+        }
+    }
+
+    /// A message's event. One that cannot be read leaves a hole, which is filled from the log.
+    fn event(&self, message: &BorrowedMessage<'_>) -> Polled {
+        match read(message) {
+            Ok(published) if published.origin == self.origin => Polled::Event(published.event),
+            Ok(_) => Polled::Other,
+            Err(error) => {
+                let (partition, offset) = (message.partition(), message.offset());
+                tracing::error!(topic = %self.topic, partition, offset, %error, "a message is no event");
+                metrics::counter!("daybook_source_unreadable_total", "topic" => self.topic.to_string())
+                    .increment(1);
+                Polled::Other
+            }
+        }
+    }
+}
+
+fn read(message: &BorrowedMessage<'_>) -> Result<Published, Unreadable> {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    Published::read(message.key(), message.payload(), headers.map(|header| (header.key, header.value)))
+}
+
+/// Where to begin in each partition, to find all that was recorded at a time or later.
+fn places(
+    consumer: &BaseConsumer<Watcher>,
+    topic: &str,
+    since: Option<DateTime<Utc>>,
+) -> KafkaResult<TopicPartitionList> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_LIMIT)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let partitions = found.map_or(&[][..], |found| found.partitions());
+    let mut places = TopicPartitionList::new();
+    for partition in partitions {
+        places.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    let Some(since) = since.filter(|_| !partitions.is_empty()) else { return Ok(places) };
+    // Looked at first: what is published from here on lies behind, whatever is found then.
+    let mut ends = Vec::new();
+    for partition in partitions {
+        ends.push((partition.id(), consumer.fetch_watermarks(topic, partition.id(), ANSWER_LIMIT)?.1));
+    }
+    let mut times = TopicPartitionList::new();
+    for partition in partitions {
+        times.add_partition_offset(topic, partition.id(), Offset::Offset(since.timestamp_millis()))?;
+    }
+    let found = consumer.offsets_for_times(times, ANSWER_LIMIT)?;
+    for (partition, end) in ends {
+        let place = found.find_partition(topic, partition).map(|found| found.offset());
+        let place = place.filter(|place| matches!(place, Offset::Offset(_))).unwrap_or(Offset::Offset(end));
+        places.set_partition_offset(topic, partition, place)?;
+    }
+    Ok(places)
+}
