@@ -16,8 +16,13 @@ const COPY_BEGIN: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The form that `jsonb` is sent in, which is text.
 const JSONB_FORM: u8 = 1;
 
+/// Whoever holds locks that others wait for, and freezes, is cut off before these stop waiting. For transactions that are
+/// never idle otherwise.
+const CUT_OFF: &str = "SET LOCAL idle_in_transaction_session_timeout = '3s'";
+
 impl Postgres {
-    /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long.
+    /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long, and do not keep
+    /// others waiting when this process freezes.
     pub(crate) async fn in_transaction<T: Send + 'static>(
         &self,
         run: impl FnOnce(Transaction<'static, Pg>) -> InTransaction<T> + Send + 'static,
@@ -27,6 +32,7 @@ impl Postgres {
             let mut transaction = pool.begin().await?;
             let limits = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'";
             sqlx::raw_sql(limits).execute(&mut *transaction).await?;
+            sqlx::raw_sql(CUT_OFF).execute(&mut *transaction).await?;
             run(transaction).await
         })
         .await
@@ -77,39 +83,42 @@ impl Postgres {
         pieces: &Pieces,
         first: bool,
     ) -> Result<bool, sqlx::Error> {
-        let mut one = self.unlimited().await?;
         if first {
-            let mut other = self.unlimited().await?;
+            let (mut one, mut other) = (self.unlimited().await?, self.unlimited().await?);
             let copied = copy_first(&mut one, &mut other, commit, pieces).await?;
             other.close().await?;
             one.close().await?;
             return Ok(copied);
         }
+        let mut one = self.apart().await?;
         let mut transaction = one.begin().await?;
-        if !move_checkpoints(&mut transaction, commit).await? {
-            transaction.rollback().await?;
-            return Ok(false);
-        }
+        sqlx::raw_sql(CUT_OFF).execute(&mut *transaction).await?;
         while let Some(piece) = pieces.next().await? {
             upsert(&mut transaction, commit.table, &piece).await?;
         }
-        transaction.commit().await?;
+        let is_held = move_checkpoints(&mut transaction, commit).await?;
+        match is_held {
+            true => transaction.commit().await?,
+            false => transaction.rollback().await?,
+        }
         one.close().await?;
-        Ok(true)
+        Ok(is_held)
     }
 
-    /// Empties a table that nothing was folded into yet.
+    /// Empties a table that nothing was folded into yet, and that nobody else is to write to.
     pub(crate) async fn truncate(
         &self,
         generation: i64,
         table: &Table,
         claims: &[Claim],
     ) -> Result<bool, sqlx::Error> {
-        let (claims, sql) = (claims.to_vec(), format!("TRUNCATE {}", table.name));
+        let (claims, name) = (claims.to_vec(), table.name.clone());
         self.in_transaction(move |mut transaction| {
             Box::pin(async move {
                 let is_held = holds(&mut transaction, generation, &claims, true).await?;
                 if is_held {
+                    end_writers(&mut transaction, &name).await?;
+                    let sql = format!("TRUNCATE {name}");
                     sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
                 }
                 transaction.commit().await?;
@@ -119,10 +128,30 @@ impl Postgres {
         .await
     }
 
-    /// A connection of its own, with the limits of [`Self::in_transaction`]: when this is given up, it is closed, and with
-    /// it the transaction.
+    /// Ends those who write to the table of a generation, if it is nobody's: they are dead or frozen, and what they wrote
+    /// is not to be kept.
+    pub(crate) async fn end_the_dead(
+        transaction: &mut PgConnection,
+        generation: i64,
+        table: &Table,
+    ) -> Result<(), sqlx::Error> {
+        let is_held: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM view_ranges WHERE generation = $1 AND lease_until >= clock_timestamp())",
+        )
+        .bind(generation)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if is_held { Ok(()) } else { end_writers(transaction, &table.name).await }
+    }
+
+    /// A connection of its own: when this is given up, it is closed, and with it the transaction.
+    async fn apart(&self) -> Result<PgConnection, sqlx::Error> {
+        Ok(self.0.acquire().await?.detach())
+    }
+
+    /// A connection of its own, whose statements take as long as they take, but do not wait for locks that long.
     async fn unlimited(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = self.0.acquire().await?.detach();
+        let mut connection = self.apart().await?;
         sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = '5s'").execute(&mut connection).await?;
         Ok(connection)
     }
@@ -208,6 +237,10 @@ async fn move_checkpoints(transaction: &mut PgConnection, commit: &Commit<'_>) -
 ///
 /// Each has its lock on the table before either copies: whoever wants to drop it does not come in between, and what
 /// waits for a lock does not do so for ever.
+///
+/// The ranges are free until all is copied, however long that takes: their leases are renewed meanwhile, as long as this
+/// process lives. When it freezes, nothing but the table is locked. PostgreSQL would wait for the rest of a COPY for ever;
+/// so whoever has the ranges then ends it.
 async fn copy_first(
     one: &mut PgConnection,
     other: &mut PgConnection,
@@ -220,25 +253,32 @@ async fn copy_first(
         let lock = format!("LOCK TABLE {name} IN ROW EXCLUSIVE MODE");
         sqlx::query(AssertSqlSafe(lock)).execute(&mut **transaction).await?;
     }
-    if !holds(&mut second, commit.generation, commit.ranges, false).await?
-        || !move_checkpoints(&mut first, commit).await?
-    {
+    if !holds(&mut second, commit.generation, commit.ranges, false).await? {
         return Ok(false);
     }
     tokio::try_join!(copy(&mut first, name, pieces), copy(&mut second, name, pieces))?;
+    sqlx::raw_sql(CUT_OFF).execute(&mut *first).await?;
+    if !move_checkpoints(&mut first, commit).await? {
+        return Ok(false);
+    }
     second.commit().await?;
-    // It has taken longer than the leases last, and nobody could renew them.
-    sqlx::query(
-        "UPDATE view_ranges SET lease_until = clock_timestamp() + make_interval(secs => $3) \
-         WHERE generation = $1 AND slice_from = ANY ($2)",
-    )
-    .bind(commit.generation)
-    .bind(commit.ranges.iter().map(|claim| i32::from(claim.slices.from)).collect::<Vec<_>>())
-    .bind(commit.lease.as_secs_f64())
-    .execute(&mut *first)
-    .await?;
     first.commit().await?;
     Ok(true)
+}
+
+/// Ends the transactions of all others that have written to a table, or are about to. They hold no lease, or not any more,
+/// and could not commit.
+async fn end_writers(transaction: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks \
+         WHERE locktype = 'relation' AND relation = to_regclass($1)::oid AND mode = 'RowExclusiveLock' AND granted \
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+           AND pid <> pg_backend_pid()",
+    )
+    .bind(name)
+    .execute(transaction)
+    .await
+    .map(drop)
 }
 
 /// Whether all of these ranges are held, and nothing was folded into them yet. `locked`: it stays so until the transaction

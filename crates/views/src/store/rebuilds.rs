@@ -75,7 +75,8 @@ pub(crate) trait Rebuilds: Send + Sync {
         first: bool,
     ) -> Result<bool, sqlx::Error>;
 
-    /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held.
+    /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held. Who held them
+    /// before and still writes there, or is frozen while it does, is ended.
     async fn empty(&self, generation: i64, table: &Table, claims: &[Claim]) -> Result<bool, sqlx::Error>;
 
     /// Makes the key of a table that was filled without one.

@@ -25,7 +25,8 @@ pub(crate) trait Upkeep: Send + Sync {
     async fn outlived(&self, view: &Table, after: Duration) -> Result<Vec<Generation>, sqlx::Error>;
 
     /// Removes a generation's table and all that is known of its documents; it is in phase `to` from then on. `false` when
-    /// it was put to another use since it was seen.
+    /// it was put to another use since it was seen. Whoever writes to it is waited for, or ended when no lease is held any
+    /// more.
     async fn remove(&self, seen: &Generation, table: &Table, to: Phase) -> Result<bool, sqlx::Error>;
 }
 
@@ -78,7 +79,7 @@ macro_rules! upkeep {
             }
 
             async fn remove(&self, seen: &Generation, table: &Table, to: Phase) -> Result<bool, sqlx::Error> {
-                let (id, phase, drop_table) = (seen.id, seen.phase, format!("DROP TABLE IF EXISTS {}", table.name));
+                let (id, phase, table) = (seen.id, seen.phase, table.clone());
                 self.in_transaction(move |mut transaction| {
                     Box::pin(async move {
                         let moved = sqlx::query(concat!(
@@ -96,7 +97,9 @@ macro_rules! upkeep {
                             transaction.rollback().await?;
                             return Ok(false);
                         }
+                        Self::end_the_dead(&mut transaction, id, &table).await?;
                         // Whoever writes locks the table before the ranges.
+                        let drop_table = format!("DROP TABLE IF EXISTS {}", table.name);
                         sqlx::query(AssertSqlSafe(drop_table)).execute(&mut *transaction).await?;
                         for table in KNOWN_OF_DOCUMENTS {
                             let sql = format!("DELETE FROM {table} WHERE generation = $1");

@@ -1,12 +1,17 @@
 //! The first documents of a rebuild go by COPY, in two streams, which take as long as they take: nobody is kept waiting
-//! for good, and nobody takes over meanwhile.
+//! for good, and nobody takes over meanwhile, unless it is from who is dead or frozen.
 
+use std::sync::mpsc;
+
+use daybook_core::GivenAway;
 use daybook_database::testing::{Backend, run, wait_for};
 use daybook_database::{Location, Schema};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::postgres::Postgres;
 
 /// Makes a test of one that is given a generation in its replay, and a connection of its own to its database.
 macro_rules! on_postgres {
@@ -26,6 +31,8 @@ on_postgres!(
     a_copy_that_dies_lets_go_of_everything,
     nobody_waits_for_a_lock_for_ever,
     a_copy_that_takes_longer_than_its_lease_keeps_it,
+    who_takes_over_from_the_frozen_ends_their_copy,
+    who_gives_a_rebuild_up_ends_the_copy_of_the_frozen,
 );
 
 /// The test's own connection.
@@ -52,13 +59,44 @@ async fn slow_down(beside: &mut Beside, seconds: f64) {
     beside.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("it is slow from now on");
 }
 
-fn copy(ready: &Arc<Ready>, lease: Duration) -> JoinHandle<Result<bool, sqlx::Error>> {
+type Copy = JoinHandle<Result<bool, sqlx::Error>>;
+
+fn copy(ready: &Arc<Ready>) -> Copy {
+    let documents = ["a", "slow b", "c", "slow d"].map(|key| put(key, "{}"));
+    copy_of(ready, ready.claim, Box::new(documents.into_iter().map(Ok)))
+}
+
+fn copy_of(ready: &Arc<Ready>, claim: Claim, documents: GivenAway) -> Copy {
     let ready = ready.clone();
     tokio::spawn(async move {
-        let (ranges, documents) = ([ready.claim], ["a", "slow b", "c", "slow d"].map(|key| put(key, "{}")));
-        let commit = Commit { announced: false, lease, ..ready.to_commit(&ranges, 0, 5, &[]) };
-        ready.store.write_bulk(&commit, Box::new(documents.into_iter().map(Ok)), true).await
+        let ranges = [claim];
+        let commit = Commit { announced: false, ..ready.to_commit(&ranges, 0, 5, &[]) };
+        ready.store.write_bulk(&commit, documents, true).await
     })
+}
+
+/// A copy that stands still, as that of a process that is frozen: both streams wait for what is next, until the first of
+/// what is answered is dropped.
+async fn frozen(ready: &Arc<Ready>, beside: &mut Beside) -> (mpsc::Sender<Changed>, Copy) {
+    let (sender, documents) = mpsc::channel();
+    sender.send(put("frozen", "{}")).expect("somebody listens");
+    let copy = copy_of(ready, ready.claim, Box::new(documents.into_iter().map(Ok)));
+    let waiting = "SELECT count(*) / 2 FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event = 'ClientRead' AND query LIKE 'COPY %' \
+                     AND state = 'active'";
+    until(beside, "both streams to wait", waiting).await;
+    (sender, copy)
+}
+
+/// Lets the lease of `a` run out.
+async fn run_out(ready: &Ready) {
+    ready.store.renew("a", Duration::from_millis(1)).await.expect("renewed, for a moment");
+    wait_for("the lease to run out", async || ready.progress().await.owner.is_none().then_some(())).await;
+}
+
+async fn ended(copy: Copy) {
+    let refused = copy.await.expect("no panic").expect_err("it was ended");
+    assert_eq!(fault(&refused), Fault::Unavailable, "{refused}");
 }
 
 /// Waits until there is something of what is counted.
@@ -87,7 +125,7 @@ async fn give_up(ready: &Ready) -> Result<bool, sqlx::Error> {
 async fn a_copy_locks_the_table_before_the_ranges(ready: Arc<Ready>, mut beside: Beside) {
     let mut first = beside.begin().await.expect("a transaction");
     first.execute("LOCK TABLE view_orders_v1_g1 IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
-    let copy = copy(&ready, LONG);
+    let copy = copy(&ready);
     let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'view_orders_v1_g1'::regclass AND NOT granted";
     until(&mut first, "the copy to wait", waiting).await;
     let ranges = "SELECT FROM view_ranges FOR UPDATE NOWAIT";
@@ -99,7 +137,7 @@ async fn a_copy_locks_the_table_before_the_ranges(ready: Arc<Ready>, mut beside:
 
 async fn who_gives_a_rebuild_up_waits_for_its_copy_and_no_longer(ready: Arc<Ready>, mut beside: Beside) {
     slow_down(&mut beside, 0.3).await;
-    let copy = copy(&ready, LONG);
+    let copy = copy(&ready);
     copying(&mut beside).await;
     assert!(give_up(&ready).await.expect("neither waits for the other"));
     assert!(copy.await.expect("no panic").expect("it was done before"));
@@ -108,7 +146,7 @@ async fn who_gives_a_rebuild_up_waits_for_its_copy_and_no_longer(ready: Arc<Read
 
 async fn a_copy_that_dies_lets_go_of_everything(ready: Arc<Ready>, mut beside: Beside) {
     slow_down(&mut beside, 0.3).await;
-    let copy = copy(&ready, LONG);
+    let copy = copy(&ready);
     copying(&mut beside).await;
     copy.abort();
     assert!(copy.await.expect_err("it was ended").is_cancelled());
@@ -132,17 +170,70 @@ async fn nobody_waits_for_a_lock_for_ever(ready: Arc<Ready>, mut beside: Beside)
 }
 
 async fn a_copy_that_takes_longer_than_its_lease_keeps_it(ready: Arc<Ready>, mut beside: Beside) {
-    let lease = Duration::from_secs(1);
-    slow_down(&mut beside, 1.5).await;
-    ready.store.renew("a", lease).await.expect("it is held");
-    let copy = copy(&ready, lease);
-    copying(&mut beside).await;
-    // What else this process holds is renewed meanwhile.
-    ready.store.renew("a", lease).await.expect("nothing stands in its way");
-    assert!(!copy.is_finished(), "it waits for nothing");
-    // Whoever wants its ranges sees that nobody holds them, and waits until they are written.
-    tokio::time::sleep(lease).await;
-    assert!(!ready.take("b", 1).await, "it ran out, and was renewed by what was copied");
+    run_out(&ready).await;
+    let (go_on, copy) = frozen(&ready, &mut beside).await;
+    // It gives a sign of life meanwhile.
+    ready.store.renew("a", LONG).await.expect("nothing stands in its way");
+    assert!(!ready.take("b", 1).await, "it is held");
+    let refused = give_up(&ready).await.expect_err("whoever lives is not ended");
+    assert_eq!(fault(&refused), Fault::Unavailable, "{refused}");
+    assert!(!copy.is_finished(), "it waits for nothing but its documents");
+    drop(go_on);
     assert!(copy.await.expect("no panic").expect("an answer"));
     assert_eq!(ready.progress().await.position, Position::new(5));
+    assert_eq!(ready.all(Selection::default()).await, ["frozen"]);
+}
+
+async fn who_takes_over_from_the_frozen_ends_their_copy(ready: Arc<Ready>, mut beside: Beside) {
+    let (thaw, copy) = frozen(&ready, &mut beside).await;
+    run_out(&ready).await;
+    assert!(ready.take("b", 1).await, "nobody locks the ranges");
+    let claim = Claim { lease_epoch: 2, ..ready.claim };
+    assert!(ready.store.empty(ready.generation, &ready.table, &[claim]).await.expect("nobody locks the table"));
+    let another = copy_of(&ready, claim, Box::new(std::iter::once(Ok(put("b", "{}")))));
+    assert!(another.await.expect("no panic").expect("an answer"));
+
+    drop(thaw);
+    ended(copy).await;
+    assert!(!ready.store.empty(ready.generation, &ready.table, &[ready.claim]).await.expect("an answer"));
+    assert!(!self::copy(&ready).await.expect("no panic").expect("an answer"), "its lease is lost");
+    assert_eq!(ready.all(Selection::default()).await, ["b"]);
+}
+
+async fn who_gives_a_rebuild_up_ends_the_copy_of_the_frozen(ready: Arc<Ready>, mut beside: Beside) {
+    let (thaw, copy) = frozen(&ready, &mut beside).await;
+    run_out(&ready).await;
+    assert!(give_up(&ready).await.expect("nothing stands in its way"));
+    drop(thaw);
+    ended(copy).await;
+    assert!(ready.store.board(ready.generation, "a", LONG).await.expect("an answer").is_none());
+}
+
+/// As one would be that freezes while it puts a generation in the place of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_freezes_within_a_transaction_is_cut_off() {
+    run(Backend::Postgres, &[Schema::Views], |_, database| freeze_within_a_transaction(database)).await;
+}
+
+async fn freeze_within_a_transaction(database: Database) {
+    let ready = Ready::of_orders(database.clone()).await;
+    let Database::Postgres(pool) = database else { unreachable!("it was asked for") };
+    let ((frozen, is_frozen), (thaw, thawed)) = (oneshot::channel(), oneshot::channel::<()>());
+    let transaction = tokio::spawn(async move {
+        let store = Postgres(pool);
+        let run = store.in_transaction(move |mut transaction| {
+            Box::pin(async move {
+                sqlx::query("SELECT FROM view_ranges FOR SHARE").execute(&mut *transaction).await?;
+                let _ = frozen.send(());
+                let _ = thawed.await;
+                transaction.commit().await
+            })
+        });
+        run.await
+    });
+    is_frozen.await.expect("it has the lock");
+    assert!(ready.commit(&[ready.claim], 0, 5, &[]).await.expect("it was cut off"));
+    drop(thaw);
+    let refused = transaction.await.expect("no panic").expect_err("it was cut off");
+    assert_eq!(fault(&refused), Fault::Unavailable, "{refused}");
 }
