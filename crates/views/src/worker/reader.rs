@@ -57,6 +57,9 @@ impl Reader {
     pub(super) async fn read(&mut self, from: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, Halt> {
         let mut missing = None;
         if let Some(newest) = self.newest.as_mut().filter(|_| self.reads_newest) {
+            if self.appended.has_changed().is_ok_and(|news| news) {
+                self.ended = None;
+            }
             let through = *self.appended.borrow_and_update();
             match newest.next(&self.log, from, through, limit.min(self.page)).await {
                 Ok(Next::Events(events)) => {
