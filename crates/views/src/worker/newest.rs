@@ -17,6 +17,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// A source, and how far it was read.
 pub(super) struct Newest {
+    /// Which projection it is read for.
+    projection: &'static str,
     source: Arc<dyn Source>,
     open: Option<Open>,
     open_again_at: Instant,
@@ -42,8 +44,8 @@ pub(super) enum Next {
 }
 
 impl Newest {
-    pub(super) fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, open: None, open_again_at: Instant::now(), patience: Patience::default() }
+    pub(super) fn new(source: Arc<dyn Source>, projection: &'static str) -> Self {
+        Self { projection, source, open: None, open_again_at: Instant::now(), patience: Patience::default() }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -58,7 +60,26 @@ impl Newest {
         through: Position,
         limit: usize,
     ) -> Result<Next, LogError> {
+        let was_lost = self.patience.is_lost;
+        let next = self.look(log, from, through, limit).await;
+        let (projection, source) = (self.projection, self.source.name());
+        match (was_lost, self.patience.is_lost) {
+            (false, true) => tracing::warn!(projection, source, "events come late: they are read from the log"),
+            (true, false) => tracing::info!(projection, source, "events come in time again"),
+            _ => {}
+        }
+        next
+    }
+
+    async fn look(
+        &mut self,
+        log: &Log,
+        from: &Checkpoint,
+        through: Position,
+        limit: usize,
+    ) -> Result<Next, LogError> {
         let now = Instant::now();
+        self.patience.look_again_at = None;
         if through <= from.position {
             // What came late is passed over, and when it was is seen.
             if let Some(open) = &mut self.open {
@@ -73,7 +94,6 @@ impl Newest {
         open.at = *from;
         let taken = open.tail.take(from.position, through, limit);
         self.patience.seen(open.tail.newest(), now);
-        let source = self.source.name();
         match taken {
             Taken::Events(events) => {
                 if let Some(last) = events.last() {
@@ -86,7 +106,13 @@ impl Newest {
                 Ok(Next::Events(events))
             }
             Taken::Failed(reason) => {
-                tracing::warn!(source, reason, "the newest events cannot be read: they are read from the log");
+                let (projection, source) = (self.projection, self.source.name());
+                tracing::warn!(
+                    projection,
+                    source,
+                    reason,
+                    "events cannot be read there: they are read from the log"
+                );
                 (self.open, self.open_again_at) = (None, now + RETRY);
                 self.patience.is_lost = true;
                 Ok(Next::Log(limit))
@@ -108,8 +134,6 @@ impl Newest {
                 self.patience.look_again_at = Some(deadline);
                 return Next::Wait;
             }
-            let source = self.source.name();
-            tracing::warn!(source, "the newest events are late: they are read from the log");
             self.patience.is_lost = true;
         }
         Next::Log(hole)
@@ -177,15 +201,12 @@ impl Patience {
         // What is late is late; what comes now may not be.
         self.mark.take_if(|(_, since)| self.is_lost && now.duration_since(*since) >= PATIENCE);
         self.mark.get_or_insert((end, now));
-        self.look_again_at = None;
     }
 
     /// All events up to here have come.
     fn reached(&mut self, position: Position, now: Instant) {
-        let reached = self.mark.take_if(|(mark, _)| *mark <= position);
-        if self.is_lost && reached.is_some_and(|(_, since)| now.duration_since(since) < PATIENCE) {
-            self.is_lost = false;
-            tracing::info!("the newest events come in time again");
+        if let Some((_, since)) = self.mark.take_if(|(mark, _)| *mark <= position) {
+            self.is_lost &= now.duration_since(since) >= PATIENCE;
         }
     }
 

@@ -40,7 +40,7 @@ struct Ahead {
 impl Reader {
     pub(super) fn new(log: Log, settings: &Settings, projection: &'static str) -> Self {
         let (page, idle, appended) = (settings.page_events_max.max(1), settings.idle_interval, log.watch());
-        let newest = settings.source.clone().map(Newest::new);
+        let newest = settings.source.clone().map(|source| Newest::new(source, projection));
         Self { log, page, idle, appended, projection, newest, reads_newest: false, ahead: None, ended: None }
     }
 
