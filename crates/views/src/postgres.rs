@@ -27,14 +27,6 @@ impl Postgres {
     }
 }
 
-/// Runs what is a transaction: one that is dropped while it awaits `BEGIN` would stay open on a connection that goes back
-/// to the pool.
-async fn in_a_task<T: Send + 'static>(
-    transaction: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
-) -> Result<T, sqlx::Error> {
-    tokio::spawn(transaction).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
-}
-
 /// The statements that make a generation's table, or only that which a `bare` one needs to be filled. Keys and texts sort
 /// by their bytes, as they do everywhere in Daybook. A document that was removed has no body.
 pub(crate) fn create_sql(table: &Table, bare: bool) -> Vec<String> {
@@ -200,16 +192,17 @@ impl Store for Postgres {
         let sql =
             format!("INSERT INTO {} (key, body, position, revision) VALUES ($1, $2::jsonb, 0, 0)", table.name);
         let sql = format!("{sql} ON CONFLICT (key) DO UPDATE SET body = excluded.body");
-        let (pool, document) = (self.0.clone(), document.clone());
-        in_a_task(async move {
-            let mut transaction = pool.begin().await?;
-            let written = sqlx::query(AssertSqlSafe(sql))
-                .bind(&document.key)
-                .bind(&document.body)
-                .execute(&mut *transaction)
-                .await;
-            transaction.rollback().await?;
-            written.map(drop)
+        let document = document.clone();
+        self.in_transaction(move |mut transaction| {
+            Box::pin(async move {
+                let written = sqlx::query(AssertSqlSafe(sql))
+                    .bind(&document.key)
+                    .bind(&document.body)
+                    .execute(&mut *transaction)
+                    .await;
+                transaction.rollback().await?;
+                written.map(drop)
+            })
         })
         .await
     }

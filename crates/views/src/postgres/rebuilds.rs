@@ -4,7 +4,7 @@ use daybook_core::Changed;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Postgres as Pg, Transaction};
 
-use super::{Postgres, commit_sql, execute_commit, in_a_task, index_sql};
+use super::{Postgres, commit_sql, execute_commit, index_sql};
 use crate::ranges::Claim;
 use crate::store::Commit;
 use crate::store::pieces::Pieces;
@@ -22,20 +22,21 @@ const CUT_OFF: &str = "SET LOCAL idle_in_transaction_session_timeout = '3s'";
 
 impl Postgres {
     /// Runs a transaction whose statements take as long as they take, but do not wait for locks that long, and do not keep
-    /// others waiting when this process freezes.
+    /// others waiting when this process freezes. It is a task: one that is dropped while it awaits `BEGIN` would stay open on
+    /// a connection that goes back to the pool.
     pub(crate) async fn in_transaction<T: Send + 'static>(
         &self,
         run: impl FnOnce(Transaction<'static, Pg>) -> InTransaction<T> + Send + 'static,
     ) -> Result<T, sqlx::Error> {
         let pool = self.0.clone();
-        in_a_task(async move {
+        let transaction = async move {
             let mut transaction = pool.begin().await?;
             let limits = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'";
             sqlx::raw_sql(limits).execute(&mut *transaction).await?;
             sqlx::raw_sql(CUT_OFF).execute(&mut *transaction).await?;
             run(transaction).await
-        })
-        .await
+        };
+        tokio::spawn(transaction).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     /// Runs two statements over one state of the database, and reckons the digests of two tables.
@@ -76,7 +77,8 @@ impl Postgres {
         .await
     }
 
-    /// Documents go by COPY into a table that has no key yet.
+    /// Documents go by COPY into a table that has no key yet. The checkpoints move behind them: until then, no range is
+    /// locked, and what is lost meanwhile is noticed.
     pub(crate) async fn bulk(
         &self,
         commit: &Commit<'_>,
@@ -105,7 +107,8 @@ impl Postgres {
         Ok(is_held)
     }
 
-    /// Empties a table that nothing was folded into yet, and that nobody else is to write to.
+    /// Empties a table that nothing was folded into yet, and that nobody else is to write to. Whoever still does may wait
+    /// for the ranges, with a lock on the table; so it is ended, and not waited for.
     pub(crate) async fn truncate(
         &self,
         generation: i64,
