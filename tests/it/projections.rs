@@ -115,7 +115,7 @@ async fn what_differs_is_held_until_somebody_says_what_to_do(backend: Backend) {
     let gauge = "daybook_projection_rebuild{projection=\"stock\",phase=\"held\"} 1";
     wait_for(gauge, LIMIT, async || daybook.metrics().await.contains(gauge).then_some(())).await;
     let shown = operator.get("/v1/projections/stock").await.expect(200);
-    assert_eq!(shown["building"], json!({"generation": 2, "phase": "held", "paused": false}));
+    assert_eq!(state(&shown["building"]), json!([2, 1, "held", false]));
     assert_eq!(shown["generations"][1]["report"]["samples"][0]["key"], product.id.as_str(), "{shown}");
     succeeded(&daybook.cli(&["projection", "abort", "stock"]));
 
@@ -164,14 +164,14 @@ async fn a_rebuild_is_paused_resumed_given_up_and_taken_back(backend: Backend) {
     let held = json!({"confirm_diff": true});
     operator.post("/v1/projections/products/rebuild", &held).await.expect(202);
     act("pause").await.expect(200);
-    let building = json!({"generation": 3, "phase": "replay", "paused": true});
-    assert_eq!(products().await["building"], building);
+    let building = json!([3, 1, "replay", true]);
+    assert_eq!(state(&products().await["building"]), building);
     let _projector = daybook.worker(PROJECTOR).await;
     wait_for("somebody to project", LIMIT, async || {
         products().await["owners"].as_array().is_some_and(|owners| !owners.is_empty()).then_some(())
     })
     .await;
-    assert_eq!(products().await["building"], building, "a paused one stays where it is");
+    assert_eq!(state(&products().await["building"]), building, "a paused one stays where it is");
     act("resume").await.expect(200);
     let served = async |number: u32| (products().await["generation"] == number).then_some(());
     wait_for("the new generation", LIMIT, async || served(3).await).await;
@@ -375,6 +375,11 @@ async fn one_page_after_the_other(operator: &Client, letters: &[Value]) {
 
 async fn stock(client: &Client, key: &str) -> Value {
     client.get(&format!("/v1/views/stock/{key}")).await.expect(200)["data"].clone()
+}
+
+/// What there is to know of a generation that is built, but for how far it is and who works on it.
+fn state(building: &Value) -> Value {
+    ["generation", "version", "phase", "paused"].map(|field| building[field].clone()).as_slice().into()
 }
 
 /// Runs a verb that takes a while.
