@@ -18,6 +18,7 @@ on_both!(
     whoever_waits_for_a_rebuild_can_leave_it,
     a_rebuild_is_paused_resumed_given_up_and_taken_back,
     only_operators_act_and_who_may_not_is_on_record,
+    a_view_is_verified_over_http,
     dead_letters_are_shown_tried_again_and_passed_over,
     who_is_frozen_writes_nothing_and_who_is_killed_is_replaced,
 );
@@ -241,6 +242,35 @@ async fn only_operators_act_and_who_may_not_is_on_record(backend: Backend) {
     // Nobody projects but the one who says so.
     let built = json_of(&verb(daybook.store(), &["projection", "rebuild", "orders", "--here", "--json"]).await);
     assert_eq!((&built["number"], &built["phase"]), (&json!(2), &json!("live")), "{built}");
+}
+
+async fn a_view_is_verified_over_http(backend: Backend) {
+    let daybook = Daybook::demo(backend).await;
+    let product = Product::create(&daybook.login(Role::Staff).await, 100, 7).await;
+    let operator = daybook.login(Role::Operator).await;
+    let path = "/v1/projections/stock/verify";
+    operator.post("/v1/projections/stocks/verify", &json!({})).await.problem_code(404, "not_found");
+    operator.post(path, &json!({"fully": true})).await.problem_code(400, "invalid_body");
+    daybook.login(Role::Analyst).await.post(path, &json!({})).await.problem_code(403, "forbidden");
+    daybook.client().post(path, &json!({})).await.problem_code(401, "unauthenticated");
+    let lines = async |full: bool| {
+        let answer = operator.post(path, &json!({"full": full})).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/x-ndjson")));
+        let lines = answer.text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line["progress"].is_null()).collect::<Vec<_>>()
+    };
+    let is_there = async || lines(true).await.pop().filter(|last| last["documents"].as_u64() > Some(0));
+    let verified = wait_for("something to verify", LIMIT, is_there).await;
+    assert_eq!((&verified["findings"], &verified["slices"]), (&json!(0), &json!(1_024)), "{verified}");
+    let received = async || operator.get(&format!("/v1/views/stock/{}", product.id)).await.status == 200;
+    wait_for("the product", LIMIT, async || received().await.then_some(())).await;
+    let delete = format!("DELETE FROM view_stock_v1_g1 WHERE key = '{}'", product.id);
+    daybook.store().tamper_with_views(&delete).await;
+    for full in [true, false] {
+        let [finding, verified] = &lines(full).await[..] else { panic!("one finding, and what was verified") };
+        assert_eq!(finding, &json!({"finding": "missing", "key": product.id}));
+        assert_eq!((&verified["projection"], &verified["findings"]), (&json!("stock"), &json!(1)), "{verified}");
+    }
 }
 
 async fn who_is_frozen_writes_nothing_and_who_is_killed_is_replaced(backend: Backend) {
