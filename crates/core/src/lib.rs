@@ -49,7 +49,7 @@ pub use metadata::{Client, Metadata};
 pub use personal::{Personal, account_of_subject, account_subject, day_subject};
 pub use projection::{
     AnyProjection, Batch, Changed, Documents, Field, FieldKind, GivenAway, Keys, Misshapen, NotApplied,
-    Projection, ProjectionSpec, projection,
+    Projection, ProjectionSpec, caught, projection,
 };
 pub use receipt::{Receipt, ReceiptEvent};
 pub use rejection::{Rejection, RejectionKind};

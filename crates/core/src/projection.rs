@@ -1,5 +1,6 @@
 //! Projections: views are folds of the log.
 
+mod caught;
 mod fold;
 mod memory;
 mod weight;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Access, DecodeError, Envelope, EventSet, EventType, RecordedEvent, Shape, StreamId};
 
+pub use caught::caught;
 pub use fold::{Batch, Changed, Documents, GivenAway, Misshapen, NotApplied};
 
 /// A pure fold: which events it wants, which documents an event touches, and how it changes each.

@@ -17,6 +17,7 @@ mod problem;
 mod projections;
 mod request;
 mod server;
+mod verify;
 mod views;
 
 use std::sync::Arc;

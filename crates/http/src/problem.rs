@@ -15,7 +15,7 @@ use daybook_views::ViewError;
 use serde::Serialize;
 
 /// A failure, as the client is told of it. The middleware adds the correlation id and writes it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Problem(Box<Document>);
 
 /// The document itself: a failure as a problem document (RFC 9457).

@@ -13,9 +13,10 @@ use daybook_views::Act;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 
+use crate::verify::Verifying;
 use crate::views::live::Readers;
 use crate::{
-    Backend, Problem, auth, commands, dead_letters, health, history, observe, openapi, projections, views,
+    Backend, Problem, auth, commands, dead_letters, health, history, observe, openapi, projections, verify, views,
 };
 
 /// A server at work.
@@ -63,6 +64,7 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let address = listener.local_addr()?;
     let (workers, drain_s) = (backend.settings.workers, backend.settings.drain_s);
     let description = web::Data::new(openapi::Document::of(&backend.domain));
+    let verifying = web::Data::new(Verifying::new());
     let settings = &backend.settings;
     let readers = web::Data::new(Readers::new(settings.live_max, settings.live_per_actor_max));
     // Accepted connections have it from here: whoever takes nothing of what is sent for so long is cut off.
@@ -73,6 +75,7 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
         App::new()
             .app_data(backend.clone())
             .app_data(readers.clone())
+            .app_data(verifying.clone())
             .app_data(description.clone())
             .wrap(from_fn(observe::observe))
             .configure(routes)
@@ -100,6 +103,7 @@ fn routes(routes: &mut web::ServiceConfig) {
         .service(at("/v1/projections", Only::Get, projections::list))
         .service(at("/v1/projections/{name}", Only::Get, projections::one))
         .service(at("/v1/projections/{name}/rebuild", Only::Post, projections::rebuild))
+        .service(at("/v1/projections/{name}/verify", Only::Post, verify::verify))
         .service(at("/v1/dead-letters", Only::Get, dead_letters::list))
         .service(at("/v1/dead-letters/{projection}/{key}", Only::Get, dead_letters::show))
         .service(at("/v1/dead-letters/{projection}/{key}/retry", Only::Post, dead_letters::retry))

@@ -1,10 +1,9 @@
 //! Folding a page, whatever the projection's code does.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use daybook_core::{AnyProjection, Batch, Contracts, DecodeError, Documents, Position, RecordedEvent};
+use daybook_core::{AnyProjection, Batch, Contracts, DecodeError, Documents, Position, RecordedEvent, caught};
 
 use crate::store::dead_letters::NewDeadLetter;
 
@@ -32,9 +31,8 @@ pub(crate) fn open(
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Box<dyn Batch>, Unfit> {
     events.iter().try_for_each(|event| contracts.check(event))?;
-    // The projection's code is pure, so a panic leaves nothing half-done behind.
-    let opened = catch_unwind(AssertUnwindSafe(|| projection.open(events, wanted)));
-    let panicked = |_| Unfit { position: None, reason: "the projection panicked over an event's keys".to_owned() };
+    let opened = caught(|| projection.open(events, wanted));
+    let panicked = |panic| Unfit { position: None, reason: format!("an event's keys are not known: {panic}") };
     Ok(opened.map_err(panicked)??)
 }
 

@@ -104,10 +104,23 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
+    /// How far it has come whose ranges stand at `lowest` at least. What was folded in memory stands nowhere else.
+    pub(crate) fn position(&self, lowest: Position) -> Position {
+        lowest.max(if self.phase == Phase::Replay { self.replayed } else { Position::START })
+    }
+
     /// How many seconds it has been worked on.
     pub(crate) fn worked_seconds(&self, now: DateTime<Utc>) -> f64 {
         (self.paused_at.unwrap_or(now) - self.started_at).as_seconds_f64() - self.paused_seconds
     }
+}
+
+/// Whether a version was given up: somebody aborted it, and since then nothing has become of any of its generations. It is
+/// begun again when somebody asks for that, and not by itself.
+pub(crate) fn is_given_up(generations: &[Generation], version: u32) -> bool {
+    let mut own: Vec<&Generation> = generations.iter().filter(|one| one.version == version).collect();
+    own.sort_by_key(|one| (one.phase_at, one.number));
+    own.last().is_some_and(|last| last.phase == Phase::Aborted) && !own.iter().any(|one| one.phase.is_fed())
 }
 
 /// Which of a projection's generations a program serves that has it in this version: the live one of its own version, or

@@ -61,5 +61,5 @@ pub use rebuild::{Act, GenerationStatus, REBUILD};
 pub use slices::SLICES as SHARDS_MAX;
 pub use status::{Building, Status, Stopped};
 pub use steps::{Effect, Step, Touched, Window};
-pub use verify::{Extent, Finding, Verification};
+pub use verify::{Extent, Finding, Listener, Told, Verification};
 pub use views::Views;

@@ -185,7 +185,11 @@ impl Store for Postgres {
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<bool, sqlx::Error> {
-        execute_commit(&self.0, commit_sql(commit.table, true), commit).await
+        let is_written = execute_commit(&self.0, commit_sql(commit.table, true), commit).await?;
+        if is_written {
+            commit.log_parked();
+        }
+        Ok(is_written)
     }
 
     async fn probe(&self, table: &Table, document: &Changed) -> Result<(), sqlx::Error> {

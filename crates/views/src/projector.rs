@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::generation::{Generation, Phase, served};
+use crate::generation::{Generation, Phase, is_given_up, served};
 use crate::ranges::{Standing, Standings};
 use crate::store::generations::NewGeneration;
 use crate::views::View;
@@ -102,7 +102,7 @@ impl Projector {
         let (projection, version) = (self.view.table.projection, self.view.table.version);
         let mut generations = self.views.store().generations(projection).await?;
         let is_ours = |one: &Generation| one.version == version && one.phase.is_fed();
-        if !generations.iter().any(is_ours) {
+        if !generations.iter().any(is_ours) && !is_given_up(&generations, version) {
             self.begin(&generations).await?;
             generations = self.views.store().generations(projection).await?;
         }

@@ -10,16 +10,20 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::acts::{
-    ProjectionEvent, RebuildAborted, RebuildConfirmed, RebuildPaused, RebuildRequested, RebuildResumed, RolledBack,
-};
-use crate::generation::{Generation, Phase, served};
+use crate::acts::{RebuildAborted, RebuildConfirmed, RebuildPaused, RebuildRequested, RebuildResumed, RolledBack};
+use crate::generation::{Generation, Phase};
 use crate::store::generations::NewGeneration;
 use crate::views::View;
 use crate::{ViewError, Views};
 
 /// How long a rollback waits until the generation that is to be served again has caught up.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it is tried to put that one in place, once it was as far as the one that is served.
+const CUT_OVER_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often it is looked, or tried.
+const ROLLBACK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A generation of a view.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -137,17 +141,15 @@ impl Views {
         Ok(generations.into_iter().map(status).collect())
     }
 
-    /// Has a view built anew, beside the one that is served; answers the number of the generation.
+    /// Has a view built anew, in this program's version and beside whichever is served; answers the number of the
+    /// generation.
     ///
     /// # Errors
     ///
-    /// When one is being built already, or nobody has begun the view yet.
+    /// When one is being built already.
     pub async fn rebuild(&self, view: &str, confirm_diff: bool, metadata: &Metadata) -> Result<u32, ViewError> {
         let (view, generations) = self.of(view).await?;
         let (projection, version) = (view.table.projection, view.table.version);
-        if served(&generations, version).is_none() {
-            return Err(refused("nobody has begun to build it yet: start a projector"));
-        }
         if generations.iter().any(|one| one.version == version && one.phase.is_built()) {
             return Err(refused("it is being built already"));
         }
@@ -180,8 +182,9 @@ impl Views {
     ///
     /// When none is.
     pub async fn pause(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
-        let act = |projection, generation| RebuildPaused { projection, generation }.into();
-        let (_, one) = self.act_on_built(view, metadata, act).await?;
+        let (_, one) = self.built(view).await?;
+        let (projection, generation) = (one.projection, one.number);
+        self.record(RebuildPaused { projection, generation }, metadata).await?;
         let waits = self.store().set_paused(one.id, true).await?;
         if waits { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
@@ -192,21 +195,24 @@ impl Views {
     ///
     /// When none is being built.
     pub async fn resume(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
-        let act = |projection, generation| RebuildResumed { projection, generation }.into();
-        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        let (view, one) = self.built(view).await?;
+        let (projection, generation) = (one.projection, one.number);
+        self.record(RebuildResumed { projection, generation }, metadata).await?;
         let goes_on = self.store().set_paused(one.id, false).await?;
         view.generations_changed.send_replace(());
         if goes_on { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
 
-    /// Gives up the generation that is being built.
+    /// Gives up the generation that is being built. When nothing of its version was served yet, it is begun again only
+    /// with [`rebuild`](Self::rebuild).
     ///
     /// # Errors
     ///
     /// When none is.
     pub async fn abort(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
-        let act = |projection, generation| RebuildAborted { projection, generation }.into();
-        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        let (view, one) = self.built(view).await?;
+        let (projection, generation) = (one.projection.clone(), one.number);
+        self.record(RebuildAborted { projection, generation }, metadata).await?;
         let is_gone = self.store().remove(&one, &view.table.of(&one), Phase::Aborted).await?;
         view.generations_changed.send_replace(());
         if is_gone { Ok(one.number) } else { Err(refused("it was just put in place")) }
@@ -218,15 +224,16 @@ impl Views {
     ///
     /// When none is held, or it is paused.
     pub async fn confirm(&self, view: &str, metadata: &Metadata) -> Result<u32, ViewError> {
-        let act = |projection, generation| RebuildConfirmed { projection, generation }.into();
-        let (view, one) = self.act_on_built(view, metadata, act).await?;
+        let (view, one) = self.built(view).await?;
+        let not_held = || refused("it is not held, or paused: there is nothing to agree to yet");
+        if one.phase != Phase::Held || one.paused {
+            return Err(not_held());
+        }
+        let (projection, generation) = (one.projection, one.number);
+        self.record(RebuildConfirmed { projection, generation }, metadata).await?;
         let is_confirmed = self.store().confirm(one.id).await?;
         view.generations_changed.send_replace(());
-        if is_confirmed {
-            Ok(one.number)
-        } else {
-            Err(refused("it is not held, or paused: there is nothing to agree to yet"))
-        }
+        if is_confirmed { Ok(one.number) } else { Err(not_held()) }
     }
 
     /// Serves the generation again that was served before. No reader goes backwards: it waits until that one is as far.
@@ -244,16 +251,31 @@ impl Views {
         let (Some(retired), Some(live)) = (find(Phase::Retired), find(Phase::Live)) else {
             return Err(refused("there is no generation to go back to"));
         };
+        let behind = || refused("the generation to go back to does not get as far as the one that is served");
+        let deadline = Instant::now() + ROLLBACK_LIMIT;
+        while !self.is_as_far(retired.id, live.id).await? {
+            if Instant::now() > deadline {
+                return Err(behind());
+            }
+            tokio::time::sleep(ROLLBACK_INTERVAL).await;
+        }
         let (projection, generation) = (view.table.projection.to_owned(), retired.number);
         self.record(RolledBack { projection, generation }, metadata).await?;
-        let deadline = Instant::now() + ROLLBACK_LIMIT;
+        let deadline = Instant::now() + CUT_OVER_LIMIT;
         while !self.store().cut_over((retired.id, Phase::Retired), Some((live.id, true))).await? {
             if Instant::now() > deadline {
-                return Err(refused("the generation to go back to does not get as far as the one that is served"));
+                return Err(behind());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(ROLLBACK_INTERVAL).await;
         }
         Ok(retired.number)
+    }
+
+    /// Whether a generation has taken in all that another one has. One that is gone has nothing.
+    async fn is_as_far(&self, generation: i64, other: i64) -> Result<bool, ViewError> {
+        let progress = self.store().progress(&[generation, other]).await?;
+        let lowest = |id| progress.iter().filter(|range| range.generation == id).map(|range| range.position).min();
+        Ok(lowest(generation).is_some_and(|lowest_of_it| Some(lowest_of_it) >= lowest(other)))
     }
 
     async fn of(&self, view: &str) -> Result<(&View, Vec<Generation>), ViewError> {
@@ -262,17 +284,11 @@ impl Views {
         Ok((view, generations))
     }
 
-    async fn act_on_built(
-        &self,
-        view: &str,
-        metadata: &Metadata,
-        act: impl FnOnce(String, u32) -> ProjectionEvent,
-    ) -> Result<(&View, Generation), ViewError> {
+    /// The generation that is being built.
+    async fn built(&self, view: &str) -> Result<(&View, Generation), ViewError> {
         let (view, mut generations) = self.of(view).await?;
         generations.retain(|one| one.version == view.table.version && one.phase.is_built());
-        let one = generations.pop().ok_or_else(|| refused("none is being built"))?;
-        self.record(act(one.projection.clone(), one.number), metadata).await?;
-        Ok((view, one))
+        Ok((view, generations.pop().ok_or_else(|| refused("none is being built"))?))
     }
 }
 
@@ -281,7 +297,7 @@ fn refused(reason: &str) -> ViewError {
 }
 
 fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus {
-    let position = lowest.max(if one.phase == Phase::Replay { one.replayed } else { Position::START });
+    let position = one.position(lowest);
     let seconds = one.worked_seconds(Utc::now());
     let rate = (one.phase.is_built() && seconds > 0.0).then(|| position.get() as f64 / seconds);
     let left = head.get().saturating_sub(position.get()) as f64;

@@ -92,7 +92,10 @@ impl Store for Sqlite {
         let mut transaction = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
         let is_held = write_commit(&mut transaction, commit).await?;
         match is_held {
-            true => transaction.commit().await?,
+            true => {
+                transaction.commit().await?;
+                commit.log_parked();
+            }
             false => transaction.rollback().await?,
         }
         Ok(is_held)

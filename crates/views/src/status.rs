@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::generation::{Generation, Phase, served};
+use crate::generation::{Generation, Phase, is_given_up, served};
 use crate::store::Progress;
 use crate::{ViewError, Views, owner};
 
@@ -28,6 +28,9 @@ pub struct Status {
     pub generation: Option<u32>,
     /// The generation that is being built beside it.
     pub building: Option<Building>,
+    /// This program's version, when somebody gave it up before it was served: nobody begins it again until a rebuild is
+    /// asked for.
+    pub given_up: Option<u32>,
     /// The last position that it has taken in.
     #[schemars(with = "u64")]
     pub position: Position,
@@ -46,22 +49,23 @@ pub struct Status {
 }
 
 /// A generation that is being built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Building {
     /// Its number.
     pub generation: u32,
+    /// Its version: a newer one than is served, when the program was changed.
+    pub version: u32,
     /// What is being done.
     pub phase: Phase,
     /// Whether it waits until somebody lets it go on.
     pub paused: bool,
-}
-
-impl Building {
-    /// The one among the generations of a projection.
-    fn among(generations: &[Generation], version: u32) -> Option<Self> {
-        let one = generations.iter().rfind(|one| one.version == version && one.phase.is_built())?;
-        Some(Self { generation: one.number, phase: one.phase, paused: one.paused })
-    }
+    /// The last position that it has taken in.
+    #[schemars(with = "u64")]
+    pub position: Position,
+    /// Who works on it at this moment.
+    pub owners: BTreeSet<String>,
+    /// Why it stands still, when it does.
+    pub stopped: Option<Stopped>,
 }
 
 /// Why a projection stands still.
@@ -74,6 +78,25 @@ pub struct Stopped {
     pub reason: String,
 }
 
+/// How far a generation is.
+struct Reached {
+    position: Position,
+    owners: BTreeSet<String>,
+    stopped: Option<Stopped>,
+}
+
+impl Reached {
+    fn of(generation: Option<&Generation>, progress: &[Progress]) -> Self {
+        let own = || progress.iter().filter(|range| generation.is_some_and(|one| one.id == range.generation));
+        let lowest = own().map(|range| range.position).min().unwrap_or_default();
+        Self {
+            position: generation.map_or(lowest, |one| one.position(lowest)),
+            owners: own().filter_map(|range| range.owner.clone()).collect(),
+            stopped: own().find_map(|range| range.stopped.clone()),
+        }
+    }
+}
+
 impl Views {
     /// How far each registered projection is, in the order of their names.
     ///
@@ -81,35 +104,39 @@ impl Views {
     ///
     /// When the log or the views are not available.
     pub async fn status(&self) -> Result<Vec<Status>, ViewError> {
-        let mut serving = Vec::new();
+        let mut all = Vec::new();
         for view in self.views() {
-            let generations = self.store().generations(view.table.projection).await?;
-            let version = view.table.version;
-            serving.push((view, served(&generations, version).cloned(), Building::among(&generations, version)));
+            all.push((view, self.store().generations(view.table.projection).await?));
         }
-        let ids: Vec<i64> = serving.iter().flat_map(|(_, served, _)| served).map(|served| served.id).collect();
+        let ids: Vec<i64> = all.iter().flat_map(|(_, generations)| generations).map(|one| one.id).collect();
         let progress = self.store().progress(&ids).await?;
         let dead_letters = self.store().dead_letters_of(&ids).await?;
         // Read after the checkpoints, so that no view can seem to be ahead of the log.
         let head = self.log().head().await?.position;
         let mut statuses = Vec::new();
-        for (view, served, building) in serving {
-            let id = served.as_ref().map(|served| served.id);
-            let ranges: Vec<&Progress> = progress.iter().filter(|range| Some(range.generation) == id).collect();
-            let position = ranges.first().map_or(Position::START, |range| range.position);
-            let owners: BTreeSet<String> = ranges.iter().filter_map(|range| range.owner.clone()).collect();
+        for (view, generations) in all {
+            let version = view.table.version;
+            let served = served(&generations, version);
+            let reached = Reached::of(served, &progress);
+            let built = generations.iter().rfind(|one| one.version == version && one.phase.is_built());
+            let building = built.map(|one| {
+                let Reached { position, owners, stopped } = Reached::of(Some(one), &progress);
+                let (generation, version, phase, paused) = (one.number, one.version, one.phase, one.paused);
+                Building { generation, version, phase, paused, position, owners, stopped }
+            });
             statuses.push(Status {
                 name: view.table.projection,
-                version: served.as_ref().map_or(view.table.version, |served| served.version),
+                version: served.map_or(version, |served| served.version),
                 generation: served.map(|served| served.number),
                 building,
-                position,
-                lag_events: head.get().saturating_sub(position.get()),
-                lag_seconds: self.lag_seconds(position, head).await?,
-                sources: owners.iter().map(|owner| owner::source(owner).to_owned()).collect(),
-                owners,
-                stopped: ranges.iter().find_map(|range| range.stopped.clone()),
-                dead_letters: id.and_then(|id| dead_letters.get(&id).copied()).unwrap_or_default(),
+                given_up: is_given_up(&generations, version).then_some(version),
+                position: reached.position,
+                lag_events: head.get().saturating_sub(reached.position.get()),
+                lag_seconds: self.lag_seconds(reached.position, head).await?,
+                sources: reached.owners.iter().map(|owner| owner::source(owner).to_owned()).collect(),
+                owners: reached.owners,
+                stopped: reached.stopped,
+                dead_letters: served.and_then(|one| dead_letters.get(&one.id).copied()).unwrap_or_default(),
             });
         }
         Ok(statuses)
@@ -141,7 +168,7 @@ fn report(one: &Status) {
     metrics::gauge!("daybook_projection_generation", "projection" => one.name).set(generation);
     metrics::gauge!("daybook_projection_dead_letters", "projection" => one.name).set(one.dead_letters as f64);
     for phase in Phase::ALL.into_iter().filter(|phase| phase.is_built()) {
-        let is_it = one.building.is_some_and(|building| building.phase == phase);
+        let is_it = one.building.as_ref().is_some_and(|building| building.phase == phase);
         let labels = [("projection", one.name), ("phase", phase.as_str())];
         metrics::gauge!("daybook_projection_rebuild", &labels).set(f64::from(u8::from(is_it)));
     }

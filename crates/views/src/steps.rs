@@ -1,9 +1,8 @@
 //! Trying a projection out: what each event does to the documents that it touches. Nothing is written anywhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use daybook_core::{Changed, Position, RecordedEvent, Revision, StreamId};
+use daybook_core::{Changed, Position, RecordedEvent, Revision, StreamId, caught};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -143,13 +142,10 @@ impl Views {
                     return Ok(found);
                 }
                 let at = event.position;
-                let opened = catch_unwind(AssertUnwindSafe(|| {
-                    let batch = view.projection.open([event.clone()].into(), &wanted)?;
-                    Ok(batch.keys().into_iter().map(str::to_owned).collect::<Vec<_>>())
-                }));
                 let refused = |reason: String| ViewError::Refused(format!("the event at {at}: {reason}"));
-                let opened = opened.map_err(|_| refused("the projection panicked over its keys".to_owned()))?;
-                let keys = opened.map_err(|error: daybook_core::DecodeError| refused(error.to_string()))?;
+                let opened = caught(|| view.projection.open([event.clone()].into(), &wanted)).map_err(refused)?;
+                let batch = opened.map_err(|error| refused(error.to_string()))?;
+                let keys: Vec<String> = batch.keys().into_iter().map(str::to_owned).collect();
                 if !keys.is_empty() {
                     found.push((event, keys));
                 }

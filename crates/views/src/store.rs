@@ -51,6 +51,32 @@ pub(crate) struct Commit<'a> {
     pub(crate) lease: Duration,
 }
 
+/// The most dead letters of a commit that are logged one by one.
+const LOGGED_MAX: usize = 10;
+
+impl Commit<'_> {
+    /// Logs what could not be applied to documents, once that is written.
+    pub(crate) fn log_parked(&self) {
+        let mut failed = self.parked.iter().filter_map(|letter| Some((letter, letter.error.as_deref()?)));
+        let (projection, version) = (self.table.projection, self.table.version);
+        for (NewDeadLetter { key, position, event_type, .. }, error) in failed.by_ref().take(LOGGED_MAX) {
+            tracing::warn!(
+                projection,
+                version,
+                key,
+                position = position.get(),
+                event_type,
+                error,
+                "an event could not be applied to a document, and is a dead letter"
+            );
+        }
+        let more = failed.count();
+        if more > 0 {
+            tracing::warn!(projection, version, more, "as many events more are dead letters");
+        }
+    }
+}
+
 /// Which documents to read; every condition that is given must hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {

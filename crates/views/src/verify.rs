@@ -5,6 +5,7 @@
 //! Only this last part keeps an old state of the database open.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use daybook_core::{Changed, Position};
 use daybook_database::Snapshot;
@@ -20,6 +21,9 @@ use crate::refold::Refold;
 use crate::slices::{SLICES, Slices, slice};
 use crate::views::View;
 use crate::{ViewError, Views};
+
+/// How many events are folded until that is told.
+const STEP: u64 = 50_000;
 
 /// How much of a view is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,25 @@ pub enum Finding {
     },
 }
 
+/// What is told while a view is verified.
+#[derive(Debug)]
+pub enum Told {
+    /// How far some of its documents are folded.
+    Folded {
+        /// Everything up to there was folded.
+        position: Position,
+        /// They have to be folded up to there, and then they are compared.
+        through: Position,
+        /// How many of the 1,024 slices were compared before.
+        slices: u16,
+    },
+    /// Something is not as the log has it.
+    Found(Finding),
+}
+
+/// Whoever is told, and says whether to go on.
+pub type Listener<'a> = &'a mut (dyn FnMut(Told) -> ControlFlow<()> + Send);
+
 /// A document, as a snapshot has it.
 #[derive(Deserialize)]
 struct Stored {
@@ -144,29 +167,43 @@ impl Standing {
 /// What was verified so far, and who is told of what is found.
 struct Report<'a> {
     verified: Verification,
-    found: &'a mut (dyn FnMut(Finding) + Send),
+    listener: Listener<'a>,
+    /// What whoever is told said last.
+    goes_on: ControlFlow<()>,
 }
 
 impl Report<'_> {
     fn tell(&mut self, finding: Finding) {
         self.verified.findings += 1;
-        (self.found)(finding);
+        self.goes_on = (self.listener)(Told::Found(finding));
+    }
+
+    /// Whether to go on is asked here alone, where no state of the database is kept open.
+    fn folded(&mut self, position: Position, through: Position) -> Result<(), ViewError> {
+        let told = (self.listener)(Told::Folded { position, through, slices: self.verified.slices });
+        match (self.goes_on, told) {
+            (ControlFlow::Continue(()), ControlFlow::Continue(())) => Ok(()),
+            _ => Err(ViewError::Refused("nobody wants to know any more".to_owned())),
+        }
     }
 }
 
 impl Views {
-    /// Compares a view with the log, and tells each difference to `found` as it is met. The documents that are folded take
-    /// at most `bytes_max`, but for a single slice that is larger.
+    /// Compares a view with the log, and tells each difference as it is met. The documents that are folded take at most
+    /// `bytes_max`, but for a single slice that is larger.
+    ///
+    /// To be awaited to its end: whoever wants no more of it says so when they are told something.
     ///
     /// # Errors
     ///
-    /// When there is no such view, this program's version of it is not served, or database or log are not available.
+    /// When there is no such view, this program's version of it is not served, database or log are not available, or
+    /// whoever is told wants no more.
     pub async fn verify(
         &self,
         view: &str,
         extent: Extent,
         bytes_max: usize,
-        found: &mut (dyn FnMut(Finding) + Send),
+        listener: Listener<'_>,
     ) -> Result<Verification, ViewError> {
         let view = self.view(view)?;
         let verified = Verification {
@@ -180,7 +217,7 @@ impl Views {
             parked: 0,
             findings: 0,
         };
-        let mut report = Report { verified, found };
+        let mut report = Report { verified, listener, goes_on: ControlFlow::Continue(()) };
         self.check_ranges(view, &mut report).await?;
         let mut ahead = vec![Slices { from: 0, to: SLICES }];
         while let Some(slices) = ahead.pop() {
@@ -232,8 +269,16 @@ impl Views {
         let wanted = |key: &str| slices.contains(slice(key));
         let mut refold = Refold::new(self, view, before.parked(slices)?).await?;
         let lowest = before.lowest();
-        if !refold.go_on(lowest, &wanted, &|_| lowest, bytes_max).await? {
-            return Ok(false);
+        let mut folded = Position::START;
+        while folded < lowest {
+            if self.is_closing() {
+                return Err(ViewError::Unavailable("this process ends".to_owned()));
+            }
+            folded = folded.plus(STEP).min(lowest);
+            if !refold.go_on(folded, &wanted, &|_| lowest, bytes_max).await? {
+                return Ok(false);
+            }
+            report.folded(folded, lowest)?;
         }
         let mut snapshot = self.database().snapshot().await?;
         let compared = self.compare(&mut snapshot, view, slices, bytes_max, (refold, lowest), report).await;

@@ -51,33 +51,39 @@ struct Listed<'a> {
     letter: DeadLetter,
 }
 
-/// Page after page, since nobody knows how many there are. In JSON, each is a line.
+/// Page after page, since nobody knows how many there are: the list in JSON, too, is printed as it is read.
 async fn list(views: &Views, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
     let names = match arguments.get_one::<String>("projection") {
         Some(name) => vec![name.clone()],
         None => views.status().await?.into_iter().map(|one| one.name.to_owned()).collect(),
     };
-    let mut is_any = false;
+    let mut before = "[";
     for projection in &names {
         let mut after = None;
         loop {
             let letters = views.dead_letters(projection, None, after).await?;
             let Some(last) = letters.last() else { break };
-            is_any = true;
             after = Some((last.key.clone(), last.position));
             for letter in letters {
                 if as_json {
-                    terminal::line(serde_json::to_string(&Listed { projection, letter })?)?;
+                    let one = serde_json::to_string(&Listed { projection, letter })?;
+                    terminal::line(format_args!("{before}{one}"))?;
                 } else {
                     terminal::line(format_args!("{projection}  {}", line(&letter)))?;
                 }
+                before = ",";
             }
         }
     }
-    if !is_any {
-        terminal::nothing("dead letters");
+    match (as_json, before) {
+        (true, "[") => terminal::line("[]"),
+        (true, _) => terminal::line("]"),
+        (false, "[") => {
+            terminal::nothing("dead letters");
+            Ok(())
+        }
+        (false, _) => Ok(()),
     }
-    Ok(())
 }
 
 /// All dead letters of a document.

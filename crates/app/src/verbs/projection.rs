@@ -10,7 +10,7 @@ use chrono::Utc;
 use clap::ArgMatches;
 use daybook_core::{Domain, Metadata};
 use daybook_dispatch::Request;
-use daybook_views::{Act, GenerationStatus, Phase, Projectors, REBUILD, Status, Views};
+use daybook_views::{Act, Building, GenerationStatus, Phase, Projectors, REBUILD, Status, Views};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -197,15 +197,19 @@ async fn hindrance(views: &Views, one: &GenerationStatus, here: bool) -> anyhow:
         return Ok(Some(format!("it is paused: `daybook projection resume {name}` lets it go on")));
     }
     let status = views.status().await?.into_iter().find(|status| status.name == name);
-    Ok(match status {
-        Some(Status { stopped: Some(stopped), .. }) => {
+    let Some(Status { building: Some(Building { owners, stopped, .. }), owners: of_served, .. }) = status else {
+        return Ok(None);
+    };
+    Ok(match stopped {
+        Some(stopped) => {
             Some(format!("the projection is stopped at position {}: {}", stopped.position, stopped.reason))
         }
-        Some(status) if status.owners.is_empty() && !here => Some(
+        // Whoever feeds the one that is served is about to find this one.
+        None if owners.is_empty() && of_served.is_empty() && !here => Some(
             "nobody projects: start `daybook serve`, or `daybook serve --roles projector`; it goes on by itself then"
                 .to_owned(),
         ),
-        _ => None,
+        None => None,
     })
 }
 

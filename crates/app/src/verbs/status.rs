@@ -1,7 +1,7 @@
 //! `daybook status`
 
 use daybook_core::Domain;
-use daybook_views::Status;
+use daybook_views::{Building, Status};
 use serde_json::json;
 
 use crate::config::Config;
@@ -49,12 +49,15 @@ fn relay_line(one: &daybook_kafka::Status) -> String {
 
 /// How far a projection is, in a line.
 pub(super) fn line(one: &Status) -> String {
+    let newer = one.building.as_ref().map(|building| building.version).or(one.given_up);
     let state = match (&one.stopped, one.owners.len()) {
         (Some(stopped), _) => format!("stopped at {}: {}", stopped.position, stopped.reason),
         (None, 1..) => match one.sources.iter().find(|source| *source != "log") {
             None => "running".to_owned(),
             Some(source) => format!("running, reads {source}"),
         },
+        // The program that feeds it is not there any more.
+        (None, 0) if newer.is_some_and(|newer| newer > one.version) => "served as it is".to_owned(),
         (None, 0) => "nobody runs it".to_owned(),
     };
     let generation = one.generation.map_or_else(|| "none".to_owned(), |number| number.to_string());
@@ -62,9 +65,11 @@ pub(super) fn line(one: &Status) -> String {
         "{:10} version {}  generation {generation}  position {}  lag {} events, {:.1} s  {state}",
         one.name, one.version, one.position, one.lag_events, one.lag_seconds,
     );
-    if let Some(building) = one.building {
-        let paused = if building.paused { ", paused" } else { "" };
-        line += &format!("  building generation {}: {}{paused}", building.generation, building.phase);
+    if let Some(building) = &one.building {
+        line += &format!("  building {}", building_line(building, one));
+    }
+    if let Some(version) = one.given_up {
+        line += &format!("  version {version} is given up: `daybook projection rebuild {}` builds it", one.name);
     }
     if one.dead_letters > 0 {
         line += &format!("  {} dead letters", one.dead_letters);
@@ -72,10 +77,24 @@ pub(super) fn line(one: &Status) -> String {
     line
 }
 
+/// What is built beside the one that is served, and how far it is.
+fn building_line(building: &Building, served: &Status) -> String {
+    let newer = (building.version != served.version).then(|| format!("version {} as ", building.version));
+    let head = served.position.get() + served.lag_events;
+    let state = match &building.stopped {
+        Some(stopped) => format!(", stopped at {}: {}", stopped.position, stopped.reason),
+        None if building.paused => ", paused".to_owned(),
+        None if building.owners.is_empty() => ", nobody works on it".to_owned(),
+        None => String::new(),
+    };
+    let Building { generation, phase, position, .. } = building;
+    format!("{}generation {generation}: {phase}{state}, {position} of {head} events", newer.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use daybook_core::Position;
-    use daybook_views::{Building, Phase};
+    use daybook_views::{Phase, Stopped};
 
     use super::*;
 
@@ -103,6 +122,7 @@ mod tests {
             version: 2,
             generation: Some(3),
             building: None,
+            given_up: None,
             position: Position::new(90),
             lag_events: 10,
             lag_seconds: 0.5,
@@ -113,10 +133,35 @@ mod tests {
         };
         let plain = "orders     version 2  generation 3  position 90  lag 10 events, 0.5 s  running";
         assert_eq!(line(&status), plain);
-        status.building = Some(Building { generation: 4, phase: Phase::Replay, paused: true });
+        let mut building = Building {
+            generation: 4,
+            version: 2,
+            phase: Phase::Replay,
+            paused: true,
+            position: Position::new(7),
+            owners: ["a process".to_owned()].into(),
+            stopped: None,
+        };
+        status.building = Some(building.clone());
         status.dead_letters = 2;
-        assert_eq!(line(&status), format!("{plain}  building generation 4: replay, paused  2 dead letters"));
+        let beside = "  building generation 4: replay, paused, 7 of 100 events  2 dead letters";
+        assert_eq!(line(&status), format!("{plain}{beside}"));
         status.sources.insert("kafka".to_owned());
         assert!(line(&status).contains("running, reads kafka"));
+
+        // A newer version: whoever fed the older one may be gone.
+        (building.version, building.paused, status.dead_letters) = (3, false, 0);
+        status.building = Some(building.clone());
+        status.owners.clear();
+        let plain = plain.replace("running", "served as it is");
+        let beside = "  building version 3 as generation 4: replay, 7 of 100 events";
+        assert_eq!(line(&status), format!("{plain}{beside}"));
+        building.stopped = Some(Stopped { position: Position::new(8), reason: "unknown".to_owned() });
+        status.building = Some(building);
+        let beside = "  building version 3 as generation 4: replay, stopped at 8: unknown, 7 of 100 events";
+        assert_eq!(line(&status), format!("{plain}{beside}"));
+        (status.building, status.given_up) = (None, Some(3));
+        let beside = "  version 3 is given up: `daybook projection rebuild orders` builds it";
+        assert_eq!(line(&status), format!("{plain}{beside}"));
     }
 }

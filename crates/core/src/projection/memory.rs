@@ -2,11 +2,11 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use indexmap::IndexMap;
 
 use super::Projection;
+use super::caught::caught;
 use super::fold::{Batch, Changed, Documents, GivenAway, Misshapen, NotApplied, Opened};
 use super::weight::weight;
 use crate::{Envelope, Position, Revision};
@@ -242,13 +242,4 @@ impl<P: Projection> Documents for Memory<P> {
 /// Runs a view's own conversion from or into JSON.
 fn converted<T>(code: impl FnOnce() -> serde_json::Result<T>) -> serde_json::Result<T> {
     caught(code).unwrap_or_else(|panic| Err(serde::de::Error::custom(panic)))
-}
-
-/// Runs a projection's code. It is pure; what it worked on is given up when it panics.
-fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let message = panic.downcast_ref::<&str>().copied();
-        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        format!("the projection panicked: {}", message.unwrap_or("no message"))
-    })
 }

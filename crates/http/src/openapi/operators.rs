@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::answers;
 use crate::dead_letters::{Listed, Skip};
 use crate::projections::{Overview, Rebuild};
+use crate::verify::Verify;
 
 pub(super) fn describe(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
     projections(paths, schemas);
@@ -28,6 +29,23 @@ fn projections(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
     let summary = "Has a view built anew, beside the one that is served";
     add(paths, "/v1/projections/{name}/rebuild", "post", "rebuild_projection", summary, begun);
     takes::<Rebuild>(paths, "/v1/projections/{name}/rebuild", schemas);
+    let mut verified = answers("200", "Lines of JSON, told while it goes on.", json!({"type": "string"}));
+    verified["200"]["content"] = json!({"application/x-ndjson": {"schema": {"type": "string"}}});
+    add(
+        paths,
+        "/v1/projections/{name}/verify",
+        "post",
+        "verify_projection",
+        "Compares a view with the log",
+        verified,
+    );
+    takes::<Verify>(paths, "/v1/projections/{name}/verify", schemas);
+    paths["/v1/projections/{name}/verify"]["post"]["description"] = json!(
+        "For operators and administrators; one at a time in each process. A line with `progress` says how far it is; one \
+         with `finding` is a difference, of which the first 1,000 are told (`checkpoint`, `differs`, `missing` or \
+         `unexpected`). The last line says what was compared, and in `findings` how many differences there are; or it is a \
+         problem."
+    );
     for act in Act::ALL {
         let path = format!("/v1/projections/{{name}}/{}", act.name());
         let responses = answers("200", "The generation.", generation.clone());

@@ -40,7 +40,7 @@ const PIECE_BYTES: usize = 16 << 10;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Asks a proxy (nginx) not to hold anything back.
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Follows a list: all documents, or one's own.
 pub(crate) async fn list(

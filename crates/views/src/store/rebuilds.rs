@@ -116,7 +116,11 @@ macro_rules! rebuilds {
                 documents: GivenAway,
                 first: bool,
             ) -> Result<bool, sqlx::Error> {
-                self.bulk(commit, &Pieces::of(documents), first).await
+                let is_written = self.bulk(commit, &Pieces::of(documents), first).await?;
+                if is_written {
+                    commit.log_parked();
+                }
+                Ok(is_written)
             }
 
             async fn empty(

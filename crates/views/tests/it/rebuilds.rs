@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use daybook_core::{AnyProjection, Position, projection};
 use daybook_database::{Database, Location, on_both};
-use daybook_views::{GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
+use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
 use tokio::time::Instant;
 
 use crate::domain::{Added, Counters, Superstitious, plain_fold};
@@ -20,6 +20,9 @@ on_both!(
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
     a_newer_version_builds_itself_while_the_older_one_is_served,
+    a_version_that_was_given_up_is_built_when_somebody_asks_for_it,
+    a_view_that_nobody_has_begun_is_built_when_somebody_asks_for_it,
+    what_cannot_be_done_is_not_on_record,
 );
 
 async fn generation(
@@ -257,5 +260,111 @@ async fn a_newer_version_builds_itself_while_the_older_one_is_served(_: Location
     assert_eq!(older.status().await.expect("available")[0].version, 1);
     of_newer.stop().await;
     of_older.stop().await;
+    world.log.close().await;
+}
+
+async fn a_version_that_was_given_up_is_built_when_somebody_asks_for_it(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let older = world.views(&counters());
+    let of_older = start(&older, 1_000);
+    let last = world.append_any(&mut Dice(26), 100).await;
+    read_all(&older, last).await;
+    let newer = world.views(&[projection::<Counters<2>>()]);
+    let status = async || newer.status().await.expect("available").remove(0);
+    // As the program's first process begins it, and before it is done.
+    newer.rebuild("counters", false, &metadata()).await.expect("begun");
+    let building = status().await.building.expect("begun");
+    assert_eq!((building.version, building.generation, status().await.version), (2, 2, 1));
+    assert_eq!(newer.abort("counters", &metadata()).await.expect("done"), 2);
+    assert_eq!((status().await.given_up, status().await.building), (Some(2), None));
+    let of_newer = start(&newer, 1_000);
+    let phases = async || {
+        let all = newer.generations("counters").await.expect("available");
+        all.into_iter().map(|one| (one.version, one.phase)).collect::<Vec<_>>()
+    };
+    // The older one goes on, and is served by both; several leases later nobody has begun the newer one again.
+    let last = world.append_any(&mut Dice(27), 20).await;
+    let expected = read_all(&older, last).await;
+    assert_eq!(read_all(&newer, last).await, expected);
+    tokio::time::sleep(4 * quick().lease).await;
+    assert_eq!(phases().await, [(1, Phase::Live), (2, Phase::Aborted)]);
+    // Nor does who comes later.
+    of_newer.stop().await;
+    let again = world.views(&[projection::<Counters<2>>()]);
+    let of_newer = start(&again, 1_000);
+    tokio::time::sleep(2 * quick().lease).await;
+    assert_eq!(phases().await, [(1, Phase::Live), (2, Phase::Aborted)]);
+    assert_eq!(older.status().await.expect("available")[0].given_up, None, "it was not the older one");
+
+    assert_eq!(newer.rebuild("counters", false, &metadata()).await.expect("begun"), 3);
+    let built = until(&newer, "counters", |status| status.version == 2).await;
+    assert_eq!((built.generation, built.given_up), (Some(3), None));
+    assert_eq!(read_all(&newer, last).await, expected);
+    // What is given up beside one that is served changes nothing about that one.
+    of_newer.stop().await;
+    newer.rebuild("counters", false, &metadata()).await.expect("begun");
+    newer.abort("counters", &metadata()).await.expect("done");
+    assert_eq!((status().await.generation, status().await.given_up), (Some(3), None));
+    of_older.stop().await;
+    world.log.close().await;
+}
+
+async fn a_view_that_nobody_has_begun_is_built_when_somebody_asks_for_it(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    assert_eq!(views.rebuild("counters", true, &metadata()).await.expect("begun"), 1);
+    let last = world.append_any(&mut Dice(28), 50).await;
+    let projectors = start(&views, 1_000);
+    live(&views, 1).await;
+    let own = world.history().await.into_iter().filter(|event| event.stream.category() == "counter");
+    assert_eq!(read_all(&views, last).await, plain_fold(&own.collect::<Vec<_>>()));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn what_cannot_be_done_is_not_on_record(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    let last = world.append(vec![event("a", &Added { by: 1 })]).await;
+    read_all(&views, last).await;
+    let acts = async || {
+        let history = world.history().await.into_iter();
+        let acts =
+            history.filter_map(|event| event.event_type.strip_prefix("daybook.projection.").map(str::to_owned));
+        acts.collect::<Vec<_>>()
+    };
+    let refused = async |act: Act| {
+        let outcome = act.carry_out(&views, "counters", &metadata()).await;
+        assert!(matches!(outcome, Err(ViewError::Refused(_))), "{act:?}: {outcome:?}");
+    };
+    for act in Act::ALL {
+        refused(act).await;
+    }
+    assert_eq!(acts().await, Vec::<String>::new());
+
+    let other = r#"{"owner":null,"sum":{"total":7},"events":1}"#;
+    world.execute(&format!("UPDATE view_counters_v1_g1 SET body = '{other}' WHERE key = 'a'")).await;
+    views.rebuild("counters", true, &metadata()).await.expect("begun");
+    assert!(matches!(views.rebuild("counters", true, &metadata()).await, Err(ViewError::Refused(_))));
+    generation(&views, "counters", 2, |one| one.phase == Phase::Held).await;
+    views.pause("counters", &metadata()).await.expect("done");
+    refused(Act::Confirm).await;
+    views.resume("counters", &metadata()).await.expect("done");
+    views.confirm("counters", &metadata()).await.expect("done");
+    live(&views, 2).await;
+    let done = ["rebuild_requested", "rebuild_paused", "rebuild_resumed", "rebuild_confirmed"];
+    assert_eq!(acts().await, done);
+
+    // Nobody feeds it: it never gets as far as the one that is served.
+    projectors.stop().await;
+    world
+        .execute(
+            "UPDATE view_ranges SET position = position - 1 WHERE generation = \
+                   (SELECT generation FROM view_generations WHERE phase = 'retired')",
+        )
+        .await;
+    refused(Act::Rollback).await;
+    assert_eq!(acts().await, done);
     world.log.close().await;
 }

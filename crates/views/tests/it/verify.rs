@@ -1,8 +1,10 @@
 //! A view is verified against the log, and not against what its projector says of it.
 
+use std::ops::ControlFlow;
+
 use daybook_core::{Position, projection};
 use daybook_database::{Database, Location, on_both};
-use daybook_views::{Extent, Finding, Phase, Projectors, Settings, Verification, Views};
+use daybook_views::{Extent, Finding, Phase, Projectors, Settings, Told, Verification, ViewError, Views};
 
 use crate::domain::{Added, Counters, Superstitious};
 use crate::world::{Dice, World, at_least, event, found, metadata, quick, read_all, start};
@@ -21,8 +23,13 @@ const MUCH: usize = 64 << 20;
 
 async fn verify(views: &Views, view: &str, extent: Extent, bytes_max: usize) -> (Verification, Vec<Finding>) {
     let mut findings = Vec::new();
-    let report =
-        views.verify(view, extent, bytes_max, &mut |finding| findings.push(finding)).await.expect("an answer");
+    let mut listener = |told: Told| {
+        if let Told::Found(finding) = told {
+            findings.push(finding);
+        }
+        ControlFlow::Continue(())
+    };
+    let report = views.verify(view, extent, bytes_max, &mut listener).await.expect("an answer");
     assert_eq!(report.findings, findings.len() as u64);
     (report, findings)
 }
@@ -44,6 +51,17 @@ async fn a_true_view_is_found_true_in_as_many_passes_as_it_takes(_: Location, da
     let (report, found) = verify(&views, "counters", Extent::Sample, 4_000).await;
     assert_eq!(found, []);
     assert!(report.slices < 1_024, "{report:?}");
+    // It says how far it is, and ends when nobody wants to know.
+    let mut reached = Vec::new();
+    let mut listener = |told: Told| {
+        if let Told::Folded { position, through, slices } = told {
+            reached.push((position, through, slices));
+        }
+        ControlFlow::Break(())
+    };
+    let ended = views.verify("counters", Extent::Full, MUCH, &mut listener).await;
+    assert!(matches!(ended, Err(ViewError::Refused(_))), "{ended:?}");
+    assert_eq!(reached, [(last, last, 0)]);
     projectors.stop().await;
     world.log.close().await;
 }

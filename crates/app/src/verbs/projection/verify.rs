@@ -1,8 +1,10 @@
 //! `daybook projection verify`
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context, bail};
 use clap::ArgMatches;
-use daybook_views::{Extent, Finding, Views};
+use daybook_views::{Extent, Finding, Told, Views};
 
 use super::name;
 use crate::terminal;
@@ -15,13 +17,15 @@ pub(super) async fn verify(views: &Views, arguments: &ArgMatches, as_json: bool)
     let mib = *arguments.get_one::<u64>("memory-mib").context("how much memory?")?;
     let bytes_max = usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
     let mut printed = Ok(());
-    let mut print = |finding: Finding| {
-        if printed.is_ok() {
+    let mut print = |told: Told| {
+        if let (Told::Found(finding), Ok(())) = (told, &printed) {
             printed = show(&finding, as_json);
         }
+        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let report = views.verify(name, extent, bytes_max, &mut print).await?;
+    let verified = views.verify(name, extent, bytes_max, &mut print).await;
     printed?;
+    let report = verified?;
     if as_json {
         terminal::line(serde_json::to_string(&report)?)?;
     } else {
