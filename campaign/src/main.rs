@@ -10,9 +10,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use daybook_campaign::drive::{self, Backend, Plan};
 use daybook_campaign::kafka::drive::{Broker, Detour};
 use daybook_campaign::kafka::relay::RelayPlan;
-use daybook_campaign::{kafka, views};
 use daybook_campaign::views::process::ProcessPlan;
 use daybook_campaign::writer::{self, WriterPlan};
+use daybook_campaign::{kafka, views};
 use daybook_database::Location;
 use tokio::signal::unix::{SignalKind, signal};
 

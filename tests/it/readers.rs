@@ -66,7 +66,8 @@ async fn a_client_of_kafka_and_the_sdk_of_cloudevents_read_the_log() {
         let time = |text: &Value| text.as_str().map(|text| text.replace("+00:00", "Z"));
         assert_eq!(time(&attributes["time"]), time(&event["recorded_at"]));
         assert_eq!(message["data"], event["payload"], "the payload of {position}");
-        let metadata: Value = serde_json::from_str(attributes["metadata"].as_str().expect("a text")).expect("JSON");
+        let metadata: Value =
+            serde_json::from_str(attributes["metadata"].as_str().expect("a text")).expect("JSON");
         assert_eq!(metadata, event["metadata"], "the metadata of {position}");
     }
     // The extension of tracing goes without a prefix, as W3C has it for Kafka: it is a header and no attribute.
@@ -87,8 +88,15 @@ fn python() -> PathBuf {
             "the test needs Python 3.10 or later with `venv` (Debian: apt-get install python3-venv)",
         );
         said(
-            Command::new(made.join("bin/python"))
-                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", REQUIREMENTS]),
+            Command::new(made.join("bin/python")).args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+                REQUIREMENTS,
+            ]),
             "the test gets clients of Kafka and CloudEvents from PyPI, and did not",
         );
         if std::fs::rename(&made, &kept).is_err() {

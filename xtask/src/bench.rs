@@ -52,8 +52,9 @@ pub(crate) fn command() -> Command {
             number("warm-up").default_value("2").help("Seconds of each measurement before anything counts"),
             number("seconds").default_value("5").help("Seconds of each measurement that count"),
             number("snapshot-seconds").default_value("60").help("How long a snapshot is open before that"),
-            number("events")
-                .help("How many events a long log has [default: replay, rebuild and relay 1000000, size 10000000]"),
+            number("events").help(
+                "How many events a long log has [default: replay, rebuild and relay 1000000, size 10000000]",
+            ),
             Arg::new("profile")
                 .long("profile")
                 .default_value("release")

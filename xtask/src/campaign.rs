@@ -80,7 +80,8 @@ impl Campaign {
         let mut broker = steps.take("Kafka", Broker::start()).await?;
         let folder = tempfile::tempdir()?;
         let process = folder.path().join("broker");
-        let mut arguments = vec!["--database-url".into(), cluster.url(), "--brokers".into(), broker.address().into()];
+        let mut arguments =
+            vec!["--database-url".into(), cluster.url(), "--brokers".into(), broker.address().into()];
         match broker.detour() {
             Some(Detour { proxy, broker: proxied }) => {
                 arguments.extend([format!("--proxy={proxy}"), format!("--proxied={proxied}")]);

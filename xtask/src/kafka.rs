@@ -147,6 +147,9 @@ mod tests {
     fn whoever_comes_by_the_detour_is_sent_to_the_proxy() {
         let properties = properties("127.0.0.1", [1, 2], Some(Detour { proxy: 3, broker: 4 }), "/data");
         assert!(properties.contains(",DETOUR://127.0.0.1:4\n"), "{properties}");
-        assert!(properties.contains("\nadvertised.listeners=CLIENT://127.0.0.1:1,DETOUR://127.0.0.1:3\n"), "{properties}");
+        assert!(
+            properties.contains("\nadvertised.listeners=CLIENT://127.0.0.1:1,DETOUR://127.0.0.1:3\n"),
+            "{properties}"
+        );
     }
 }

@@ -11,7 +11,9 @@ use super::{remove, settings, store};
 use crate::{arguments, process};
 
 pub(crate) fn command() -> Command {
-    Command::new("relay").about("Publishes a filled log to a new topic, from its first event to its last").args(store())
+    Command::new("relay")
+        .about("Publishes a filled log to a new topic, from its first event to its last")
+        .args(store())
 }
 
 pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {

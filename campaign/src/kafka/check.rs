@@ -28,7 +28,9 @@ pub fn compare(log: &[RecordedEvent], origin: &Origin, topic: &[Vec<Published>])
             let (position, stream, revision) = (event.position, &event.stream, event.revision.get());
             match events.get(&position) {
                 Some(recorded) if from == origin && line(recorded) == line(event) => {}
-                Some(recorded) => found.breaches.push(format!("not what was recorded: {event:?} and {recorded:?}")),
+                Some(recorded) => {
+                    found.breaches.push(format!("not what was recorded: {event:?} and {recorded:?}"))
+                }
                 None => found.breaches.push(format!("invented: {event:?}")),
             }
             if !seen.insert(position) {

@@ -5,8 +5,6 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -15,6 +13,7 @@ use daybook_database::Database;
 use daybook_kafka::{Origin, Status, TopicName};
 use daybook_log::{Append, Log, Settings, Verdict};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -159,15 +158,16 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
         Some(Detour { proxy, broker }) => Some(Proxy::start(proxy, broker).await?),
         None => None,
     };
-    let topic: TopicName = format!("daybook-campaign-{}", Uuid::now_v7().simple()).parse().map_err(anyhow::Error::msg)?;
+    let topic: TopicName =
+        format!("daybook-campaign-{}", Uuid::now_v7().simple()).parse().map_err(anyhow::Error::msg)?;
     let world = World { plan: plan.clone(), database, log, topic, arguments: store.arguments(None)? };
     let mut fleet = Vec::new();
     for number in 0..RELAYS {
         fleet.push(Relay::start(&world, number)?);
     }
-    let slowest = Arc::new(AtomicU64::new(0));
+    let (stop, stopped) = watch::channel(false);
     let mut clients: JoinSet<_> =
-        (0..CLIENTS).map(|_| append(world.log.clone(), dice.fork(), Arc::clone(&slowest))).collect();
+        (0..CLIENTS).map(|_| append(world.log.clone(), dice.fork(), stopped.clone())).collect();
     world.somebody_publishes().await?;
     let (mut faults, mut hits, mut takeovers) = (BTreeMap::new(), 0, 0);
     let mut last = None;
@@ -180,12 +180,15 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
         hits += u64::from(hit);
         sleep(dice.ms(50, 1_500)).await;
     }
-    let mut breaches = Vec::new();
-    // Nobody ends before they are told to, but whoever was not answered.
-    while let Some(ended) = clients.try_join_next() {
-        breaches.extend(ended?.err().map(|error| format!("{error:#}")));
+    stop.send_replace(true);
+    let (mut breaches, mut slowest) = (Vec::new(), Duration::ZERO);
+    // Each was answered, so the log ends here.
+    while let Some(ended) = clients.join_next().await {
+        match ended? {
+            Ok(longest) => slowest = slowest.max(longest),
+            Err(error) => breaches.push(format!("{error:#}")),
+        }
     }
-    clients.shutdown().await;
     for relay in &mut fleet {
         relay.thaw().await?;
     }
@@ -195,14 +198,15 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
     }
     world.log.close().await;
     world.database.close().await;
-    let slowest = Duration::from_micros(slowest.load(Ordering::Relaxed));
     let plan = plan.clone();
     Ok(Summary { plan, time: begun.elapsed(), faults, hits, takeovers, events, twice, slowest, breaches })
 }
 
-/// Appends one event after the other, until it is not answered in time.
-async fn append(log: Log, mut dice: Dice, slowest: Arc<AtomicU64>) -> anyhow::Result<()> {
-    loop {
+/// Appends one event after the other until it is told to stop, and answers how long the slowest of them took. Fails when
+/// one is not answered in time.
+async fn append(log: Log, mut dice: Dice, stopped: watch::Receiver<bool>) -> anyhow::Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    while !*stopped.borrow() {
         let command_id = Uuid::now_v7();
         let metadata = Metadata {
             actor: None,
@@ -228,9 +232,10 @@ async fn append(log: Log, mut dice: Dice, slowest: Arc<AtomicU64>) -> anyhow::Re
         let verdict = verdict.with_context(|| format!("an append was not answered within {ANSWER_LIMIT:?}"))?;
         let verdict = verdict.context("an append was not answered")?;
         ensure!(matches!(verdict, Verdict::Committed(_)), "nothing stood in its way, and yet: {verdict:?}");
-        slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        slowest = slowest.max(begun.elapsed());
         sleep(dice.ms(0, 8)).await;
     }
+    Ok(slowest)
 }
 
 /// What a campaign is about.

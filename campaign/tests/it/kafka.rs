@@ -6,7 +6,8 @@ use daybook_campaign::kafka::drive::{self, Broker, Plan};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_topic_holds_the_log_whatever_happens_to_the_relays() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let given = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `cargo xtask test` sets it"));
+    let given =
+        |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `cargo xtask test` sets it"));
     let plan = Plan {
         server_url: given("DATABASE_URL"),
         broker: Broker { address: given("KAFKA_BROKERS"), detour: None, process: None },

@@ -207,7 +207,8 @@ impl Candidate {
     async fn publish(&mut self, lease: Lease) -> Result<Infallible, Halt> {
         let head = self.log.head().await?;
         let (orders, said) = producer::start(&self.settings, Origin { log_id: head.log_id, epoch: head.epoch });
-        let mut acknowledged = Acknowledged { said, newest: None, is_written: true, reached: self.reached.clone() };
+        let mut acknowledged =
+            Acknowledged { said, newest: None, is_written: true, reached: self.reached.clone() };
         let mut stopping = self.stopping.clone();
         let halt = {
             let work = async {

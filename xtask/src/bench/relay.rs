@@ -48,9 +48,8 @@ async fn backlog(plan: &Plan, programs: &Programs, server: &Server, kafka: &mut 
     let database = server.database("relay").await?;
     programs.fill(&database.url, plan.events.unwrap_or(EVENTS), None, Ids::Ordered).await?;
     server.settle(&database).await?;
-    let mut publish = async |verb| {
-        json(programs.measurement(verb).args(["--url", &database.url]).args(kafka.new_topic())).await
-    };
+    let mut publish =
+        async |verb| json(programs.measurement(verb).args(["--url", &database.url]).args(kafka.new_topic())).await;
     // From here on, the log is in memory, and the broker is at work as it is in the long run.
     publish("relay-by-hand").await?;
     let seen = plan.alternate(&["relay-by-hand", "relay"], async |verb| publish(verb).await).await?;
