@@ -38,7 +38,7 @@ fn settings(arguments: &ArgMatches) -> anyhow::Result<Settings> {
         brokers: arguments::text(arguments, "brokers")?.to_owned(),
         topic: arguments::text(arguments, "topic")?.parse().map_err(anyhow::Error::msg)?,
         partitions: PARTITIONS,
-        client: std::env::var("KB_CLIENT").unwrap_or_default().parse::<ClientSettings>()?,
+        client: ClientSettings::default(),
         process: "bench".to_owned(),
         lease: LEASE,
     })

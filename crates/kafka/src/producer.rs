@@ -186,8 +186,7 @@ impl Publisher {
     fn send_all(&mut self, events: &[RecordedEvent]) -> Result<(), Trouble> {
         let Some(last) = events.last() else { return Ok(()) };
         if self.open.is_none() {
-            let settles: u64 = std::env::var("KB_SETTLE").ok().and_then(|t| t.parse().ok()).unwrap_or(5);
-            let settled = self.committed_at.map(|at| at + Duration::from_millis(settles));
+            let settled = self.committed_at.map(|at| at + COMMIT_SETTLES);
             if let Some(rest) = settled.and_then(|settled| settled.checked_duration_since(Instant::now())) {
                 std::thread::sleep(rest);
             }
