@@ -35,10 +35,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 const TRANSACTION_EVENTS_MAX: usize = 50_000;
 const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
 
-/// How long behind a commit the next transaction begins at the earliest. The brokers answer before they have marked each
-/// partition, and whoever begins meanwhile is told to come again, which librdkafka does after 20 ms.
-const COMMIT_SETTLES: Duration = Duration::from_millis(5);
-
 /// How many pages wait for the producer.
 const PAGES_AHEAD: usize = 4;
 
@@ -129,8 +125,6 @@ pub(crate) struct Publisher {
     origin: Origin,
     orders: mpsc::Receiver<Order>,
     open: Option<Transaction>,
-    /// When the last transaction was committed.
-    committed_at: Option<Instant>,
 }
 
 /// A transaction that is open.
@@ -151,7 +145,7 @@ impl Publisher {
         let id = format!("daybook-{}-{}", origin.log_id, settings.topic);
         let producer = settings.producer(&id).create_with_context(Watcher::default());
         let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
-        let mut publisher = Self { settings, producer, runtime, origin, orders, open: None, committed_at: None };
+        let mut publisher = Self { settings, producer, runtime, origin, orders, open: None };
         let topic = publisher.open_topic()?;
         publisher.patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
         let _ = told.send(Told::Ready(topic));
@@ -186,10 +180,6 @@ impl Publisher {
     fn send_all(&mut self, events: &[RecordedEvent]) -> Result<(), Trouble> {
         let Some(last) = events.last() else { return Ok(()) };
         if self.open.is_none() {
-            let settled = self.committed_at.map(|at| at + COMMIT_SETTLES);
-            if let Some(rest) = settled.and_then(|settled| settled.checked_duration_since(Instant::now())) {
-                std::thread::sleep(rest);
-            }
             self.producer.begin_transaction().map_err(|error| self.trouble("beginning", &error))?;
         }
         let Origin { log_id, epoch } = self.origin;
@@ -234,7 +224,7 @@ impl Publisher {
         }
         self.check("publishing")?;
         self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
-        (self.open, self.committed_at) = (None, Some(Instant::now()));
+        self.open = None;
         Ok(())
     }
 
