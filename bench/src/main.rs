@@ -13,6 +13,7 @@ mod hot;
 mod http;
 mod load;
 mod process;
+mod relay;
 mod replay;
 mod row_stream;
 mod views;
@@ -58,6 +59,9 @@ fn cli() -> Command {
             http::query::command(),
             http::rebuild::command(),
             load::command(),
+            relay::backlog::command(),
+            relay::by_hand::command(),
+            relay::lag::command(),
             replay::command(),
             row_stream::command(),
             http::start::command(),
@@ -75,7 +79,7 @@ fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
     }
     let mut runtime = match verb {
         // What is measured here is more than one thread's work, and it is the process that does it.
-        "lag" | "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
+        "lag" | "relay" | "relay-lag" | "rebuild" | "rebuild-by-hand" | "project" => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
@@ -92,6 +96,9 @@ fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
             "rebuild" => views::rebuild::measure(arguments).await,
             "rebuild-by-hand" => views::by_hand::rebuild(arguments).await,
             "rebuild-while-serving" => http::rebuild::measure(arguments).await,
+            "relay" => relay::backlog::measure(arguments).await,
+            "relay-by-hand" => relay::by_hand::measure(arguments).await,
+            "relay-lag" => relay::lag::measure(arguments).await,
             "replay" => replay::measure(arguments).await,
             "row-stream" => row_stream::measure(arguments).await,
             "start" => http::start::measure(arguments).await,

@@ -1,4 +1,4 @@
-//! The fault campaigns of the log and of the views.
+//! The fault campaigns of the log, of the views and of the relay.
 //!
 //! Several writers, each a process with the engine's own log and dispatcher, write to one log, while they are killed,
 //! frozen, and cut off at the worst moments. Each notes down what it asks and what it is answered. A reader follows the
@@ -10,6 +10,7 @@ mod dice;
 pub mod domain;
 pub mod drive;
 pub mod journal;
+pub mod kafka;
 pub mod proxy;
 pub mod reader;
 pub mod signal;

@@ -1,4 +1,4 @@
-//! The campaigns' program: `daybook-campaign log` and `views` run a campaign, and start themselves as its writers and
+//! The campaigns' program: `daybook-campaign log`, `views` and `kafka` run a campaign, and start themselves as its writers and
 //! processes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its summary is what it is for")]
 
@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use daybook_campaign::drive::{self, Backend, Plan};
-use daybook_campaign::views;
+use daybook_campaign::kafka::drive::{Broker, Detour};
+use daybook_campaign::kafka::relay::RelayPlan;
 use daybook_campaign::views::process::ProcessPlan;
 use daybook_campaign::writer::{self, WriterPlan};
+use daybook_campaign::{kafka, views};
 use daybook_database::Location;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,6 +30,7 @@ async fn main() -> ExitCode {
 fn cli() -> Command {
     let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
     let path = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(PathBuf));
+    let port = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u16));
     Command::new("daybook-campaign")
         .subcommand_required(true)
         .subcommand(
@@ -57,6 +60,33 @@ fn cli() -> Command {
                 .arg(number("processes").default_value("4"))
                 .arg(path("journals").required(true).help("An empty folder"))
                 .arg(Arg::new("database-url").long("database-url").env("DATABASE_URL").hide_env_values(true)),
+        )
+        .subcommand(
+            Command::new("kafka")
+                .about("Kills and freezes relays, stops the broker and cuts connections, and proves that the topic holds the log")
+                .arg(number("seed").required(true))
+                .arg(number("faults").required(true))
+                .arg(path("journals").required(true).help("An empty folder"))
+                .arg(Arg::new("brokers").long("brokers").env("KAFKA_BROKERS").required(true))
+                .arg(port("proxy").requires("proxied").help("Where the broker sends whoever comes by the proxy"))
+                .arg(port("proxied").requires("proxy").help("Where it listens for the proxy"))
+                .arg(path("broker-process").help("The file that says which process the broker is, if it may be killed"))
+                .arg(
+                    Arg::new("database-url")
+                        .long("database-url")
+                        .env("DATABASE_URL")
+                        .hide_env_values(true)
+                        .required(true),
+                ),
+        )
+        .subcommand(
+            Command::new("relay")
+                .hide(true)
+                .arg(Arg::new("database-url").long("database-url"))
+                .arg(path("file"))
+                .arg(Arg::new("brokers").long("brokers").required(true))
+                .arg(Arg::new("topic").long("topic").required(true))
+                .arg(Arg::new("name").long("name").required(true)),
         )
         .subcommand(
             Command::new("process")
@@ -101,6 +131,22 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             print!("{summary}");
             Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Some(("kafka", matches)) => {
+            let plan = kafka_plan(matches)?;
+            let summary = tokio::select! {
+                summary = kafka::drive::run(&plan) => summary?,
+                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
+            };
+            print!("{summary}");
+            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some(("relay", matches)) => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            let topic = text(matches, "topic").parse().map_err(anyhow::Error::msg)?;
+            let (brokers, name) = (text(matches, "brokers"), text(matches, "name"));
+            kafka::relay::run(RelayPlan { database: location(matches)?, brokers, topic, name }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(("process", matches)) => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
             let (database, notes) = (location(matches)?, path(matches, "notes"));
@@ -142,6 +188,20 @@ fn views_plan(matches: &ArgMatches) -> anyhow::Result<views::drive::Plan> {
     })
 }
 
+fn kafka_plan(matches: &ArgMatches) -> anyhow::Result<kafka::drive::Plan> {
+    let port = |name: &str| matches.get_one::<u16>(name).copied();
+    let detour = port("proxy").zip(port("proxied")).map(|(proxy, broker)| Detour { proxy, broker });
+    let process = matches.get_one("broker-process").cloned();
+    Ok(kafka::drive::Plan {
+        server_url: text(matches, "database-url"),
+        broker: Broker { address: text(matches, "brokers"), detour, process },
+        notes: path(matches, "journals"),
+        binary: std::env::current_exe()?,
+        seed: number(matches, "seed"),
+        faults: number(matches, "faults"),
+    })
+}
+
 fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {
     Ok(Plan {
         backend: backend(matches),
@@ -180,6 +240,10 @@ fn location(matches: &ArgMatches) -> anyhow::Result<Location> {
 
 fn number(matches: &ArgMatches, name: &str) -> u64 {
     matches.get_one(name).copied().unwrap_or_default()
+}
+
+fn text(matches: &ArgMatches, name: &str) -> String {
+    matches.get_one(name).cloned().unwrap_or_default()
 }
 
 fn path(matches: &ArgMatches, name: &str) -> PathBuf {

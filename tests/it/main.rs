@@ -16,6 +16,7 @@ mod overload;
 mod past;
 mod projections;
 mod queries;
+mod readers;
 mod relay;
 mod roles;
 mod rollback;

@@ -10,6 +10,7 @@ mod plan;
 mod programs;
 mod publish;
 mod query;
+mod relay;
 mod replay;
 mod server;
 mod size;
@@ -51,8 +52,9 @@ pub(crate) fn command() -> Command {
             number("warm-up").default_value("2").help("Seconds of each measurement before anything counts"),
             number("seconds").default_value("5").help("Seconds of each measurement that count"),
             number("snapshot-seconds").default_value("60").help("How long a snapshot is open before that"),
-            number("events")
-                .help("How many events a long log has [default: replay and rebuild 1000000, size 10000000]"),
+            number("events").help(
+                "How many events a long log has [default: replay, rebuild and relay 1000000, size 10000000]",
+            ),
             Arg::new("profile")
                 .long("profile")
                 .default_value("release")
@@ -122,6 +124,7 @@ async fn measure(plan: &Plan, programs: &Programs, server: &Server, rows: &mut V
     rows.extend(views::while_serving(plan, programs, server).await?);
     rows.extend(views::project(plan, programs, server).await?);
     rows.extend(views::lag(plan, programs, server).await?);
+    rows.extend(relay::measure(plan, programs, server).await?);
     rows.extend(query::measure(plan, programs, server).await?);
     rows.extend(http::measure(plan, programs, server).await?);
     rows.extend(memory::measure(plan, programs, server).await?);

@@ -1,20 +1,25 @@
-//! `cargo xtask campaign …`: faults, and the proof that the log and the views keep their word under them.
+//! `cargo xtask campaign …`: faults, and the proof that the log, the views and the relay keep their word under them.
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 
 use crate::build;
 use crate::child;
 use crate::disk::Disk;
+use crate::kafka::{Broker, Detour};
 use crate::postgres::Cluster;
 use crate::steps::Steps;
+
+/// How often it is looked whether the broker has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a campaign is to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Campaign {
-    /// What it is about: `log` or `views`.
+    /// What it is about: `log`, `views` or `kafka`.
     pub(crate) about: &'static str,
     /// What all dice start from. The same seed makes the same faults; what they hit depends on the machine, too.
     pub(crate) seed: u64,
@@ -42,6 +47,9 @@ impl Campaign {
 
     async fn take(&self, steps: &mut Steps) -> anyhow::Result<()> {
         let [binary] = steps.take("the campaign's program", build::binaries(["daybook-campaign"], "dev")).await?;
+        if self.about == "kafka" {
+            return self.on_kafka(steps, &binary).await;
+        }
         let mut broken = Vec::new();
         if self.store != "sqlite" {
             let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
@@ -66,6 +74,44 @@ impl Campaign {
         }
     }
 
+    /// With a broker that is started again whenever it ends: it is the campaign that ends it.
+    async fn on_kafka(&self, steps: &mut Steps, binary: &Path) -> anyhow::Result<()> {
+        let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
+        let mut broker = steps.take("Kafka", Broker::start()).await?;
+        let folder = tempfile::tempdir()?;
+        let process = folder.path().join("broker");
+        let mut arguments =
+            vec!["--database-url".into(), cluster.url(), "--brokers".into(), broker.address().into()];
+        match broker.detour() {
+            Some(Detour { proxy, broker: proxied }) => {
+                arguments.extend([format!("--proxy={proxy}"), format!("--proxied={proxied}")]);
+                arguments.extend(["--broker-process".into(), process.display().to_string()]);
+            }
+            None => println!("No connection is going to be cut and no broker stopped: it is in a container."),
+        }
+        let keeping = async {
+            loop {
+                if broker.server().check().is_err() {
+                    broker.server().start().await?;
+                }
+                if let Some(id) = broker.server().process_id() {
+                    // Whole or not at all, for whoever reads it.
+                    let new = process.with_extension("new");
+                    fs::write(&new, id.to_string())?;
+                    fs::rename(&new, &process)?;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let campaign = async {
+            tokio::select! {
+                outcome = self.on("postgres", binary, &arguments) => outcome,
+                ended = keeping => ended,
+            }
+        };
+        steps.take("with Kafka", campaign).await
+    }
+
     async fn on(&self, store: &str, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
         let journals = binary.with_file_name(format!("campaign-{}-{store}-{}", self.about, self.seed));
         if journals.exists() {
@@ -73,7 +119,10 @@ impl Campaign {
         }
         fs::create_dir_all(&journals)?;
         let mut command = tokio::process::Command::new(binary);
-        command.args([self.about, "--store", store, "--journals"]).arg(&journals);
+        command.args([self.about, "--journals"]).arg(&journals);
+        if self.about != "kafka" {
+            command.args(["--store", store]);
+        }
         let numbers = [("--seed", Some(self.seed)), ("--faults", Some(self.faults)), ("--seconds", self.seconds)];
         for (name, number) in numbers {
             command.args(number.map(|number| format!("{name}={number}")));

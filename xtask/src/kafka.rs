@@ -27,9 +27,19 @@ const READY: &str = "Kafka Server started";
 /// and removes all that it kept.
 pub(crate) struct Broker {
     server: Server,
+    /// A second way to it.
+    detour: Option<Detour>,
     address: String,
     _container: Option<Container>,
     _folder: TempDir,
+}
+
+/// Two ports: the broker listens on one of them, and sends whoever comes by it to the other one, where a proxy is going to
+/// be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Detour {
+    pub(crate) proxy: u16,
+    pub(crate) broker: u16,
 }
 
 impl Broker {
@@ -44,12 +54,14 @@ impl Broker {
             .tempdir()
             .context("cannot make a folder for Kafka")?;
         let ports = free_ports()?;
-        let (command, container) = match Java::find_or_install().await {
-            Ok(java) => (java.make_broker(folder.path(), ports)?, None),
+        let [proxy, broker] = free_ports()?;
+        let detour = Detour { proxy, broker };
+        let (command, container, detour) = match Java::find_or_install().await {
+            Ok(java) => (java.make_broker(folder.path(), ports, detour)?, None, Some(detour)),
             Err(no_java) => {
                 let container =
                     Container::make(folder.path(), ports).map_err(|no_docker| none(&no_java, &no_docker))?;
-                (container.command(), Some(container))
+                (container.command(), Some(container), None)
             }
         };
         let mut server = Server::new("Kafka", command, Ready::Says(READY), folder.path().join("server.log"));
@@ -57,12 +69,17 @@ impl Broker {
             server = server.killed_by(container.kill());
         }
         server.start().await?;
-        Ok(Self { server, address: address(ports), _container: container, _folder: folder })
+        Ok(Self { server, detour, address: address(ports), _container: container, _folder: folder })
     }
 
     /// Where it is, for `KAFKA_BROKERS`. Stopped or killed and started again, it is there again, with what it had.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The way to it that a proxy can stand in; a container has none.
+    pub(crate) fn detour(&self) -> Option<Detour> {
+        self.detour
     }
 
     /// The server itself.
@@ -79,12 +96,18 @@ impl Drop for Broker {
 }
 
 /// What a broker is told: where its clients find it, behind which of its own addresses, and where it keeps its data.
-fn properties(host: &str, [clients, controller]: [u16; 2], data: &str) -> String {
-    let advertised = address([clients, controller]);
+fn properties(host: &str, [clients, controller]: [u16; 2], detour: Option<Detour>, data: &str) -> String {
+    let mut listeners = vec![format!("CLIENT://{host}:{clients}"), format!("CONTROLLER://127.0.0.1:{controller}")];
+    let mut advertised = vec![format!("CLIENT://{}", address([clients, controller]))];
+    if let Some(Detour { proxy, broker }) = detour {
+        listeners.push(format!("DETOUR://127.0.0.1:{broker}"));
+        advertised.push(format!("DETOUR://127.0.0.1:{proxy}"));
+    }
     format!(
-        "{PROPERTIES}\nlisteners=CLIENT://{host}:{clients},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=CLIENT://{advertised}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         log.dirs={data}\n"
+        "{PROPERTIES}\nlisteners={}\nadvertised.listeners={}\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\nlog.dirs={data}\n",
+        listeners.join(","),
+        advertised.join(","),
     )
 }
 
@@ -115,8 +138,18 @@ mod tests {
 
     #[test]
     fn clients_are_sent_to_loopback_wherever_it_listens() {
-        let properties = properties("0.0.0.0", [1, 2], "/data");
+        let properties = properties("0.0.0.0", [1, 2], None, "/data");
         assert!(properties.contains("\nlisteners=CLIENT://0.0.0.0:1,CONTROLLER://127.0.0.1:2\n"), "{properties}");
         assert!(properties.contains("\nadvertised.listeners=CLIENT://127.0.0.1:1\n"), "{properties}");
+    }
+
+    #[test]
+    fn whoever_comes_by_the_detour_is_sent_to_the_proxy() {
+        let properties = properties("127.0.0.1", [1, 2], Some(Detour { proxy: 3, broker: 4 }), "/data");
+        assert!(properties.contains(",DETOUR://127.0.0.1:4\n"), "{properties}");
+        assert!(
+            properties.contains("\nadvertised.listeners=CLIENT://127.0.0.1:1,DETOUR://127.0.0.1:3\n"),
+            "{properties}"
+        );
     }
 }

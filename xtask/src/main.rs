@@ -73,7 +73,8 @@ fn cli() -> Command {
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(log_campaign())
-                .subcommand(views_campaign()),
+                .subcommand(views_campaign())
+                .subcommand(kafka_campaign()),
         )
         .subcommand(
             Command::new("postgres")
@@ -115,6 +116,14 @@ fn views_campaign() -> Command {
         .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
 }
 
+fn kafka_campaign() -> Command {
+    let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
+    Command::new("kafka")
+        .about("Relays are killed, frozen and cut off, the broker is stopped; the topic has to hold the log")
+        .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
+        .arg(number("faults").default_value("100").help("How many faults"))
+}
+
 fn campaign(about: &'static str, matches: &ArgMatches) -> Campaign {
     let number = |name: &str| matches.try_get_one(name).ok().flatten().copied();
     Campaign {
@@ -122,7 +131,7 @@ fn campaign(about: &'static str, matches: &ArgMatches) -> Campaign {
         seed: number("seed").unwrap_or_else(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()),
         faults: number("faults").unwrap_or_default(),
         seconds: number("seconds"),
-        store: matches.get_one("store").cloned().unwrap_or_default(),
+        store: matches.try_get_one("store").ok().flatten().cloned().unwrap_or_default(),
     }
 }
 
@@ -136,6 +145,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Some(("campaign", matches)) => match matches.subcommand() {
             Some(("log", matches)) => unless_stopped(campaign("log", matches).run()).await,
             Some(("views", matches)) => unless_stopped(campaign("views", matches).run()).await,
+            Some(("kafka", matches)) => unless_stopped(campaign("kafka", matches).run()).await,
             other => unreachable!("clap let {other:?} through"),
         },
         Some(("postgres", _)) => {

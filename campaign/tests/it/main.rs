@@ -2,6 +2,7 @@
 
 mod cuts;
 mod frozen;
+mod kafka;
 mod reader;
 mod short;
 mod stopped;

@@ -43,6 +43,7 @@ const RETRY_REFUSED: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Relay {
     stop: watch::Sender<bool>,
+    acknowledged: watch::Receiver<Position>,
     work: JoinHandle<()>,
     report: JoinHandle<()>,
 }
@@ -55,12 +56,20 @@ impl Relay {
     /// Outside of a Tokio runtime.
     pub fn start(log: &Log, database: &Database, settings: Settings) -> Self {
         let (stop, stopping) = watch::channel(false);
+        let (reached, acknowledged) = watch::channel(Position::START);
         let store = Store::new(database);
         let report = tokio::spawn(report(log.clone(), store.clone(), settings.topic.to_string()));
         // Of this start of this process alone.
         let owner = format!("{} {}", settings.process, Uuid::new_v4());
-        let candidate = Candidate { log: log.clone(), store, settings, owner, stopping, has_moved: false };
-        Self { stop, work: tokio::spawn(candidate.run()), report }
+        let candidate =
+            Candidate { log: log.clone(), store, settings, owner, stopping, reached, has_moved: false };
+        Self { stop, acknowledged, work: tokio::spawn(candidate.run()), report }
+    }
+
+    /// Up to where the brokers have acknowledged what this process published. It is sooner known than written: what the row
+    /// says ([`status`](crate::status)) is what the next one goes on from.
+    pub fn acknowledged(&self) -> watch::Receiver<Position> {
+        self.acknowledged.clone()
     }
 
     /// Ends or aborts the transaction that is open, and gives the lease back.
@@ -118,6 +127,8 @@ struct Candidate {
     settings: Settings,
     owner: String,
     stopping: watch::Receiver<bool>,
+    /// Up to where this process has published.
+    reached: watch::Sender<Position>,
     /// Whether anything was acknowledged since it last had to stop.
     has_moved: bool,
 }
@@ -196,7 +207,8 @@ impl Candidate {
     async fn publish(&mut self, lease: Lease) -> Result<Infallible, Halt> {
         let head = self.log.head().await?;
         let (orders, said) = producer::start(&self.settings, Origin { log_id: head.log_id, epoch: head.epoch });
-        let mut acknowledged = Acknowledged { said, newest: None, is_written: true };
+        let mut acknowledged =
+            Acknowledged { said, newest: None, is_written: true, reached: self.reached.clone() };
         let mut stopping = self.stopping.clone();
         let halt = {
             let work = async {
@@ -349,6 +361,8 @@ struct Acknowledged {
     newest: Option<Checkpoint>,
     /// Whether the newest is in the database.
     is_written: bool,
+    /// Whoever wants to know it at once is told here.
+    reached: watch::Sender<Position>,
 }
 
 impl Acknowledged {
@@ -371,6 +385,7 @@ impl Acknowledged {
     fn take_note(&mut self, told: Told) -> Result<(), Halt> {
         let Told::Committed(checkpoint) = told else { return Err(ended(Some(told))) };
         (self.newest, self.is_written) = (Some(checkpoint), false);
+        self.reached.send_replace(checkpoint.position);
         Ok(())
     }
 }

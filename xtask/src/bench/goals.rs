@@ -243,6 +243,36 @@ lag at that rate, and its goals are not met. `lag.reached` is with a quarter of 
         ],
     },
     Bench {
+        name: "relay",
+        about: "\
+The log is published to a new topic with 12 partitions of an Apache Kafka of its own, one node with its default
+durability. `relay.backlog` is a log that `daybook bench fill` has written, from the relay's start until its last event is
+acknowledged, in transactions as always. The baseline is a bare producer of librdkafka, written by hand: the same messages
+(keys, values, headers), which lie in memory, idempotent, `acks=all`, its settings else librdkafka's own, and no
+transactions. For the others, 256 callers append in open loop in the process that relays, and each append is timed from its
+receipt until the broker has acknowledged the transaction that holds it. `relay.p99_ms` is with a quarter as many
+events a second as the goal of `append.c64` asks for, and `relay.rate` is how many of these were appended, compared with how
+many were due: where it is less, nothing is known of that rate, and its goal is not met. `relay.reached.p99_ms` is with a
+quarter of what `append.c64` reached just before.",
+        takes_daybook: true,
+        metrics: &[
+            metric(
+                "relay.backlog",
+                "events/s",
+                RatioAtLeast(0.7),
+                "The two cores that reading the log, librdkafka, PostgreSQL and the broker share.",
+            ),
+            metric(
+                "relay.rate",
+                "events/s",
+                RatioAtLeast(0.95),
+                "The two cores that appends, relay, PostgreSQL and the broker share.",
+            ),
+            metric("relay.p99_ms", "ms", AtMost(50.0), "The transaction before, and one's own."),
+            metric("relay.reached.p99_ms", "ms", AtMost(50.0), "The transaction before, and one's own."),
+        ],
+    },
+    Bench {
         name: "query",
         about: "\
 Queries over 64 connections to a `daybook serve`. `query.key` asks for one of a thousand documents by its key; the

@@ -132,9 +132,9 @@ pub(crate) async fn project(plan: &Plan, programs: &Programs, server: &Server) -
     Ok(vec![row("project.worst", seen.rates("project"), Some(seen.rates("project-by-hand")))])
 }
 
-/// At which rate others append while it is measured how far views are behind.
+/// At which rate others append while it is measured how far something is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rate {
+pub(crate) enum Rate {
     /// A quarter of what the goal of `append.c64` asks for.
     Goal,
     /// A quarter of what is reached of it.
@@ -183,7 +183,7 @@ pub(crate) async fn lag(plan: &Plan, programs: &Programs, server: &Server) -> an
 }
 
 /// A quarter of a goal that is a ratio to the bare `INSERT` of 64 clients, in calls a second on this machine.
-async fn quarter_of(metric: &str, plan: &Plan, server: &Server) -> anyhow::Result<f64> {
+pub(crate) async fn quarter_of(metric: &str, plan: &Plan, server: &Server) -> anyhow::Result<f64> {
     let bare = server.bare_insert(64, plan.pace).await?;
     let bare = bare["per_second"].as_f64().context("a rate")?;
     let metric = metrics().find(|one| one.name == metric).context("such a metric")?;

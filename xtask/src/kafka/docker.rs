@@ -24,7 +24,7 @@ impl Container {
     pub(crate) fn make(folder: &Path, ports: [u16; 2]) -> anyhow::Result<Self> {
         let settings = folder.join("server.properties");
         // Within the container all is its own; only the clients' port leads into it.
-        std::fs::write(&settings, properties("0.0.0.0", ports, "/tmp/data"))?;
+        std::fs::write(&settings, properties("0.0.0.0", ports, None, "/tmp/data"))?;
         let [clients, _] = ports;
         let name = format!("daybook-kafka-{clients}");
         let serve = format!(

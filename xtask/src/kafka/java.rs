@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::child::{self, run_quietly};
 use crate::install;
-use crate::kafka::{CLUSTER_ID, properties};
+use crate::kafka::{CLUSTER_ID, Detour, properties};
 
 /// The oldest Java that runs it.
 const VERSION_MIN: u32 = 17;
@@ -57,10 +57,11 @@ impl Java {
     /// # Errors
     ///
     /// When Kafka does not like its settings.
-    pub(crate) fn make_broker(&self, folder: &Path, ports: [u16; 2]) -> anyhow::Result<Command> {
+    pub(crate) fn make_broker(&self, folder: &Path, ports: [u16; 2], detour: Detour) -> anyhow::Result<Command> {
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
         let settings = folder.join("server.properties");
-        fs::write(&settings, properties("127.0.0.1", ports, &folder.join("data").display().to_string()))?;
+        let data = folder.join("data").display().to_string();
+        fs::write(&settings, properties("127.0.0.1", ports, Some(detour), &data))?;
         let mut format = self.run("kafka.tools.StorageTool", folder);
         run_quietly(format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&settings))?;
         let mut serve = self.run("kafka.Kafka", folder);
