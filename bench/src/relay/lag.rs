@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{remove, settings, store};
 use crate::append::Appending;
-use crate::calls::{Caller, histogram, offer, quantile_ms};
+use crate::calls::{Caller, histogram, open_loop, quantile_ms};
 use crate::{arguments, workload};
 
 /// How long it may take.
@@ -47,7 +47,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
         .map(|index| Noting { appending: Appending::new(&log, &keys, begin, index), receipts: noting.clone() })
         .collect();
     drop(noting);
-    let appended = offer(callers, arguments::parse(arguments, "rate")?, window).await?;
+    let appended = open_loop(callers, arguments::parse(arguments, "rate")?, window).await?;
     let lags = lags.await??;
     ensure!(!lags.is_empty(), "nothing was published in time");
     relay.stop().await;
