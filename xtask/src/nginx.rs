@@ -59,7 +59,9 @@ impl Proxy {
 ///
 /// When it does not, or there is no nginx.
 pub(crate) async fn check() -> anyhow::Result<()> {
-    let (_folder, mut command) = make(1, [2, 3]).await?;
+    // It listens there for a moment.
+    let [port, one, other] = free_ports()?;
+    let (_folder, mut command) = make(port, [one, other]).await?;
     run_quietly(command.arg("-t")).map(drop)
 }
 
