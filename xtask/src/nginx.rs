@@ -53,12 +53,16 @@ impl Proxy {
     }
 }
 
-/// Makes sure that nginx understands `docker/nginx.conf`.
+/// Makes sure that nginx understands `docker/nginx.conf`, where there is an nginx or one can be installed.
 ///
 /// # Errors
 ///
-/// When it does not, or there is no nginx.
+/// When it does not.
 pub(crate) async fn check() -> anyhow::Result<()> {
+    if let Err(error) = find_or_install().await {
+        println!("Not checked: {error:#}.");
+        return Ok(());
+    }
     // It listens there for a moment.
     let [port, one, other] = free_ports()?;
     let (_folder, mut command) = make(port, [one, other]).await?;
