@@ -1,8 +1,10 @@
 //! Signals to other processes.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::bail;
+use tokio::time::{Instant, sleep_until};
 
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to a process.
 ///
@@ -21,4 +23,39 @@ pub fn send(name: &str, process: u32) -> anyhow::Result<()> {
         bail!("no {name} for process {process}");
     }
     Ok(())
+}
+
+/// A process that does nothing for a time.
+#[derive(Debug)]
+pub struct Frozen {
+    process: u32,
+    until: Instant,
+}
+
+impl Frozen {
+    /// Freezes a process for this long. It goes on by then, whatever else happens meanwhile: whoever has its number by then
+    /// does not mind a CONT.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`].
+    pub fn begin(process: u32, time: Duration) -> anyhow::Result<Self> {
+        send("STOP", process)?;
+        let until = Instant::now() + time;
+        tokio::spawn(async move {
+            sleep_until(until).await;
+            let _ = send("CONT", process);
+        });
+        Ok(Self { process, until })
+    }
+
+    /// Waits until it is over, and makes sure that it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`].
+    pub async fn end(self) -> anyhow::Result<()> {
+        sleep_until(self.until).await;
+        send("CONT", self.process)
+    }
 }

@@ -8,10 +8,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use daybook_core::{Metadata, Position};
+use daybook_core::Position;
 use daybook_database::Database;
 use daybook_kafka::{Origin, Status, TopicName};
-use daybook_log::{Append, Log, Settings, Verdict};
+use daybook_log::{Log, Settings, Verdict};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,9 +22,10 @@ use super::check;
 use super::proxy::Proxy;
 use super::relay::LEASE;
 use super::topic;
+use crate::Dice;
 use crate::drive::Store;
-use crate::views::domain::any_event;
-use crate::{Dice, signal};
+use crate::signal::{self, Frozen};
+use crate::views::domain::any_append;
 
 /// How long everything has to come to rest.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
@@ -207,28 +208,8 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
 async fn append(log: Log, mut dice: Dice, stopped: watch::Receiver<bool>) -> anyhow::Result<Duration> {
     let mut slowest = Duration::ZERO;
     while !*stopped.borrow() {
-        let command_id = Uuid::now_v7();
-        let metadata = Metadata {
-            actor: None,
-            client: None,
-            command: "campaign".into(),
-            command_id,
-            causation_id: None,
-            correlation_id: "campaign".into(),
-            traceparent: None,
-        };
-        let append = Append {
-            id: String::new(),
-            command_id,
-            events: vec![any_event(&mut dice)?],
-            metadata,
-            expected: Vec::new(),
-            claims: Vec::new(),
-            key: None,
-            after: Vec::new(),
-        };
         let begun = Instant::now();
-        let verdict = timeout(ANSWER_LIMIT, log.append(append)).await;
+        let verdict = timeout(ANSWER_LIMIT, log.append(any_append(&mut dice)?)).await;
         let verdict = verdict.with_context(|| format!("an append was not answered within {ANSWER_LIMIT:?}"))?;
         let verdict = verdict.context("an append was not answered")?;
         ensure!(matches!(verdict, Verdict::Committed(_)), "nothing stood in its way, and yet: {verdict:?}");
@@ -357,12 +338,12 @@ struct Relay {
     life: u32,
     child: Child,
     /// Until when it is stopped.
-    thaws_at: Option<Instant>,
+    frozen: Option<Frozen>,
 }
 
 impl Relay {
     fn start(world: &World, number: usize) -> anyhow::Result<Self> {
-        Ok(Self { number, life: 1, child: world.launch(&named(number, 1))?, thaws_at: None })
+        Ok(Self { number, life: 1, child: world.launch(&named(number, 1))?, frozen: None })
     }
 
     fn name(&self) -> String {
@@ -387,22 +368,15 @@ impl Relay {
             false => (dice.ms(lease + 100, 3 * lease), "relay frozen past its lease"),
         };
         let id = self.child.id().context("it runs")?;
-        signal::send("STOP", id)?;
-        self.thaws_at = Some(Instant::now() + time);
-        // On time, whatever else happens meanwhile. Whoever has the number by then does not mind a CONT.
-        tokio::spawn(async move {
-            sleep(time).await;
-            let _ = signal::send("CONT", id);
-        });
+        self.frozen = Some(Frozen::begin(id, time)?);
         Ok(name)
     }
 
     async fn thaw(&mut self) -> anyhow::Result<()> {
-        if let Some(at) = self.thaws_at.take() {
-            tokio::time::sleep_until(at.into()).await;
-            signal::send("CONT", self.child.id().context("it was stopped")?)?;
+        match self.frozen.take() {
+            Some(frozen) => frozen.end().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Has it end in an orderly way.

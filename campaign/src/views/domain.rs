@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use daybook_core::{
-    Access, Contracts, Envelope, Event, Keys, Projection, ProjectionSpec, RecordedEvent, StreamId, event_set,
+    Access, Contracts, Envelope, Event, Keys, Metadata, Projection, ProjectionSpec, RecordedEvent, StreamId,
+    event_set,
 };
 use daybook_database::Database;
-use daybook_log::{Log, NewRecord, Settings};
+use daybook_log::{Append, Log, NewRecord, Settings};
 use daybook_views::{ProjectionEvent, Views};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The view.
 pub const VIEW: &str = "tallies";
@@ -107,10 +109,42 @@ pub async fn open(database: Database) -> anyhow::Result<(Log, Views)> {
 /// # Errors
 ///
 /// When it has no JSON form.
-pub fn any_event(dice: &mut crate::Dice) -> anyhow::Result<NewRecord> {
+fn any_event(dice: &mut crate::Dice) -> anyhow::Result<NewRecord> {
     let counted = Counted { by: 1 + dice.below(1_000), group: format!("group {}", dice.below(GROUPS)) };
     let stream = StreamId::new("tally", dice.below(TALLIES));
     Ok(NewRecord::new(stream, &TallyEvent::from(counted))?)
+}
+
+/// An append of any event, which nothing stands in the way of.
+///
+/// # Errors
+///
+/// When it has no form to be stored in.
+pub fn any_append(dice: &mut crate::Dice) -> anyhow::Result<Append> {
+    let metadata = metadata();
+    Ok(Append {
+        id: String::new(),
+        command_id: metadata.command_id,
+        events: vec![any_event(dice)?],
+        metadata,
+        expected: Vec::new(),
+        claims: Vec::new(),
+        key: None,
+        after: Vec::new(),
+    })
+}
+
+/// What is said of whatever the campaign does.
+pub fn metadata() -> Metadata {
+    Metadata {
+        actor: None,
+        client: None,
+        command: "campaign".into(),
+        command_id: Uuid::now_v7(),
+        causation_id: None,
+        correlation_id: "campaign".into(),
+        traceparent: None,
+    }
 }
 
 /// Which documents an event is counted in.

@@ -8,19 +8,19 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use daybook_core::{Metadata, Position};
+use daybook_core::Position;
 use daybook_database::Database;
 use daybook_log::Log;
 use daybook_views::{AtLeast, PageQuery, Phase, Projectors, Views};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use super::check::{self, Note};
 use super::domain::{self, Tally, VIEW};
 use super::process::{LEASE, projectors};
+use crate::Dice;
 use crate::drive::{Backend, Store};
-use crate::{Dice, signal};
+use crate::signal::Frozen;
 
 /// How long everything has to come to rest.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
     sleep(LEASE).await;
     for fault in 0..plan.faults {
         // Early, so that some of it happens while the view is being built.
-        if fault % 5 == 1 && views.rebuild(VIEW, false, &operator()).await.is_ok() {
+        if fault % 5 == 1 && views.rebuild(VIEW, false, &domain::metadata()).await.is_ok() {
             *faults.entry("rebuilds asked for").or_default() += 1;
         }
         let name = if dice.one_in(4) {
@@ -231,18 +231,6 @@ async fn built(log: &Log, views: &Views, breaches: &mut Vec<String>) -> anyhow::
     }
 }
 
-fn operator() -> Metadata {
-    Metadata {
-        actor: None,
-        client: None,
-        command: "campaign".into(),
-        command_id: Uuid::now_v7(),
-        causation_id: None,
-        correlation_id: "campaign".into(),
-        traceparent: None,
-    }
-}
-
 /// A process, in all its lives.
 struct Process {
     plan: Plan,
@@ -252,14 +240,14 @@ struct Process {
     dice: Dice,
     child: Child,
     /// Until when it is stopped.
-    thaws_at: Option<Instant>,
+    frozen: Option<Frozen>,
 }
 
 impl Process {
     async fn start(plan: &Plan, arguments: &[String; 2], number: usize, mut dice: Dice) -> anyhow::Result<Self> {
         let child = launch(plan, arguments, number, 1, &mut dice)?;
         let (plan, arguments) = (plan.clone(), arguments.clone());
-        Ok(Self { plan, arguments, number, life: 1, dice, child, thaws_at: None })
+        Ok(Self { plan, arguments, number, life: 1, dice, child, frozen: None })
     }
 
     /// Kills it and starts it again, or stops it for a while; says which.
@@ -280,22 +268,15 @@ impl Process {
             false => (dice.ms(LEASE.as_millis() as u64 + 50, 1_500), "process frozen past its leases"),
         };
         let id = self.child.id().context("it runs")?;
-        signal::send("STOP", id)?;
-        self.thaws_at = Some(Instant::now() + time);
-        // On time, whatever else happens meanwhile. Whoever has the number by then does not mind a CONT.
-        tokio::spawn(async move {
-            sleep(time).await;
-            let _ = signal::send("CONT", id);
-        });
+        self.frozen = Some(Frozen::begin(id, time)?);
         Ok(name)
     }
 
     async fn thaw(&mut self) -> anyhow::Result<()> {
-        if let Some(at) = self.thaws_at.take() {
-            tokio::time::sleep_until(at.into()).await;
-            signal::send("CONT", self.child.id().context("it was stopped")?)?;
+        match self.frozen.take() {
+            Some(frozen) => frozen.end().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Has it end in an orderly way.

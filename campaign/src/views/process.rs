@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use daybook_core::{Metadata, Position};
+use daybook_core::Position;
 use daybook_database::{Database, Location, Options};
-use daybook_log::{Append, Log, Verdict};
+use daybook_log::{Log, Verdict};
 use daybook_views::{AtLeast, Projectors, Settings, ViewError, Views};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use super::check::{Answered, Note, Shown};
 use super::domain::{self, VIEW};
@@ -107,27 +106,7 @@ impl Desk {
     }
 
     async fn append(&self, dice: &mut Dice) -> anyhow::Result<Option<(Position, Vec<String>)>> {
-        let command_id = Uuid::now_v7();
-        let metadata = Metadata {
-            actor: None,
-            client: None,
-            command: "campaign".into(),
-            command_id,
-            causation_id: None,
-            correlation_id: "campaign".into(),
-            traceparent: None,
-        };
-        let append = Append {
-            id: String::new(),
-            command_id,
-            events: vec![domain::any_event(dice)?],
-            metadata,
-            expected: Vec::new(),
-            claims: Vec::new(),
-            key: None,
-            after: Vec::new(),
-        };
-        match self.log.append(append).await {
+        match self.log.append(domain::any_append(dice)?).await {
             Ok(Verdict::Committed(receipt)) => {
                 let event = self.log.event(receipt.position).await?.context("it was acknowledged")?;
                 Ok(Some((receipt.position, domain::keys(&event)?)))
