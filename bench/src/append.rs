@@ -46,7 +46,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
         if arguments.get_flag("nothing-personal") {
             appending.request = Request { client_ip: None, user_agent: None, ..appending.request };
         }
-        appending.random_ids = arguments.get_flag("random-ids");
+        appending.streams.random_ids = arguments.get_flag("random-ids");
         appending
     };
     let mut callers: Vec<_> = (0..count).map(appending).collect();
@@ -86,8 +86,8 @@ async fn deal(log: &Log, callers: &mut [Appending]) -> anyhow::Result<()> {
     for (index, stream) in filled::streams(log, FILLED_STREAMS).await?.into_iter().enumerate() {
         let (loaded, _) = log.load(filled::missing(&stream)?).await?;
         let caller = &mut callers[index % count];
-        caller.streams.extend(loaded.iter().map(|loaded| (loaded.stream().clone(), loaded.revision())));
-        caller.keeps_streams = true;
+        caller.streams.own.extend(loaded.iter().map(|loaded| (loaded.stream().clone(), loaded.revision())));
+        caller.streams.keeps = true;
     }
     Ok(())
 }
@@ -97,11 +97,7 @@ pub(crate) struct Appending {
     log: Log,
     keys: Keys,
     request: Request,
-    random_ids: bool,
-    /// The streams to go on with.
-    streams: Vec<(StreamId, Revision)>,
-    /// Whether they stay the same, and do not make room for those that were begun.
-    keeps_streams: bool,
+    streams: Streams,
     /// How far the log was when, as far as the log can tell, the caller read the stream that it goes on with.
     seen: Position,
     calls: u64,
@@ -114,34 +110,45 @@ impl Appending {
             log: log.clone(),
             keys: keys.clone(),
             request: request(),
-            random_ids: false,
-            streams: Vec::new(),
-            keeps_streams: false,
+            streams: Streams::default(),
             seen,
             // So that not all are at their tenth call at the same time.
             calls: index,
         }
     }
+}
 
-    /// A stream to append to, and its place among those to go on with. Every other call begins one.
-    fn next_stream(&self) -> (Option<usize>, StreamId, Revision) {
-        if self.calls.is_multiple_of(2) || self.streams.is_empty() {
+/// The streams that a caller goes on with.
+#[derive(Default)]
+pub(crate) struct Streams {
+    /// With what they are at.
+    own: Vec<(StreamId, Revision)>,
+    /// Whether they stay the same, and do not make room for those that were begun.
+    keeps: bool,
+    /// Whether new ones have random names.
+    random_ids: bool,
+}
+
+impl Streams {
+    /// The stream that a call appends to, and its place among those to go on with. Every other call begins one.
+    pub(crate) fn next(&self, call: u64) -> (Option<usize>, StreamId, Revision) {
+        if call.is_multiple_of(2) || self.own.is_empty() {
             let id = if self.random_ids { Uuid::new_v4() } else { Uuid::now_v7() };
             return (None, StreamId::new("bench.counter", id), Revision::NONE);
         }
         // Not the one that was written to last, nor its neighbour.
-        let place = (self.calls as usize).wrapping_mul(37) % self.streams.len();
-        let (stream, revision) = self.streams[place].clone();
+        let place = (call as usize).wrapping_mul(37) % self.own.len();
+        let (stream, revision) = self.own[place].clone();
         (Some(place), stream, revision)
     }
 
-    /// Remembers what was appended to.
-    fn went_on(&mut self, place: Option<usize>, stream: StreamId, revision: Revision) {
+    /// Remembers what a call appended to.
+    pub(crate) fn went_on(&mut self, call: u64, place: Option<usize>, stream: StreamId, revision: Revision) {
         match place {
-            Some(place) => self.streams[place].1 = revision,
-            None if self.keeps_streams => {}
-            None if self.streams.len() < OWN_STREAMS => self.streams.push((stream, revision)),
-            None => self.streams[(self.calls / 2) as usize % OWN_STREAMS] = (stream, revision),
+            Some(place) => self.own[place].1 = revision,
+            None if self.keeps => {}
+            None if self.own.len() < OWN_STREAMS => self.own.push((stream, revision)),
+            None => self.own[(call / 2) as usize % OWN_STREAMS] = (stream, revision),
         }
     }
 }
@@ -155,7 +162,7 @@ impl Caller for Appending {
 impl Appending {
     /// Appends an event; answers its stream, and where it stands.
     pub(crate) async fn append(&mut self) -> anyhow::Result<(StreamId, Position)> {
-        let (place, stream, revision) = self.next_stream();
+        let (place, stream, revision) = self.streams.next(self.calls);
         let command_id = Uuid::now_v7();
         let event = CounterEvent::from(Counted::new(100_000 + self.calls));
         let claim = has_claim(self.calls).then(|| Claim::Take {
@@ -183,7 +190,7 @@ impl Appending {
         match self.log.append(append).await? {
             Verdict::Committed(receipt) if receipt.events.len() == 1 => {
                 self.seen = receipt.position;
-                self.went_on(place, stream.clone(), receipt.events[0].revision);
+                self.streams.went_on(self.calls, place, stream.clone(), receipt.events[0].revision);
                 self.calls += 1;
                 Ok((stream, receipt.position))
             }

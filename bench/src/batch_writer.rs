@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, Utc};
 use clap::{Arg, ArgMatches, Command};
 use daybook_core::{EventSet, StreamId};
-use daybook_database::{Database, Location, Options};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use uuid::Uuid;
 
 use crate::arguments;
-use crate::workload::{Counted, CounterEvent, keys, request};
+use crate::workload::{Counted, CounterEvent, sealed_metadata};
 
 const TABLE: &str = "\
     CREATE TABLE events (position INTEGER PRIMARY KEY, stream TEXT NOT NULL, revision INTEGER NOT NULL, \
@@ -83,15 +82,4 @@ async fn write_for(
         transaction.commit().await?;
     }
     Ok(())
-}
-
-/// What all rows bear. It is as long as the metadata of an append, and sealed once.
-async fn sealed_metadata() -> anyhow::Result<String> {
-    let folder = tempfile::tempdir()?;
-    let database =
-        Database::connect(&Location::Sqlite(folder.path().join("keys.db")), &Options::default()).await?;
-    let metadata = request().metadata("bench.count", Uuid::now_v7(), Utc::now());
-    let sealed = keys(&database).await?.sealed_metadata(metadata).await?;
-    database.close().await;
-    Ok(serde_json::to_string(&sealed)?)
 }

@@ -70,7 +70,7 @@ pub(crate) async fn open_loop<C: Caller>(
 
 /// Whether so many calls a second were made as were due, but for what is under way at the end.
 pub(crate) fn keeps_up(reached: f64, due: f64) -> bool {
-    reached > 0.95 * due
+    reached > KEPT_UP * due
 }
 
 /// When a caller's calls are due.
@@ -143,7 +143,7 @@ impl Measured {
 
     /// Whether all calls were answered about as fast as they were due.
     pub(crate) fn kept_up(&self) -> bool {
-        self.due_per_second.is_none_or(|due| self.per_second() > KEPT_UP * due)
+        self.due_per_second.is_none_or(|due| keeps_up(self.per_second(), due))
     }
 
     /// How many were answered in a second.

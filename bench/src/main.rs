@@ -7,6 +7,7 @@
 mod append;
 mod arguments;
 mod batch_writer;
+mod by_hand;
 mod calls;
 mod filled;
 mod hot;
@@ -53,6 +54,7 @@ fn cli() -> Command {
         .subcommands([
             append::command(),
             batch_writer::command(),
+            by_hand::command(),
             hot::command(),
             http::command(),
             http::plain::command(),
@@ -85,6 +87,7 @@ fn measure(matches: &ArgMatches) -> anyhow::Result<Value> {
     runtime.enable_all().build()?.block_on(async {
         match verb {
             "append" => append::measure(arguments).await,
+            "append-by-hand" => by_hand::measure(arguments).await,
             "batch-writer" => batch_writer::measure(arguments).await,
             "hot" => hot::measure(arguments).await,
             "http" => http::measure(arguments).await,

@@ -1,7 +1,8 @@
 //! What is appended: one event of 200 bytes, with the metadata that a command of a signed-in customer has.
 
+use chrono::Utc;
 use daybook_core::{Actor, Event, Role, event_set};
-use daybook_database::{Database, Schema};
+use daybook_database::{Database, Location, Options, Schema};
 use daybook_dispatch::Request;
 use daybook_keys::{Keys, MasterKeys};
 use schemars::JsonSchema;
@@ -62,6 +63,17 @@ pub(crate) fn request() -> Request {
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".into()),
         ..Request::system("bench")
     }
+}
+
+/// The metadata that rows written by hand have: it is as long as the metadata of an append, and sealed once.
+pub(crate) async fn sealed_metadata() -> anyhow::Result<String> {
+    let folder = tempfile::tempdir()?;
+    let database =
+        Database::connect(&Location::Sqlite(folder.path().join("keys.db")), &Options::default()).await?;
+    let metadata = request().metadata("bench.count", Uuid::now_v7(), Utc::now());
+    let sealed = keys(&database).await?.sealed_metadata(metadata).await?;
+    database.close().await;
+    Ok(serde_json::to_string(&sealed)?)
 }
 
 #[cfg(test)]

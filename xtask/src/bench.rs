@@ -91,6 +91,7 @@ pub(crate) async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     if publish && profile != "release" {
         bail!("what is published is the release's: `--profile {profile}` is for tuning");
     }
+    let commit = publish.then(publish::commit).transpose()?;
     let takes_daybook = BENCHES
         .iter()
         .any(|bench| bench.takes_daybook && bench.metrics.iter().any(|metric| plan.wants(metric.name)));
@@ -106,12 +107,12 @@ pub(crate) async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     if let Some(path) = matches.get_one::<String>("json") {
         write_json(Path::new(path), &rows)?;
     }
-    if publish {
+    if let Some(commit) = commit {
         let pace = format!(
             "{} rounds of {} s, a snapshot open for {} s before",
             plan.rounds, plan.pace.seconds, plan.snapshot_s
         );
-        write_published(&rows, &publish::provenance(&postgres, &pace)?)?;
+        write_published(&rows, &publish::provenance(&commit, &postgres, &pace)?)?;
     }
     outcome
 }

@@ -115,8 +115,8 @@ impl Config {
                 ..Options::default()
             },
             appends: daybook_log::Settings {
-                queue_appends_max: settings.required::<NonZeroUsize>("queue_appends_max")?.get(),
-                group_appends_max: settings.required::<NonZeroUsize>("group_appends_max")?.get(),
+                queue_appends_max: settings.required::<NonZeroU32>("queue_appends_max")?.get() as usize,
+                group_appends_max: settings.required::<NonZeroU32>("group_appends_max")?.get() as usize,
                 ..daybook_log::Settings::default()
             },
             commands: daybook_dispatch::Settings {

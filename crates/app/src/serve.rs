@@ -68,7 +68,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
             "the keys are in the log's database, so its backups hold both: `KEYS_DATABASE_URL` parts them"
         );
     }
-    let projectors = match config.roles.contains(&Role::Projector) {
+    let mut projectors = match config.roles.contains(&Role::Projector) {
         true => Some(Projectors::start(&engine.views, projectors_settings(&config))),
         false => None,
     };
@@ -113,7 +113,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     };
     let outcome: anyhow::Result<()> = tokio::select! {
         failed = started => failed,
-        lost = part_lost(&engine.log, &mut api, &mut metrics) => Err(lost),
+        lost = part_lost(&engine.log, &mut projectors, &mut api, &mut metrics) => Err(lost),
         () = end.wait() => Ok(()),
     };
 
@@ -200,9 +200,21 @@ fn on_this_host(process: String) -> String {
 }
 
 /// Waits until a part ends without having been asked to; says which.
-async fn part_lost(log: &Log, api: &mut Option<Running>, metrics: &mut Option<Running>) -> anyhow::Error {
+async fn part_lost(
+    log: &Log,
+    projectors: &mut Option<Projectors>,
+    api: &mut Option<Running>,
+    metrics: &mut Option<Running>,
+) -> anyhow::Error {
+    let projected = async {
+        match projectors {
+            Some(projectors) => projectors.ended().await,
+            None => pending().await,
+        }
+    };
     let (part, outcome) = tokio::select! {
         () = log.ended() => ("the appender", Ok(())),
+        () = projected => ("a projector", Ok(())),
         outcome = ended(api) => ("the server of the API", outcome),
         outcome = ended(metrics) => ("the server of the metrics", outcome),
     };

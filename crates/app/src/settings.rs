@@ -1,4 +1,5 @@
-//! Settings: each is a flag, an environment variable and a key of the TOML file, and says where its value came from.
+//! Settings: each is a flag (but for secrets), an environment variable and a key of the TOML file, and says where its value
+//! came from.
 
 use std::collections::BTreeMap;
 use std::fmt;

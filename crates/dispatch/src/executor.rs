@@ -146,7 +146,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Decides over the memory; if something is to be appended, queues it and applies it. All that in one breath, so
+    /// Decides over the memory; if something is to be appended, applies it and queues it. All that in one breath, so
     /// that appends are queued in the order of their decisions.
     fn attempt(&self, way: &Way<'_>, key: Option<IdempotencyKey>) -> Result<Attempt, DispatchError> {
         let mut memory = self.memory();
@@ -178,13 +178,15 @@ impl Executor {
         let mut left: Vec<_> =
             append.expected.iter().map(|expected| (expected.stream.clone(), expected.revision)).collect();
         let ids: Vec<Uuid> = append.events.iter().map(|record| record.id).collect();
-        let submitted = self.log.submit(append)?;
+        let reserved = self.log.reserve(append)?;
         let mut changed = Vec::new();
         if let Some(decision) = decided.as_ref().ok().filter(|_| !way.dry_run) {
-            self.apply(decision, &ids, &mut left, &mut memory, submitted.ticket());
+            // Before it is queued: what an aggregate panics over is not appended, and what it left here counts as not there.
+            self.apply(decision, &ids, &mut left, &mut memory, reserved.ticket());
             let streams = decision.events.iter().map(|new| &new.stream);
             changed.extend(streams.filter_map(|stream| Some((stream.clone(), memory.load(stream)?))));
         }
+        let submitted = reserved.submit();
         let decided = decided.map(|decision| match way.dry_run {
             true => Decided::Previewed(decision),
             false => Decided::Appending(decision.claims.into_iter().map(when_taken).collect()),

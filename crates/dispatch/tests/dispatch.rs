@@ -436,6 +436,7 @@ on_both!(
     an_owner_may_and_the_order_of_checks_holds,
     commands_to_one_stream_ride_in_few_commits,
     what_is_built_on_a_failed_append_fails_with_it,
+    what_an_aggregate_panics_over_is_not_appended,
     a_refusal_takes_into_account_what_others_have_written,
 );
 
@@ -474,6 +475,23 @@ async fn what_is_built_on_a_failed_append_fails_with_it(_: Location, database: D
     }
     let purses: Vec<_> = history(&log).await.iter().map(|event| event.stream.to_string()).collect();
     assert!(purses.iter().all(|purse| !purse.ends_with('3') && !purse.ends_with('4')), "{purses:?}");
+}
+
+async fn what_an_aggregate_panics_over_is_not_appended(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let (spec, staff) = (CommandSpec::of::<Pay>(), request(Role::Staff));
+    for (to, amount) in [(1, i64::MAX), (2, 5)] {
+        dispatcher.dispatch(&spec, &body(None, to, amount), &staff).await.expect("a receipt");
+    }
+    // The first purse has changed in memory when the second one overflows.
+    let overflows = {
+        let (dispatcher, spec, staff) = (dispatcher.clone(), spec.clone(), staff.clone());
+        tokio::spawn(async move { dispatcher.dispatch(&spec, &body(Some(2), 1, 5), &staff).await })
+    };
+    assert!(overflows.await.expect_err("it panics").is_panic());
+    assert_eq!(history(&log).await.len(), 2);
+    dispatcher.dispatch(&spec, &body(Some(2), 3, 5), &staff).await.expect("the five are still there");
+    log.close().await;
 }
 
 async fn a_refusal_takes_into_account_what_others_have_written(_: Location, database: Database) {

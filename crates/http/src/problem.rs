@@ -303,6 +303,11 @@ impl From<LogError> for Problem {
                 "The connection to the log broke in the middle. Whether this was written is not known; trying again \
                  with the same idempotency key is safe.",
             ),
+            LogError::History(_) => Self::unavailable(
+                "unavailable",
+                "The log was restored. This server ends. Nothing was written. Try again.",
+            )
+            .because(error),
             error => Self::internal(&error),
         }
     }
@@ -350,5 +355,36 @@ impl From<IdentityError> for Problem {
             IdentityError::Dispatch(error) => error.into(),
             IdentityError::Internal(cause) => Self::internal(&cause),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daybook_log::HistoryError;
+
+    use super::*;
+
+    /// Whether something was written is known or it is not, and never is the answer a "no" that could be wrong.
+    #[test]
+    fn what_the_log_could_not_say_is_503_and_can_be_tried_again() {
+        let told = |error: LogError| {
+            let answer = Problem::from(DispatchError::from(error)).to_response();
+            let retry = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok().map(str::to_owned));
+            (answer.status().as_u16(), retry.as_deref() == Some("1"))
+        };
+        let history = HistoryError::OtherEvent(Position::new(1));
+        let errors = [
+            LogError::Unknown,
+            LogError::Busy,
+            LogError::Closed,
+            LogError::Unavailable("away".into()),
+            history.into(),
+        ];
+        for error in errors {
+            let shown = error.to_string();
+            assert_eq!(told(error), (503, true), "{shown}");
+        }
+        assert_eq!(Problem::from(LogError::Unknown).code(), "outcome_unknown");
+        assert_eq!(Problem::timed_out(Duration::from_secs(1)).to_response().status().as_u16(), 503);
     }
 }

@@ -27,8 +27,9 @@ pub struct Rotated {
     pub rewrapped: u64,
 }
 
-/// Wraps everything in the database under another master key: a new one, when they are kept in a file; otherwise the
-/// first one of `masters`. Servers may run meanwhile.
+/// Wraps everything in the database under another master key. It is the first one of `masters`, when they were given, or
+/// somebody has put it in front of those in the file; otherwise a new one, which comes to stand in the file alone. Servers
+/// may run meanwhile.
 ///
 /// # Errors
 ///
@@ -37,13 +38,18 @@ pub struct Rotated {
 pub async fn rotate(database: &Database, masters: MasterKeys) -> Result<Rotated, KeyError> {
     database.check_migrated(Schema::Keys).await?;
     let store = Store::new(database.clone());
-    let _lock = masters.lock()?;
     let mut masters = masters.read_again()?.unwrap_or(masters);
-    let from = store.master().await?;
+    let mut from = store.master().await?;
+    let drawn = masters.are_from_file() && from.is_none_or(|from| from == masters.current().id());
+    // Only whoever writes the file needs it for themselves: it may be mounted read-only.
+    let _lock = if drawn { masters.lock()? } else { None };
+    if drawn {
+        masters = masters.read_again()?.unwrap_or(masters);
+        from = store.master().await?;
+    }
     if let Some(needed) = from.filter(|id| masters.find(*id).is_none()) {
         return Err(KeyError::UnknownMaster { needed, given: masters.names() });
     }
-    let drawn = masters.are_from_file();
     if drawn {
         masters.add_new()?;
     }

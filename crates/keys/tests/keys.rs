@@ -32,6 +32,7 @@ on_both!(
     nothing_is_lost_in_a_rotation_beside_running_processes,
     a_rotation_that_broke_off_can_be_done_again,
     given_master_keys_are_rotated_to_the_first,
+    a_key_that_stands_in_front_of_a_file_is_rotated_to,
 );
 
 fn key(byte: u8) -> String {
@@ -350,6 +351,23 @@ async fn a_rotation_that_broke_off_can_be_done_again(_: Location, database: Data
         );
     }
     assert_eq!(std::fs::read_to_string(&path).expect("there").lines().count(), 1);
+}
+
+async fn a_key_that_stands_in_front_of_a_file_is_rotated_to(_: Location, database: Database) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = file(&folder);
+    std::fs::write(&path, key(1)).expect("written");
+    let server = open_file(&database, &path).await.expect("opens");
+    let document = sealed(&server, ADA, "ada@example.com").await;
+    let both = format!("{},{}", key(2), key(1));
+    std::fs::write(&path, &both).expect("written");
+    let rotated = rotate(&database, MasterKeys::read(&path).expect("read")).await.expect("rotated");
+    assert!(!rotated.drawn && rotated.rewrapped == 2, "{rotated:?}");
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), both, "nobody but its owner changes it");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 1, "nothing was made beside it");
+    let new = Keys::open(&database, masters(&key(2))).await.expect("the new one alone");
+    assert_eq!(reads(&new, &document).await, "ada@example.com");
+    assert_eq!(reads(&server, &document).await, "ada@example.com", "it reads the file again");
 }
 
 /// Says that everything is wrapped under the first key in the file from now on.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use daybook_core::Position;
 use daybook_database::Signal;
 use futures_util::future::join;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -32,6 +32,7 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// An append that waits, and where its verdict goes.
+#[derive(Debug)]
 struct Waiting {
     prepared: Prepared,
     since: Instant,
@@ -49,24 +50,35 @@ impl Waiting {
 /// An append that was queued.
 #[derive(Debug)]
 pub struct Submitted {
-    ticket: Ticket,
     verdict: oneshot::Receiver<Result<Verdict, LogError>>,
 }
 
-impl Submitted {
-    /// What was refused without being queued.
-    pub(crate) fn refused(verdict: Verdict) -> Self {
-        let (ticket, (answer, verdict_of)) = (Ticket::new(), oneshot::channel());
-        ticket.settle(false);
-        let _ = answer.send(Ok(verdict));
-        Self { ticket, verdict: verdict_of }
-    }
+/// An append that has its place in the queue, and is not in it yet. Dropped, it is given up.
+#[derive(Debug)]
+pub struct Reserved<'a> {
+    ticket: Ticket,
+    /// Nothing to queue when it could never be written.
+    append: Result<(Permit<'a, Waiting>, Prepared), Verdict>,
+}
 
+impl Reserved<'_> {
     /// Tells others what becomes of it.
     pub fn ticket(&self) -> &Ticket {
         &self.ticket
     }
 
+    /// Queues it, behind all that were queued before.
+    pub fn submit(self) -> Submitted {
+        let (answer, verdict) = oneshot::channel();
+        match self.append {
+            Ok((place, prepared)) => place.send(Waiting { prepared, since: Instant::now(), answer }),
+            Err(refused) => drop(answer.send(Ok(refused))),
+        }
+        Submitted { verdict }
+    }
+}
+
+impl Submitted {
     /// Waits for its verdict.
     ///
     /// # Errors
@@ -118,15 +130,21 @@ impl Appender {
         Ok(Self { queue, closing, ended })
     }
 
-    /// Queues an append.
-    pub(crate) fn submit(&self, prepared: Prepared) -> Result<Submitted, LogError> {
-        let (answer, verdict) = oneshot::channel();
-        let ticket = prepared.ticket.clone();
-        self.queue.try_send(Waiting { prepared, since: Instant::now(), answer }).map_err(|error| match error {
-            TrySendError::Full(_) => LogError::Busy,
-            TrySendError::Closed(_) => LogError::Closed,
+    /// Gives an append its place, when it could be written.
+    pub(crate) fn reserve(&self, append: Result<Prepared, String>) -> Result<Reserved<'_>, LogError> {
+        let prepared = match append {
+            Ok(prepared) => prepared,
+            Err(reason) => {
+                let ticket = Ticket::new();
+                ticket.settle(false);
+                return Ok(Reserved { ticket, append: Err(Verdict::Invalid(reason)) });
+            }
+        };
+        let place = self.queue.try_reserve().map_err(|error| match error {
+            TrySendError::Full(()) => LogError::Busy,
+            TrySendError::Closed(()) => LogError::Closed,
         })?;
-        Ok(Submitted { ticket, verdict })
+        Ok(Reserved { ticket: prepared.ticket.clone(), append: Ok((place, prepared)) })
     }
 
     /// Takes no more appends, and waits until those that were taken are committed.

@@ -35,7 +35,7 @@ mod stored;
 mod ticket;
 
 pub use append::{Append, Claim, Conflict, Expected, IdempotencyKey, NewRecord, Verdict};
-pub use appender::Submitted;
+pub use appender::{Reserved, Submitted};
 pub use checkpoint::{Checkpoint, Head, HistoryError};
 pub use error::LogError;
 pub use follow::Follow;

@@ -10,7 +10,7 @@ use daybook_database::{Database, Schema, Signal, Signals};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::appender::{Appender, Submitted};
+use crate::appender::{Appender, Reserved, Submitted};
 use crate::find::{PAGE_EVENTS_MAX, find, last_by};
 use crate::follow::{Follow, Follower, Pace};
 use crate::postgres::{self, PostgresStore};
@@ -111,12 +111,18 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`LogError::Busy`] and [`LogError::Closed`].
+    /// See [`reserve`](Self::reserve).
     pub fn submit(&self, append: Append) -> Result<Submitted, LogError> {
-        match Prepared::new(append) {
-            Ok(prepared) => self.appender.submit(prepared),
-            Err(reason) => Ok(Submitted::refused(Verdict::Invalid(reason))),
-        }
+        Ok(self.reserve(append)?.submit())
+    }
+
+    /// Gives an append its place in the queue, and its ticket: for what has to be done before it is queued.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Busy`] and [`LogError::Closed`].
+    pub fn reserve(&self, append: Append) -> Result<Reserved<'_>, LogError> {
+        self.appender.reserve(Prepared::new(append))
     }
 
     /// The log's identity and its end, as committed.

@@ -39,7 +39,7 @@ pub(crate) fn open(
 /// Documents to which nothing is applied from a position on, with the reason.
 pub(crate) type Failed = HashMap<String, (Position, String)>;
 
-/// Folds a page into the documents. What cannot be applied goes into `failed`; `false` when there is any of that: then
+/// Folds a page into the documents. What cannot be applied goes into `failed`; `None` when there is any of that: then
 /// the documents are as good as unknown, and the page has to be folded again, without it.
 pub(crate) fn fold(
     documents: &mut dyn Documents,

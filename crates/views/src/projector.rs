@@ -107,12 +107,7 @@ impl Projector {
             generations = self.views.store().generations(projection).await?;
         }
         let is_old = |one: &Generation| one.phase == Phase::Retired || one.version < version && one.phase.is_fed();
-        if Instant::now() >= self.drop_at && generations.iter().any(is_old) {
-            self.drop_outlived().await?;
-            let settings = &self.settings;
-            self.drop_at =
-                Instant::now() + (settings.retire_after / 8).clamp(settings.lease / 2, DROP_INTERVAL_MAX);
-        }
+        let is_any_old = generations.iter().any(is_old);
         generations.retain(is_ours);
         for (id, stop) in &self.running {
             if !generations.iter().any(|one| one.id == *id) {
@@ -142,9 +137,16 @@ impl Projector {
                 id
             });
         }
+        if Instant::now() >= self.drop_at && is_any_old {
+            let settings = &self.settings;
+            self.drop_at =
+                Instant::now() + (settings.retire_after / 8).clamp(settings.lease / 2, DROP_INTERVAL_MAX);
+            self.drop_outlived().await?;
+        }
         Ok(())
     }
 
+    /// Comes last, and is not tried again soon: whoever reads such a table for long keeps it from being dropped.
     async fn drop_outlived(&self) -> Result<(), ViewError> {
         let (store, view) = (self.views.store(), &self.view.table);
         for outlived in store.outlived(view, self.settings.retire_after).await? {

@@ -41,7 +41,7 @@ pub struct Settings {
     pub idle_interval: Duration,
     /// When to try a projection again that was stopped. Doubled each time, up to sixteen times as long.
     pub retry_stopped: Duration,
-    /// Where the newest events are to be read, when it is not the log: by the projectors of views that are served.
+    /// Where the newest events are to be read, when it is not the log: by the projectors of views that are served, or were.
     pub source: Option<Arc<dyn Source>>,
 }
 
@@ -97,6 +97,14 @@ impl Projectors {
         let mut keeper = JoinSet::new();
         keeper.spawn(keep_leases(views.clone(), owner, settings.lease, standings));
         Self { stop, projectors, keeper }
+    }
+
+    /// Waits until one of them, or who keeps their leases, ends without having been asked to. That is a mistake in the program.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            Some(_) = self.projectors.join_next() => {}
+            _ = self.keeper.join_next() => {}
+        }
     }
 
     /// Lets each projector finish what it is committing and give its lease back.

@@ -168,11 +168,14 @@ impl Views {
             begun => begun?,
         };
         let begun = begun.ok_or_else(|| refused("it is being built already"))?;
+        view.generations_changed.send_replace(());
         let retired = |one: &&Generation| one.version == version && one.phase == Phase::Retired;
         for one in generations.iter().filter(retired) {
-            self.store().remove(one, &view.table.of(one), Phase::Dropped).await?;
+            // It is begun all the same. Whoever reads the old one for long keeps it; projectors try again.
+            if let Err(error) = self.store().remove(one, &view.table.of(one), Phase::Dropped).await {
+                tracing::warn!(projection, generation = one.number, %error, "could not drop it yet");
+            }
         }
-        view.generations_changed.send_replace(());
         Ok(begun.number)
     }
 

@@ -14,6 +14,10 @@ enum Run {
     Append {
         callers: u32,
     },
+    /// Groups, with nothing but the work.
+    ByHand {
+        callers: u32,
+    },
     NothingPersonal,
     SqliteBare,
     SqliteAppend,
@@ -26,7 +30,9 @@ const SEALED: Run = Run::Append { callers: 64 };
 
 /// Measures what is wanted of it.
 pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -> anyhow::Result<Vec<Row>> {
-    let wants = |callers: u32| ["", ".p99_ms"].iter().any(|kind| plan.wants(&format!("append.c{callers}{kind}")));
+    let wants = |callers: u32| {
+        ["", ".p99_ms", ".by_hand"].iter().any(|kind| plan.wants(&format!("append.c{callers}{kind}")))
+    };
     let mut runs = Vec::new();
     if wants(1) {
         runs.extend([Run::Bare { clients: 1 }, Run::Append { callers: 1 }]);
@@ -35,6 +41,8 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         runs.push(Run::Bare { clients: 64 });
     }
     runs.extend([64, 256].into_iter().filter(|callers| wants(*callers)).map(|callers| Run::Append { callers }));
+    let by_hand = [64, 256].into_iter().filter(|callers| plan.wants(&format!("append.c{callers}.by_hand")));
+    runs.extend(by_hand.map(|callers| Run::ByHand { callers }));
     if plan.wants("append.sealing") {
         if !runs.contains(&SEALED) {
             runs.push(SEALED);
@@ -55,6 +63,11 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
             Run::Append { callers } => {
                 server.measure(programs.load("append", plan.pace).args(["--callers", &callers.to_string()])).await
             }
+            Run::ByHand { callers } => {
+                server
+                    .measure(programs.load("append-by-hand", plan.pace).args(["--callers", &callers.to_string()]))
+                    .await
+            }
             Run::NothingPersonal => {
                 server.measure(programs.load("append", plan.pace).arg("--nothing-personal")).await
             }
@@ -74,6 +87,10 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         }
         if plan.wants(&p99) {
             rows.push(row(&p99, seen.samples(append, "p99_ms"), None));
+        }
+        let by_hand = format!("append.c{callers}.by_hand");
+        if callers > 1 && plan.wants(&by_hand) {
+            rows.push(row(&by_hand, seen.rates(append), Some(seen.rates(Run::ByHand { callers }))));
         }
     }
     for (name, run, baseline) in [

@@ -65,10 +65,22 @@ fn published<'a>(text: &'a str, bench: &str) -> Option<&'a str> {
     Some(&section[begin + 1..])
 }
 
-/// When and on what a run was made, in a sentence.
-pub(crate) fn provenance(postgres: &str, pace: &str) -> anyhow::Result<String> {
-    let said =
-        |program: &str, args: &[&str]| crate::child::run_quietly(std::process::Command::new(program).args(args));
+fn said(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    crate::child::run_quietly(std::process::Command::new(program).args(args))
+}
+
+/// The commit that is about to be measured: anybody can check it out.
+pub(crate) fn commit() -> anyhow::Result<String> {
+    let commit = said("git", &["describe", "--always", "--dirty", "--exclude=*"])?;
+    anyhow::ensure!(
+        !commit.ends_with("-dirty"),
+        "what is published is a commit's: commit first, or leave `--publish` out"
+    );
+    Ok(commit)
+}
+
+/// When and on what a commit was measured, in a sentence.
+pub(crate) fn provenance(commit: &str, postgres: &str, pace: &str) -> anyhow::Result<String> {
     let field = |path: &str, name: &str| {
         let text = std::fs::read_to_string(path).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -81,7 +93,6 @@ pub(crate) fn provenance(postgres: &str, pace: &str) -> anyhow::Result<String> {
         "on {date} at commit {commit}: {pace}, on {cores} cores of {processor}, {memory:.0} GiB, {system}; \
          PostgreSQL {postgres}, {rust}.",
         date = said("date", &["-u", "+%Y-%m-%d"])?,
-        commit = said("git", &["describe", "--always", "--dirty", "--exclude=*"])?,
         cores = std::thread::available_parallelism()?,
         memory = memory_kib / 1_048_576.0,
         system = said("uname", &["-sr"])?,

@@ -76,7 +76,8 @@ async fn what_waits_when_the_log_is_found_to_be_another_one_is_not_tried() {
     let writer = Gate { permits: permits.clone(), taken };
     let appended = Signals::none().signal("appended");
     let appender = Appender::start(Box::new(writer), &settings, seen.clone(), appended).expect("a thread");
-    let submitted: Vec<_> = (0..3).map(|_| appender.submit(append()).expect("there is room")).collect();
+    let submitted: Vec<_> =
+        (0..3).map(|_| appender.reserve(Ok(append())).expect("there is room").submit()).collect();
     assert_eq!(groups.recv().await, Some(1));
     // The first is in the database's hands, the others wait.
     seen.lose(HistoryError::OtherEvent(Position::new(1)));

@@ -246,3 +246,40 @@ proptest! {
         prop_assert_eq!(places.next(), None);
     }
 }
+
+/// Decides over appends as an appender does that has assumed claims to be free and keys to be new.
+fn is_proven(appends: &[Append], revisions: &[u64]) -> bool {
+    let prepared: Vec<_> =
+        appends.iter().map(|append| Prepared::new(append.clone()).expect("valid appends")).collect();
+    let prepared: Vec<_> = prepared.iter().collect();
+    let group = Group::new(&prepared);
+    let answers = Answers {
+        revisions: revisions.iter().map(|revision| Revision::new(*revision)).collect(),
+        holders: vec![None; group.claims.len()],
+        kept: vec![None; group.keys.len()],
+    };
+    assert_eq!(group.streams.len(), revisions.len());
+    let plan = group.decide(Position::new(7), &answers);
+    group.is_proven_by(&plan)
+}
+
+#[test]
+fn a_verdict_holds_only_if_what_is_written_proves_it() {
+    let written = Append { events: vec![event(1)], expected: vec![at(1, 3)], ..nothing() };
+    let conflicting = Append { events: vec![event(2)], expected: vec![at(2, 1)], ..nothing() };
+    assert!(is_proven(std::slice::from_ref(&written), &[3]));
+    assert!(is_proven(&[written.clone(), conflicting.clone()], &[3, 2]), "what it read is known, not assumed");
+    assert!(is_proven(&[Append { expected: vec![at(1, 3)], ..nothing() }], &[3]), "there is nothing to write");
+    // It takes no position, so somebody else may have written meanwhile.
+    let keys_only = Append { expected: vec![at(1, 3)], key: Some(key(1, 1)), ..nothing() };
+    let claims_only = Append { claims: vec![take("a", 1)], ..nothing() };
+    assert!(!is_proven(&[keys_only], &[3]));
+    assert!(!is_proven(&[claims_only], &[]));
+    // Its key may have been used: then it is a repetition, and no conflict.
+    let keyed = Append { key: Some(key(1, 1)), ..conflicting.clone() };
+    assert!(!is_proven(&[written.clone(), keyed], &[3, 2]));
+    // That a stream is new is only assumed: the other one may be the conflict.
+    let begun = Append { events: vec![event(3)], expected: vec![at(3, 0)], ..nothing() };
+    assert!(!is_proven(&[begun.clone(), conflicting], &[0, 2]));
+    assert!(is_proven(&[begun, written], &[0, 3]), "the database refuses it when it is not");
+}

@@ -109,15 +109,15 @@ async fn event_at(log: &Log, stream: &StreamId, revision: Revision) -> Uuid {
 
 /// Has a snapshot kept, and those that were to be kept before it.
 async fn keep(log: &Log, database: &Database, stream: &StreamId, snapshot: Snapshot) {
-    let submitted = log.submit(nothing()).expect("it is queued");
+    let after = log.reserve(nothing()).expect("there is room");
     let event_id = event_at(log, stream, snapshot.revision).await;
-    log.keep(stream, snapshot, event_id, submitted.ticket());
+    log.keep(stream, snapshot, event_id, after.ticket());
     // They are kept in their order.
     let last = format!("last-{}", Uuid::now_v7());
     place(log, &last).await;
     let event_id = event_at(log, &order(&last), Revision::new(25)).await;
-    log.keep(&order(&last), snapshot_at(log, &last, 25).await, event_id, submitted.ticket());
-    submitted.verdict().await.expect("a verdict");
+    log.keep(&order(&last), snapshot_at(log, &last, 25).await, event_id, after.ticket());
+    after.submit().verdict().await.expect("a verdict");
     revisions(database, &last, &[25]).await;
 }
 
@@ -174,12 +174,13 @@ async fn a_state_of_another_history_is_not_kept(_: Location, database: Database)
         own.apply(&event).expect("an order's");
         last = event.id;
     }
-    let committed = log.submit(nothing()).expect("there is room");
+    let after = log.reserve(nothing()).expect("there is room");
     // The first was folded when another event stood at its revision. They are kept one after the other.
     for (state, event_id) in states.iter_mut().zip([Uuid::from_u128(1), last]) {
         let snapshot = state.state().due_snapshot().expect("it is time for one");
-        log.keep(state.stream(), snapshot, event_id, committed.ticket());
+        log.keep(state.stream(), snapshot, event_id, after.ticket());
     }
+    after.submit().verdict().await.expect("a verdict");
     revisions(&database, "2", &[25]).await;
     assert!(rows(&database, "1").await.is_empty());
 }

@@ -7,7 +7,7 @@ use daybook_database::{Database, Location, on_both};
 use daybook_views::{Live, Mark, News, Phase, ViewError};
 
 use crate::domain::{Added, Counters};
-use crate::world::{LIMIT, World, at_least, event, metadata, start};
+use crate::world::{LIMIT, World, at_least, event, found, metadata, start};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -66,9 +66,7 @@ async fn who_comes_back_to_another_generation_reads_everything_anew(_: Location,
         let all = views.generations("counters").await.expect("available");
         all.iter().any(|one| one.number == number && one.phase == Phase::Live)
     };
-    while !is_live().await {
-        tokio::task::yield_now().await;
-    }
+    found(is_live, |live| *live).await;
     let anew = resumed(Some(missed.mark)).await;
     assert_eq!(anew.keys, None, "another generation is served");
     assert_eq!(resumed(Some(anew.mark)).await.keys.as_deref(), Some(&[][..]), "this one was told of");

@@ -12,7 +12,7 @@ use daybook_views::{Projectors, Settings, Views};
 use tokio::sync::watch;
 
 use crate::domain::{Added, Counters, plain_fold};
-use crate::world::{Dice, World, at_least, event, quick, read_all, start, until};
+use crate::world::{Dice, LIMIT, World, at_least, event, quick, read_all, start, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -148,7 +148,9 @@ async fn what_comes_late_is_read_from_the_log_until_it_comes_in_time(_: Location
     let waited = begun.elapsed();
     assert!(waited < Duration::from_secs(3), "it is not waited for again and again: {waited:?}");
     assert!(board.taken().is_empty());
+    let deadline = Instant::now() + LIMIT;
     while board.taken().is_empty() {
+        assert!(Instant::now() < deadline, "what is there in time is not taken");
         let added = add().await;
         board.put(world.history().await.pop());
         views.get("counters", "x", at_least(added)).await.expect("in time");

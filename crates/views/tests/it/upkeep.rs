@@ -5,7 +5,7 @@ use std::time::Duration;
 use daybook_core::projection;
 use daybook_database::testing::{self, Backend};
 use daybook_database::{Database, Location, Schema, on_both};
-use daybook_views::{Phase, Projectors, Settings, Views};
+use daybook_views::{AtLeast, Phase, Projectors, Settings, Views};
 use tokio::time::{Instant, sleep};
 
 use crate::domain::{Closed, Counters, Opened, Openings, Superstitious};
@@ -74,6 +74,42 @@ async fn what_is_not_served_any_more_is_dropped(_: Location, database: Database)
     phases_are(&newer, &[(1, 1, Phase::Dropped), (1, 2, Phase::Dropped), (2, 3, Phase::Live)]).await;
     assert!(newer.get("counters", "a", None).await.expect("an answer").data.is_some());
     of_newer.stop().await;
+    world.log.close().await;
+}
+
+/// A backup, say, or an analyst.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_what_is_to_be_dropped_keeps_nothing_else_waiting() {
+    testing::run(Backend::Postgres, &[Schema::Log, Schema::Views], nothing_else_waits).await;
+}
+
+async fn nothing_else_waits(_: Location, database: Database) {
+    let Database::Postgres(pool) = &database else { panic!("PostgreSQL was asked for") };
+    let world = World::new(database.clone()).await;
+    let views = world.views(&[projection::<Counters<1>>()]);
+    let projectors = Projectors::start(&views, quick());
+    let open = |key| event(key, &Opened { owner: "me".into() });
+    let last = world.append(vec![open("a")]).await;
+    views.get("counters", "a", at_least(last)).await.expect("in time");
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    phases_are(&views, &[(1, 1, Phase::Retired), (1, 2, Phase::Live)]).await;
+
+    let mut reading = pool.begin().await.expect("begun");
+    sqlx::query("SELECT count(*) FROM view_counters_v1_g1").execute(&mut *reading).await.expect("read");
+    views
+        .rebuild("counters", false, &metadata())
+        .await
+        .expect("begun, though the one before cannot be dropped yet");
+    phases_are(&views, &[(1, 1, Phase::Retired), (1, 2, Phase::Retired), (1, 3, Phase::Live)]).await;
+    projectors.stop().await;
+
+    let projectors = Projectors::start(&views, Settings { retire_after: Duration::ZERO, ..quick() });
+    let last = world.append(vec![open("b")]).await;
+    let soon = AtLeast { position: last, deadline: Instant::now() + Duration::from_secs(4) };
+    views.get("counters", "b", Some(soon)).await.expect("before dropping is given up");
+    reading.rollback().await.expect("ended");
+    phases_are(&views, &[(1, 1, Phase::Dropped), (1, 2, Phase::Dropped), (1, 3, Phase::Live)]).await;
+    projectors.stop().await;
     world.log.close().await;
 }
 

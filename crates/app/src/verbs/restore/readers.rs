@@ -203,6 +203,14 @@ async fn restore_view(
         Some((kept, _)) => (With::Backup, kept.reached.with(|checkpoint| history.here(checkpoint))),
         None => (With::Nothing, view.anew(history.start())),
     };
+    let reader = format!("projection {} version {}", view.projection, view.version);
+    let seen: Vec<&Checkpoint> = view.checkpoints().filter(|_| is_there).collect();
+    let position = goes_on.checkpoints().map(|checkpoint| checkpoint.position).min().unwrap_or_default();
+    let reader = Reader { said: history.said(reader, &seen, position), with };
+    if reader.said.strayed {
+        // Now: afterwards it knows no more of it, and this may be broken off.
+        tracing::warn!("{reader}");
+    }
     if with != With::Unknown {
         let mut restoring = tables.restore(database, view, with == With::Own).await?;
         if let Some((_, entry)) = kept.filter(|_| with == With::Backup) {
@@ -213,8 +221,5 @@ async fn restore_view(
         }
         restoring.finish(&goes_on).await?;
     }
-    let reader = format!("projection {} version {}", view.projection, view.version);
-    let seen: Vec<&Checkpoint> = view.checkpoints().filter(|_| is_there).collect();
-    let position = goes_on.checkpoints().map(|checkpoint| checkpoint.position).min().unwrap_or_default();
-    Ok(Reader { said: history.said(reader, &seen, position), with })
+    Ok(reader)
 }
