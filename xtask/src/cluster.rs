@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -119,6 +120,7 @@ impl<'a> Daybook<'a> {
             ("KAFKA_BROKERS", kafka.address().to_owned()),
             ("DAYBOOK_MASTER_KEY_FILE", master_key.display().to_string()),
             ("DAYBOOK_MIGRATE_ON_START", false.to_string()),
+            ("DAYBOOK_TRUSTED_PROXIES", Ipv4Addr::LOCALHOST.to_string()),
         ];
         Ok(Self { binary, folder, settings })
     }
