@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::child::run_quietly;
 use crate::kafka::Broker;
 use crate::loopback::free_ports;
-use crate::nginx::Proxy;
+use crate::nginx::{Place, Proxy};
 use crate::server::{Ready, Server};
 use crate::{build, postgres};
 
@@ -67,7 +67,7 @@ impl System {
         for process in &mut processes {
             process.server.wait_until_ready().await?;
         }
-        let proxy = Proxy::start(apis).await?;
+        let proxy = Proxy::start(Place::in_front_of(apis)?).await?;
         Ok(Self { proxy, processes, kafka, postgres, password, folder })
     }
 
