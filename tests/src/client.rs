@@ -25,8 +25,11 @@ pub struct Client {
 impl Client {
     /// Somebody who is not signed in.
     pub fn new(base_url: impl Into<String>) -> Self {
-        let http = reqwest::Client::builder().user_agent(USER_AGENT).timeout(TIMEOUT).no_proxy().build();
-        Self { http: http.expect("the client needs nothing"), base_url: base_url.into(), token: None }
+        Self {
+            http: built(reqwest::Client::builder().user_agent(USER_AGENT)),
+            base_url: base_url.into(),
+            token: None,
+        }
     }
 
     /// The same, with another program and from another address of this machine (`127.0.0.77`).
@@ -37,9 +40,8 @@ impl Client {
     #[must_use]
     pub fn from(&self, user_agent: &str, address: &str) -> Self {
         let address: IpAddr = address.parse().expect("an address");
-        let http = reqwest::Client::builder().user_agent(user_agent).timeout(TIMEOUT).no_proxy();
-        let http = http.local_address(address).build().expect("the client needs nothing");
-        Self { http, ..self.clone() }
+        let http = reqwest::Client::builder().user_agent(user_agent).local_address(address);
+        Self { http: built(http), ..self.clone() }
     }
 
     /// The same, with this access token.
@@ -144,6 +146,11 @@ impl Client {
             }
         }
     }
+}
+
+/// It keeps no connection that it does not use: a server that is to end waits for who may still ask it.
+fn built(http: reqwest::ClientBuilder) -> reqwest::Client {
+    http.timeout(TIMEOUT).no_proxy().pool_max_idle_per_host(0).build().expect("the client needs nothing")
 }
 
 /// A request that is still to be sent.

@@ -210,6 +210,11 @@ impl Daybook {
         Process::run(&self.store, args, input)
     }
 
+    /// Where its metrics are.
+    pub fn metrics_url(&self) -> &str {
+        &self.metrics_url
+    }
+
     /// Its store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
@@ -273,9 +278,18 @@ impl Daybook {
     ///
     /// When there is none.
     pub async fn login(&self, role: Role) -> Client {
+        self.login_at(&self.client(), role).await
+    }
+
+    /// The same, at another server of the same system.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn login_at(&self, client: &Client, role: Role) -> Client {
         let user = self.demo_users().into_iter().find(|user| user.role == role);
         let user = user.unwrap_or_else(|| panic!("no demo user is {role:?}"));
-        self.client().login(&user.email, &user.password).await
+        client.login(&user.email, &user.password).await
     }
 }
 
@@ -372,8 +386,10 @@ impl Worker {
     }
 }
 
+/// On any free port, where `args` name none.
 fn launch(store: &Store, args: &[&str]) -> Process {
-    let addresses = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let free = ["--listen", "--metrics-listen"].into_iter().filter(|setting| !args.contains(setting));
+    let addresses: Vec<_> = free.flat_map(|setting| [setting, "127.0.0.1:0"]).collect();
     Process::start(store, &[args, &addresses].concat())
 }
 

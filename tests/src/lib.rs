@@ -7,6 +7,7 @@
 mod answer;
 mod begun;
 mod client;
+mod cluster;
 mod daybook;
 mod kafka;
 mod live;
@@ -18,6 +19,7 @@ mod wait;
 pub use answer::Answer;
 pub use begun::Begun;
 pub use client::{Client, Request};
+pub use cluster::Cluster;
 pub use daybook::{Daybook, DemoUser, Role, Worker};
 pub use kafka::{Record, Topic};
 pub use live::{Live, LiveEvent};

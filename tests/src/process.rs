@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,14 @@ pub struct Output {
     pub stdout: String,
     /// Its standard error.
     pub stderr: String,
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Self { status: output.status, stdout, stderr }
+    }
 }
 
 /// A running binary, whose output is kept. Dropping it kills it.
@@ -64,12 +73,20 @@ impl Process {
             // A verb that does not read its input closes it; that is its right.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let output = child.wait_with_output().expect("the verb ends");
-        Output {
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        Output::from(child.wait_with_output().expect("the verb ends"))
+    }
+
+    /// Runs a script of a shell to its end where `daybook-data` is a store, and `target/release/daybook` the binary.
+    pub(crate) fn shell(store: &Store, script: &str) -> Output {
+        let programs = store.data().join("target/release");
+        std::fs::create_dir_all(&programs).expect("the folder is ours");
+        for (to, at) in [(binary(), programs.join("daybook")), (".".into(), store.data().join("daybook-data"))] {
+            symlink(to, at).expect("the folder is ours");
         }
+        // All that it has begun ends with it.
+        let mut shell = Command::new("timeout");
+        shell.args(["--kill-after=1", &LIMIT.as_secs().to_string(), "bash", "-c", script]);
+        Output::from(on(store, &mut shell).stdin(Stdio::null()).output().expect("there is a `timeout`"))
     }
 
     /// Waits for a line that begins with `before`, and answers the rest of it.
@@ -151,9 +168,15 @@ impl Drop for Process {
     }
 }
 
-/// The binary with `args` on a store, free of whatever is set around the tests.
+/// The binary with `args` on a store.
 fn command(store: &Store, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
+    on(store, command.args(args).arg("--data").arg(store.data()));
+    command
+}
+
+/// In a store's folder, with its settings, free of whatever is set around the tests.
+fn on<'a>(store: &Store, command: &'a mut Command) -> &'a mut Command {
     for (name, _) in std::env::vars_os() {
         if is_setting(&name) {
             command.env_remove(name);
@@ -162,8 +185,7 @@ fn command(store: &Store, args: &[&str]) -> Command {
     if let Some(url) = store.database_url() {
         command.env("DATABASE_URL", url);
     }
-    command.args(args).arg("--data").arg(store.data()).current_dir(store.data());
-    command
+    command.current_dir(store.data())
 }
 
 fn is_setting(name: &OsStr) -> bool {

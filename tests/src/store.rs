@@ -93,6 +93,11 @@ impl Store {
         Process::run(self, args, "")
     }
 
+    /// Runs a script of a shell, for which `daybook-data` is its data folder and `target/release/daybook` the binary.
+    pub fn shell(&self, script: &str) -> Output {
+        Process::shell(self, script)
+    }
+
     /// Puts a master key where `serve` looks for it: on PostgreSQL it makes none.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::child::run_quietly;
 use crate::kafka::Broker;
 use crate::loopback::free_ports;
-use crate::nginx::Proxy;
+use crate::nginx::{Place, Proxy};
 use crate::server::{Ready, Server};
 use crate::{build, postgres};
 
@@ -66,7 +67,7 @@ impl System {
         for process in &mut processes {
             process.server.wait_until_ready().await?;
         }
-        let proxy = Proxy::start(apis).await?;
+        let proxy = Proxy::start(Place::in_front_of(apis)?).await?;
         Ok(Self { proxy, processes, kafka, postgres, password, folder })
     }
 
@@ -119,6 +120,7 @@ impl<'a> Daybook<'a> {
             ("KAFKA_BROKERS", kafka.address().to_owned()),
             ("DAYBOOK_MASTER_KEY_FILE", master_key.display().to_string()),
             ("DAYBOOK_MIGRATE_ON_START", false.to_string()),
+            ("DAYBOOK_TRUSTED_PROXIES", Ipv4Addr::LOCALHOST.to_string()),
         ];
         Ok(Self { binary, folder, settings })
     }

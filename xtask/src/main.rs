@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `bench`, `campaign`, `postgres`, `kafka` and `cluster`.
+//! Developer commands: `cargo xtask test`, `bench`, `campaign`, `postgres`, `kafka`, `nginx` and `cluster`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a developer command is for")]
 
 mod bench;
@@ -29,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::campaign::Campaign;
 use crate::cluster::System;
 use crate::kafka::Broker;
+use crate::nginx::{Place, Proxy};
 use crate::postgres::Cluster;
 use crate::server::Server;
 
@@ -84,6 +85,10 @@ fn cli() -> Command {
             Command::new("kafka")
                 .about("Starts a throw-away Apache Kafka, prints its KAFKA_BROKERS, and stops it on Ctrl-C"),
         )
+        .subcommand(Command::new("nginx").about(
+            "Starts an nginx for tests, prints its DAYBOOK_TEST_PROXY (its address, and those of the two API processes \
+             that it is in front of), and stops it on Ctrl-C",
+        ))
         .subcommand(
             Command::new("cluster")
                 .about("Starts all that a production has on one machine, and stops it on Ctrl-C")
@@ -157,6 +162,11 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             let mut broker = unless_stopped(Broker::start()).await?;
             println!("KAFKA_BROKERS={}", broker.address());
             until_stopped(&mut [broker.server()]).await
+        }
+        Some(("nginx", _)) => {
+            let mut proxy = unless_stopped(async { Proxy::start(Place::apart()?).await }).await?;
+            println!("DAYBOOK_TEST_PROXY={}", proxy.addresses());
+            until_stopped(&mut [proxy.server()]).await
         }
         Some(("cluster", _)) => {
             let mut system = unless_stopped(System::start()).await?;

@@ -1,13 +1,13 @@
 //! The proxy in front of the API processes, as `docker/nginx.conf` says.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tempfile::TempDir;
 
-use crate::child::run_quietly;
 use crate::install;
 use crate::loopback::free_ports;
 use crate::server::{Ready, Server};
@@ -23,28 +23,74 @@ const LOG: &str = "access_log /dev/stdout ";
 /// A proxy of our own. Dropping it stops it, and removes its folder.
 pub(crate) struct Proxy {
     server: Server,
-    port: u16,
+    place: Place,
     _folder: TempDir,
 }
 
-impl Proxy {
-    /// Starts one in front of API processes, whose ports are `behind`, and waits until they answer through it.
+/// Where a proxy is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its own address.
+    listen: SocketAddr,
+    /// Those of the API processes behind it.
+    behind: [SocketAddr; 2],
+}
+
+impl Place {
+    /// In front of the API processes at these ports of the loopback interface.
     ///
     /// # Errors
     ///
-    /// When there is no nginx, or it does not start.
-    pub(crate) async fn start(behind: [u16; 2]) -> anyhow::Result<Self> {
+    /// When there is no port left for itself.
+    pub(crate) fn in_front_of(behind: [u16; 2]) -> anyhow::Result<Self> {
         let [port] = free_ports()?;
-        let (folder, command) = make(port, behind).await?;
-        let ready = Ready::Answers(port, "/health/ready");
+        Ok(Self { listen: local(1, port), behind: behind.map(|port| local(1, port)) })
+    }
+
+    /// In front of processes that come and go. Their addresses are theirs: whoever takes any free port takes one of
+    /// `127.0.0.1`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port.
+    pub(crate) fn apart() -> anyhow::Result<Self> {
+        let [port] = free_ports()?;
+        Ok(Self { listen: local(1, port), behind: [2, 3].map(|host| local(host, port)) })
+    }
+}
+
+impl Proxy {
+    /// Starts one. Nobody has to be behind it yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no nginx, or it does not understand `docker/nginx.conf`.
+    pub(crate) async fn start(place: Place) -> anyhow::Result<Self> {
+        let program = find_or_install().await?;
+        let user = Unprivileged::find()?;
+        let folder = Unprivileged::make_folder(user, "daybook-nginx-")?;
+        let settings = folder.path().join("nginx.conf");
+        fs::write(&settings, settings_for(place)?)?;
+        let mut command = Command::new(program);
+        command.arg("-p").arg(folder.path()).arg("-c").arg(&settings).args(["-e", "stderr"]);
+        if let Some(user) = user {
+            user.run_as(&mut command);
+        }
+        let ready = Ready::Listens(place.listen);
         let mut server = Server::new("nginx", command, ready, folder.path().join("nginx.log"));
         server.start().await?;
-        Ok(Self { server, port, _folder: folder })
+        Ok(Self { server, place, _folder: folder })
     }
 
     /// Where it is.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.place.listen)
+    }
+
+    /// Its address and those behind it, for `DAYBOOK_TEST_PROXY`.
+    pub(crate) fn addresses(&self) -> String {
+        let [one, other] = self.place.behind;
+        format!("{},{one},{other}", self.place.listen)
     }
 
     /// The server itself.
@@ -53,42 +99,19 @@ impl Proxy {
     }
 }
 
-/// Makes sure that nginx understands `docker/nginx.conf`, where there is an nginx or one can be installed.
+/// Finds nginx, and installs it where that is possible.
 ///
 /// # Errors
 ///
-/// When it does not.
-pub(crate) async fn check() -> anyhow::Result<()> {
-    if let Err(error) = find_or_install().await {
-        println!("Not checked: {error:#}.");
-        return Ok(());
-    }
-    // It listens there for a moment.
-    let [port, one, other] = free_ports()?;
-    let (_folder, mut command) = make(port, [one, other]).await?;
-    run_quietly(command.arg("-t")).map(drop)
-}
-
-/// Makes its folder, and answers what runs it.
-async fn make(port: u16, behind: [u16; 2]) -> anyhow::Result<(TempDir, Command)> {
-    let program = find_or_install().await?;
-    let user = Unprivileged::find()?;
-    let folder = Unprivileged::make_folder(user, "daybook-nginx-")?;
-    let settings = folder.path().join("nginx.conf");
-    fs::write(&settings, settings_for(port, behind)?)?;
-    let mut command = Command::new(program);
-    command.arg("-p").arg(folder.path()).arg("-c").arg(&settings).args(["-e", "stderr"]);
-    if let Some(user) = user {
-        user.run_as(&mut command);
-    }
-    Ok((folder, command))
+/// When there is none; the error says what to install.
+pub(crate) async fn find_or_install() -> anyhow::Result<PathBuf> {
+    install::program("nginx", "nginx-light").await
 }
 
 /// The settings, on loopback. Everything else in them is as it is in production.
-fn settings_for(port: u16, behind: [u16; 2]) -> anyhow::Result<String> {
-    let mut places =
-        vec![(LISTEN, format!("listen 127.0.0.1:{port};")), (LOG, "access_log access.log ".to_owned())];
-    places.extend(BEHIND.into_iter().zip(behind.map(|port| format!("server 127.0.0.1:{port} "))));
+fn settings_for(Place { listen, behind }: Place) -> anyhow::Result<String> {
+    let mut places = vec![(LISTEN, format!("listen {listen};")), (LOG, "access_log access.log ".to_owned())];
+    places.extend(BEHIND.into_iter().zip(behind.map(|address| format!("server {address} "))));
     let mut text = SETTINGS.to_owned();
     for (place, here) in places {
         if text.matches(place).count() != 1 {
@@ -99,16 +122,6 @@ fn settings_for(port: u16, behind: [u16; 2]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-async fn find_or_install() -> anyhow::Result<PathBuf> {
-    if find().is_none() && install::possible()? {
-        install::packages(&["nginx-light"]).await?;
-    }
-    find().context("there is no nginx; install it (Debian, Ubuntu: sudo apt-get install nginx-light)")
-}
-
-/// It may be where only root looks for programs.
-fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join("nginx")).find(|program| Path::is_file(program))
+fn local(host: u8, port: u16) -> SocketAddr {
+    (Ipv4Addr::new(127, 0, 0, host), port).into()
 }

@@ -1,10 +1,12 @@
 //! A server of ours: started, stopped, killed, and started again.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::child::{Group, run_quietly};
@@ -23,6 +25,8 @@ const LINES_SHOWN: usize = 40;
 pub(crate) enum Ready {
     /// It says this in its log. Whoever else listens on its port is not it.
     Says(&'static str),
+    /// Somebody can connect to it.
+    Listens(SocketAddr),
     /// It answers 200 on this port of loopback, for this path.
     Answers(u16, &'static str),
 }
@@ -99,6 +103,7 @@ impl Server {
             self.check()?;
             let is_ready = match self.ready {
                 Ready::Says(text) => self.log().contains(text),
+                Ready::Listens(address) => TcpStream::connect(address).await.is_ok(),
                 Ready::Answers(port, path) => loopback::answers(port, path).await,
             };
             if is_ready {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use crate::build::{self, cargo};
-use crate::child;
 use crate::kafka::Broker;
-use crate::nginx;
+use crate::nginx::{self, Place, Proxy};
 use crate::postgres::Cluster;
 use crate::steps::Steps;
+use crate::{child, install};
 
 /// How many tests run at once for each processor: most of them wait for a database, for a process or for time to pass.
 const TESTS_PER_PROCESSOR: usize = 2;
@@ -34,7 +34,7 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     steps.take("format", child::run(&mut cargo(&["fmt", "--all", "--check"]))).await?;
     let postgres = Found::or_start("DATABASE_URL", Cluster::start(&[]), Cluster::url);
     let postgres = steps.take("PostgreSQL", postgres).await?;
-    steps.take("the proxy's settings", nginx::check()).await?;
+    let proxy = steps.take("nginx", proxy()).await?;
     // It takes seconds to start, while the compiler is at work.
     let kafka = Found::or_start("KAFKA_BROKERS", Broker::start(), |broker| broker.address().to_owned());
     let (binary, kafka) = tokio::try_join!(check_and_build(steps), kafka)?;
@@ -45,7 +45,23 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     test.args(test_args).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
     test.env("DATABASE_URL", &postgres.address).env("KAFKA_BROKERS", &kafka.address);
     test.env("RUST_TEST_THREADS", threads.to_string());
+    if let Some(proxy) = &proxy {
+        test.env("DAYBOOK_TEST_PROXY", &proxy.address);
+    }
     steps.take("tests", child::run(&mut test)).await
+}
+
+/// The proxy that tests put in front of processes, and `jq`, which the README's tour reads answers with. Where there is
+/// neither, the tests that need them say so, and the others are run.
+async fn proxy() -> anyhow::Result<Option<Found<Proxy>>> {
+    for found in [nginx::find_or_install().await, install::program("jq", "jq").await] {
+        if let Err(error) = found {
+            println!("Not started: {error:#}.");
+            return Ok(None);
+        }
+    }
+    let start = async { Proxy::start(Place::apart()?).await };
+    Found::or_start("DAYBOOK_TEST_PROXY", start, Proxy::addresses).await.map(Some)
 }
 
 /// Takes the steps between the servers' start and the tests; answers where the binary is.

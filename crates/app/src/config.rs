@@ -146,6 +146,7 @@ impl Config {
                     NonZeroUsize::get,
                 ),
                 drain_s: settings.required("drain_s")?,
+                trusted_proxies: settings.parse("trusted_proxies")?.unwrap_or_default(),
                 live_max: settings.required("live_max")?,
                 live_per_actor_max: settings.required("live_per_actor_max")?,
                 live_stall_s: settings.required::<NonZeroU64>("live_stall_s")?.get(),

@@ -120,8 +120,11 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     readiness.set(false);
     tracing::info!("draining");
     let drained = async {
-        engine.views.close();
         let served = async {
+            if let Some(api) = &api {
+                api.let_go().await;
+            }
+            engine.views.close();
             if let Some(api) = api {
                 api.stop().await;
             }

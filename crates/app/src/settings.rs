@@ -131,6 +131,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("20"),
         "How long requests under way may go on after SIGTERM, in seconds",
     ),
+    setting(
+        "trusted_proxies",
+        "DAYBOOK_TRUSTED_PROXIES",
+        None,
+        "Proxies whose X-Forwarded-For is believed: networks (10.0.0.0/8) and addresses with commas between them; none are without it",
+    ),
     setting("live_max", "DAYBOOK_LIVE_MAX", Some("2000"), "The most readers that follow views at once"),
     setting(
         "live_per_actor_max",

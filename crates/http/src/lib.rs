@@ -4,9 +4,11 @@
 //! what is valid and what happens is said by the commands and views that are registered.
 
 mod auth;
+mod client_address;
 mod commands;
 mod cursor;
 mod dead_letters;
+mod door;
 mod health;
 mod history;
 pub mod metrics;
@@ -30,6 +32,7 @@ use daybook_keys::Keys;
 use daybook_log::Log;
 use daybook_views::Views;
 
+pub use client_address::TrustedProxies;
 pub use openapi::document as openapi;
 pub use problem::Problem;
 pub use server::{Running, start};
@@ -45,6 +48,8 @@ pub struct Settings {
     pub workers: usize,
     /// How long requests under way may go on once the server is to stop, in seconds.
     pub drain_s: u64,
+    /// Who is believed when they say whom a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// The most readers that follow views at once.
     pub live_max: usize,
     /// The most of them that are the same actor, or from the same address and not signed in.
@@ -60,6 +65,7 @@ impl Default for Settings {
             wait_s_max: 30,
             workers: 2,
             drain_s: 20,
+            trusted_proxies: TrustedProxies::default(),
             live_max: 2_000,
             live_per_actor_max: 20,
             live_stall_s: 30,

@@ -43,5 +43,5 @@ pub fn start(backend: Backend, listener: TcpListener, render: Render) -> std::io
         .shutdown_timeout(1)
         .listen(listener)?
         .run();
-    Ok(Running::start(server, address))
+    Ok(Running::start(server, address, None))
 }

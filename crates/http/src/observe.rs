@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -18,6 +19,7 @@ use metrics::{Label, SharedString};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::door::Connections;
 use crate::server::Pattern;
 use crate::{Backend, Problem};
 
@@ -29,7 +31,7 @@ pub(crate) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correla
 pub(crate) struct RequestInfo {
     /// Ties together everything that the request sets off.
     pub(crate) correlation_id: String,
-    /// The address that it came from.
+    /// The address that it came from, behind the proxies that are trusted.
     pub(crate) client_ip: Option<String>,
     /// Who sent it, once that is known.
     pub(crate) actor: RefCell<Option<Actor>>,
@@ -61,8 +63,12 @@ const TIME_LIMIT: Duration = Duration::from_secs(15);
 /// How long this answer may take.
 fn time_limit(request: &ServiceRequest) -> Duration {
     let waits = request.query_string().contains("min_position=");
-    let wait_s_max = request.app_data::<web::Data<Backend>>().map_or(0, |backend| backend.settings.wait_s_max);
+    let wait_s_max = backend(request).map_or(0, |backend| backend.settings.wait_s_max);
     TIME_LIMIT + Duration::from_secs(if waits { wait_s_max } else { 0 })
+}
+
+fn backend(request: &ServiceRequest) -> Option<&web::Data<Backend>> {
+    request.app_data()
 }
 
 /// The middleware.
@@ -73,7 +79,9 @@ pub(crate) async fn observe(
     let started = Instant::now();
     let info = Rc::new(RequestInfo::new(
         request.headers().get(CORRELATION_ID).and_then(|value| value.to_str().ok()),
-        request.peer_addr().map(|address| address.ip().to_string()),
+        backend(&request)
+            .and_then(|backend| backend.settings.trusted_proxies.client(&request))
+            .map(|ip| ip.to_string()),
     ));
     request.extensions_mut().insert(info.clone());
     let (method, path) = (request.method().clone(), request.path().to_owned());
@@ -133,6 +141,9 @@ pub(crate) async fn observe(
         response.headers_mut().insert(CORRELATION_ID, value);
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(connections) = response.request().app_data::<Arc<Connections>>().cloned() {
+        connections.answered(&mut response);
+    }
     Ok(response)
 }
 

@@ -13,6 +13,7 @@ use daybook_views::Act;
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 
+use crate::door::{Connections, Door, KEPT};
 use crate::verify::Verifying;
 use crate::views::live::Readers;
 use crate::{
@@ -24,11 +25,13 @@ pub struct Running {
     handle: ServerHandle,
     task: JoinHandle<io::Result<()>>,
     address: SocketAddr,
+    /// `None` where nothing is lost with a request.
+    door: Option<Door>,
 }
 
 impl Running {
-    pub(crate) fn start(server: Server, address: SocketAddr) -> Self {
-        Self { handle: server.handle(), task: tokio::spawn(server), address }
+    pub(crate) fn start(server: Server, address: SocketAddr, door: Option<Door>) -> Self {
+        Self { handle: server.handle(), task: tokio::spawn(server), address, door }
     }
 
     /// Where it listens.
@@ -43,6 +46,14 @@ impl Running {
     /// What it ended of.
     pub async fn ended(&mut self) -> io::Result<()> {
         (&mut self.task).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Lets nobody in any more, and answers on until nobody can send another request: to be called before
+    /// [`stop`](Self::stop), which closes connections that nobody uses.
+    pub async fn let_go(&self) {
+        if let Some(door) = &self.door {
+            door.close(&self.handle).await;
+        }
     }
 
     /// Stops it: requests under way are answered first, for as long as it was started with.
@@ -71,9 +82,13 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let stall = Duration::from_secs(settings.live_stall_s);
     SockRef::from(&listener).set_tcp_user_timeout(Some(stall))?;
     let backend = web::Data::new(backend);
+    let connections = Arc::<Connections>::default();
+    let door = Door::new(&listener, connections.clone())?;
+    let opened = connections.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(backend.clone())
+            .app_data(connections.clone())
             .app_data(readers.clone())
             .app_data(verifying.clone())
             .app_data(description.clone())
@@ -81,13 +96,15 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
             .configure(routes)
             .default_service(web::to(|| async { Err::<String, _>(Problem::not_found("There is nothing here.")) }))
     })
+    .on_connect(move |_, connection| opened.opened(connection))
     .workers(workers)
     .disable_signals()
-    .shutdown_timeout(drain_s)
+    .keep_alive(KEPT)
+    .shutdown_timeout(drain_s.saturating_sub(KEPT.as_secs()))
     .client_request_timeout(Duration::from_secs(10))
     .listen(listener)?
     .run();
-    Ok(Running::start(server, address))
+    Ok(Running::start(server, address, Some(door)))
 }
 
 fn routes(routes: &mut web::ServiceConfig) {

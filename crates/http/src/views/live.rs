@@ -219,7 +219,9 @@ impl Stream {
             None => self.told(first).await?,
         };
         let mut answer = HttpResponse::Ok();
+        // It ends with the server: then is no time for another request.
         answer
+            .force_close()
             .insert_header((CACHE_CONTROL, NO_STORE))
             .insert_header((X_ACCEL_BUFFERING, "no"))
             .content_type("text/event-stream");
