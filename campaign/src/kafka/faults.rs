@@ -15,10 +15,8 @@ pub(super) enum Fault {
     Expire,
     /// Every connection to the broker is cut.
     Cut,
-    /// The broker is killed, and started again.
-    KillBroker,
-    /// The same in an orderly way.
-    StopBroker,
+    /// The broker is killed, or stopped in an orderly way, and started again.
+    EndBroker,
 }
 
 impl Fault {
@@ -29,13 +27,12 @@ impl Fault {
             Self::Projector(harm) => format!("projector {}", harm.name()),
             Self::Expire => "messages removed under sleeping projectors".to_owned(),
             Self::Cut => "connections cut".to_owned(),
-            Self::KillBroker => "broker killed".to_owned(),
-            Self::StopBroker => "broker stopped".to_owned(),
+            Self::EndBroker => "broker ended".to_owned(),
         }
     }
 }
 
-/// All that can go wrong, each as often as it is in here.
+/// All that can go wrong, each as often as it is in here. Once in a while the broker ends: it takes its time to come back.
 const DECK: &[Fault] = &[
     Fault::Relay(Harm::Kill),
     Fault::Relay(Harm::Kill),
@@ -48,8 +45,7 @@ const DECK: &[Fault] = &[
     Fault::Expire,
     Fault::Cut,
     Fault::Cut,
-    Fault::KillBroker,
-    Fault::StopBroker,
+    Fault::EndBroker,
 ];
 
 /// The faults of a campaign, drawn like cards that are shuffled again when there are no more: so each of them comes in turn.
@@ -64,7 +60,7 @@ impl Deck {
     pub(super) fn new(broker: &Broker, dice: Dice) -> Self {
         let is_possible = |fault: &Fault| match fault {
             Fault::Cut => broker.detour.is_some(),
-            Fault::KillBroker | Fault::StopBroker => broker.process.is_some(),
+            Fault::EndBroker => broker.process.is_some(),
             Fault::Relay(_) | Fault::Projector(_) | Fault::Expire => true,
         };
         let all = DECK.iter().copied().filter(is_possible).collect();
@@ -92,7 +88,7 @@ mod tests {
     fn each_fault_comes_in_turn() {
         let broker = Broker { address: String::new(), detour: None, process: None };
         let drawn: Vec<_> = Deck::new(&broker, Dice::new(1)).take(18).collect();
-        let possible = |fault: &&Fault| !matches!(fault, Fault::Cut | Fault::KillBroker | Fault::StopBroker);
+        let possible = |fault: &&Fault| !matches!(fault, Fault::Cut | Fault::EndBroker);
         for fault in DECK.iter().filter(possible) {
             let count = |faults: &[Fault]| faults.iter().filter(|one| *one == fault).count();
             assert_eq!([count(&drawn[..9]), count(&drawn[9..])], [count(DECK); 2], "{fault:?}");
