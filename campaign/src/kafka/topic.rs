@@ -42,7 +42,7 @@ impl Topic {
         self.partitions.iter().map(|partition| &*partition.messages).collect()
     }
 
-    /// Reads what has come since the last time. Blocks.
+    /// Reads what has come since the last time, at least up to where it ends now. Blocks.
     pub(super) fn read_on(&mut self) -> anyhow::Result<()> {
         let consumer: BaseConsumer = self
             .client
@@ -57,7 +57,11 @@ impl Topic {
         let metadata = consumer.fetch_metadata(Some(self.name.as_str()), LIMIT)?;
         let count = metadata.topics().first().context("the topic is there")?.partitions().len();
         self.partitions.resize_with(count, Partition::default);
-        consumer.assign(&self.ends()?)?;
+        let mut ends = Vec::new();
+        for partition in (0..).take(count) {
+            ends.push(consumer.fetch_watermarks(self.name.as_str(), partition, LIMIT)?.1);
+        }
+        consumer.assign(&self.read()?)?;
         let (mut ended, end) = (HashSet::new(), Instant::now() + LIMIT);
         while ended.len() < count {
             ensure!(Instant::now() < end, "the topic has no end");
@@ -68,9 +72,14 @@ impl Topic {
                     let message = message?;
                     let headers = message.headers().context("a message has headers")?;
                     let headers = headers.iter().map(|header| (header.key, header.value));
-                    let partition = &mut self.partitions[usize::try_from(message.partition())?];
+                    let number = usize::try_from(message.partition())?;
+                    let partition = &mut self.partitions[number];
                     partition.messages.push(Published::read(message.key(), message.payload(), headers)?);
                     partition.next = message.offset() + 1;
+                    // As long as more comes, nobody says that it ends.
+                    if partition.next >= ends[number] {
+                        ended.insert(message.partition());
+                    }
                 }
             }
         }
@@ -81,16 +90,16 @@ impl Topic {
     pub(super) async fn expire(&self) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client.create()?;
         let options = AdminOptions::new().operation_timeout(Some(LIMIT));
-        let removed = admin.delete_records(&self.ends()?, &options).await?;
+        let removed = admin.delete_records(&self.read()?, &options).await?;
         removed.elements().iter().try_for_each(|partition| Ok(partition.error()?))
     }
 
-    /// Behind what was read.
-    fn ends(&self) -> anyhow::Result<TopicPartitionList> {
-        let mut ends = TopicPartitionList::new();
+    /// Up to where it was read.
+    fn read(&self) -> anyhow::Result<TopicPartitionList> {
+        let mut read = TopicPartitionList::new();
         for (number, partition) in (0..).zip(&self.partitions) {
-            ends.add_partition_offset(self.name.as_str(), number, Offset::Offset(partition.next))?;
+            read.add_partition_offset(self.name.as_str(), number, Offset::Offset(partition.next))?;
         }
-        Ok(ends)
+        Ok(read)
     }
 }
