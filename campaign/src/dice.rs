@@ -35,6 +35,13 @@ impl Dice {
         &several[self.below(several.len() as u64) as usize]
     }
 
+    /// Puts several into another order.
+    pub fn shuffle<T>(&mut self, several: &mut [T]) {
+        for last in (1..several.len()).rev() {
+            several.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+
     /// A time between two.
     pub fn ms(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to.saturating_sub(from) + 1))

@@ -9,11 +9,13 @@ pub mod check;
 mod dice;
 pub mod domain;
 pub mod drive;
+mod fleet;
 pub mod journal;
 pub mod kafka;
 pub mod proxy;
 pub mod reader;
 pub mod signal;
+pub mod summary;
 pub mod views;
 pub mod writer;
 

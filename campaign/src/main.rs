@@ -2,6 +2,7 @@
 //! processes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its summary is what it is for")]
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use daybook_campaign::drive::{self, Backend, Plan};
 use daybook_campaign::kafka::drive::{Broker, Detour};
 use daybook_campaign::kafka::relay::RelayPlan;
+use daybook_campaign::summary::Summary;
 use daybook_campaign::views::process::ProcessPlan;
 use daybook_campaign::writer::{self, WriterPlan};
 use daybook_campaign::{kafka, views};
@@ -63,7 +65,11 @@ fn cli() -> Command {
         )
         .subcommand(
             Command::new("kafka")
-                .about("Kills and freezes relays, stops the broker and cuts connections, and proves that the topic holds the log")
+                .about(
+                    "Kills and freezes relays and projectors, stops the broker, cuts connections and removes messages, and proves \
+                     that the topic had the log, and that views were fed from it",
+                )
+                .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite"]).required(true))
                 .arg(number("seed").required(true))
                 .arg(number("faults").required(true))
                 .arg(path("journals").required(true).help("An empty folder"))
@@ -71,13 +77,7 @@ fn cli() -> Command {
                 .arg(port("proxy").requires("proxied").help("Where the broker sends whoever comes by the proxy"))
                 .arg(port("proxied").requires("proxy").help("Where it listens for the proxy"))
                 .arg(path("broker-process").help("The file that says which process the broker is, if it may be killed"))
-                .arg(
-                    Arg::new("database-url")
-                        .long("database-url")
-                        .env("DATABASE_URL")
-                        .hide_env_values(true)
-                        .required(true),
-                ),
+                .arg(Arg::new("database-url").long("database-url").env("DATABASE_URL").hide_env_values(true)),
         )
         .subcommand(
             Command::new("relay")
@@ -94,7 +94,10 @@ fn cli() -> Command {
                 .arg(Arg::new("database-url").long("database-url"))
                 .arg(path("file"))
                 .arg(path("notes").required(true))
-                .arg(number("seed").required(true)),
+                .arg(number("seed").required(true))
+                .arg(number("clients").required(true))
+                .arg(Arg::new("brokers").long("brokers").requires("topic"))
+                .arg(Arg::new("topic").long("topic").requires("brokers").help("Read instead of the log")),
         )
         .subcommand(
             Command::new("writer")
@@ -114,43 +117,29 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("log", matches)) => {
             let plan = plan(matches)?;
-            // Dropping it ends the writers, those that are frozen too.
-            let summary = tokio::select! {
-                summary = drive::run(&plan) => summary?,
-                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
-            };
-            print!("{summary}");
-            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            conduct(drive::run(&plan), drive::Summary::succeeded).await
         }
         Some(("views", matches)) => {
             let plan = views_plan(matches)?;
-            let summary = tokio::select! {
-                summary = views::drive::run(&plan) => summary?,
-                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
-            };
-            print!("{summary}");
-            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            conduct(views::drive::run(&plan), Summary::succeeded).await
         }
         Some(("kafka", matches)) => {
             let plan = kafka_plan(matches)?;
-            let summary = tokio::select! {
-                summary = kafka::drive::run(&plan) => summary?,
-                stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
-            };
-            print!("{summary}");
-            Ok(if summary.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            conduct(kafka::drive::run(&plan), Summary::succeeded).await
         }
         Some(("relay", matches)) => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-            let topic = text(matches, "topic").parse().map_err(anyhow::Error::msg)?;
-            let (brokers, name) = (text(matches, "brokers"), text(matches, "name"));
-            kafka::relay::run(RelayPlan { database: location(matches)?, brokers, topic, name }).await?;
+            let settings = kafka_settings(matches, text(matches, "name"))?;
+            kafka::relay::run(RelayPlan { database: location(matches)?, settings }).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(("process", matches)) => {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
             let (database, notes) = (location(matches)?, path(matches, "notes"));
-            views::process::run(ProcessPlan { database, notes, seed: number(matches, "seed") }).await?;
+            let (seed, clients) = (number(matches, "seed"), number(matches, "clients").try_into()?);
+            let reader = || kafka_settings(matches, "projector".to_owned());
+            let topic = matches.contains_id("topic").then(reader).transpose()?;
+            views::process::run(ProcessPlan { database, notes, seed, clients, topic }).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(("writer", matches)) => {
@@ -160,6 +149,20 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         other => unreachable!("clap let {other:?} through"),
     }
+}
+
+/// Runs a campaign, and prints what came of it.
+async fn conduct<S: Display>(
+    campaign: impl Future<Output = anyhow::Result<S>>,
+    succeeded: impl FnOnce(&S) -> bool,
+) -> anyhow::Result<ExitCode> {
+    // Dropping it ends the processes, those that are frozen too.
+    let summary = tokio::select! {
+        summary = campaign => summary?,
+        stopped = stop_signal() => anyhow::bail!("stopped by {}", stopped?),
+    };
+    print!("{summary}");
+    Ok(if succeeded(&summary) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Waits until somebody wants this process to end, and answers the signal's name.
@@ -193,13 +196,19 @@ fn kafka_plan(matches: &ArgMatches) -> anyhow::Result<kafka::drive::Plan> {
     let detour = port("proxy").zip(port("proxied")).map(|(proxy, broker)| Detour { proxy, broker });
     let process = matches.get_one("broker-process").cloned();
     Ok(kafka::drive::Plan {
-        server_url: text(matches, "database-url"),
+        backend: backend(matches),
+        server_url: matches.get_one("database-url").cloned(),
         broker: Broker { address: text(matches, "brokers"), detour, process },
         notes: path(matches, "journals"),
         binary: std::env::current_exe()?,
         seed: number(matches, "seed"),
         faults: number(matches, "faults"),
     })
+}
+
+fn kafka_settings(matches: &ArgMatches, process: String) -> anyhow::Result<daybook_kafka::Settings> {
+    let topic = text(matches, "topic").parse().map_err(anyhow::Error::msg)?;
+    Ok(kafka::relay::settings(text(matches, "brokers"), topic, process))
 }
 
 fn plan(matches: &ArgMatches) -> anyhow::Result<Plan> {

@@ -3,8 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::bail;
-use tokio::time::{Instant, sleep_until};
+use anyhow::{Context, bail};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// Sends a signal (`KILL`, `STOP`, `CONT`) to a process.
 ///
@@ -29,7 +30,8 @@ pub fn send(name: &str, process: u32) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub struct Frozen {
     process: u32,
-    until: Instant,
+    /// Ends when it goes on.
+    thaw: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Frozen {
@@ -41,21 +43,30 @@ impl Frozen {
     /// See [`send`].
     pub fn begin(process: u32, time: Duration) -> anyhow::Result<Self> {
         send("STOP", process)?;
-        let until = Instant::now() + time;
-        tokio::spawn(async move {
-            sleep_until(until).await;
-            let _ = send("CONT", process);
+        let thaw = tokio::spawn(async move {
+            sleep(time).await;
+            send("CONT", process)
         });
-        Ok(Self { process, until })
+        Ok(Self { process, thaw })
     }
 
-    /// Waits until it is over, and makes sure that it is.
+    /// Waits until it is over.
     ///
     /// # Errors
     ///
     /// See [`send`].
     pub async fn end(self) -> anyhow::Result<()> {
-        sleep_until(self.until).await;
+        self.thaw.await.context("nobody thaws it")?
+    }
+
+    /// Has it go on now.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`].
+    pub fn cut_short(self) -> anyhow::Result<()> {
+        // Or else it would end the next time that it is frozen.
+        self.thaw.abort();
         send("CONT", self.process)
     }
 }

@@ -5,4 +5,5 @@
 pub mod check;
 pub mod domain;
 pub mod drive;
+mod feed;
 pub mod process;

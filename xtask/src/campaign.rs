@@ -47,41 +47,13 @@ impl Campaign {
 
     async fn take(&self, steps: &mut Steps) -> anyhow::Result<()> {
         let [binary] = steps.take("the campaign's program", build::binaries(["daybook-campaign"], "dev")).await?;
-        if self.about == "kafka" {
-            return self.on_kafka(steps, &binary).await;
+        if self.about != "kafka" {
+            return self.on_stores(steps, &binary, &[]).await;
         }
-        let mut broken = Vec::new();
-        if self.store != "sqlite" {
-            let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
-            let mut arguments = vec!["--database-url".into(), cluster.url()];
-            if self.about == "log" {
-                arguments.push("--crash".into());
-            }
-            broken.extend(steps.take("on PostgreSQL", self.on("postgres", &binary, &arguments)).await.err());
-        }
-        if self.store != "postgres" {
-            let disk = if self.about == "log" { Disk::make()? } else { None };
-            if self.about == "log" && disk.is_none() {
-                println!("No disk is going to be full: only root can make one for that.");
-            }
-            let arguments = disk.iter().flat_map(|disk| ["--disk".into(), disk.path().display().to_string()]);
-            let arguments: Vec<_> = arguments.collect();
-            broken.extend(steps.take("on SQLite", self.on("sqlite", &binary, &arguments)).await.err());
-        }
-        match broken.into_iter().next() {
-            None => Ok(()),
-            Some(error) => Err(error),
-        }
-    }
-
-    /// With a broker that is started again whenever it ends: it is the campaign that ends it.
-    async fn on_kafka(&self, steps: &mut Steps, binary: &Path) -> anyhow::Result<()> {
-        let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
         let mut broker = steps.take("Kafka", Broker::start()).await?;
         let folder = tempfile::tempdir()?;
         let process = folder.path().join("broker");
-        let mut arguments =
-            vec!["--database-url".into(), cluster.url(), "--brokers".into(), broker.address().into()];
+        let mut arguments = vec!["--brokers".into(), broker.address().into()];
         match broker.detour() {
             Some(Detour { proxy, broker: proxied }) => {
                 arguments.extend([format!("--proxy={proxy}"), format!("--proxied={proxied}")]);
@@ -89,27 +61,37 @@ impl Campaign {
             }
             None => println!("No connection is going to be cut and no broker stopped: it is in a container."),
         }
-        let keeping = async {
-            loop {
-                if broker.server().check().is_err() {
-                    broker.server().start().await?;
-                }
-                if let Some(id) = broker.server().process_id() {
-                    // Whole or not at all, for whoever reads it.
-                    let new = process.with_extension("new");
-                    fs::write(&new, id.to_string())?;
-                    fs::rename(&new, &process)?;
-                }
-                tokio::time::sleep(LOOK_INTERVAL).await;
+        keep_note(&mut broker, &process)?;
+        tokio::select! {
+            outcome = self.on_stores(steps, &binary, &arguments) => outcome,
+            ended = keep(&mut broker, &process) => ended,
+        }
+    }
+
+    async fn on_stores(&self, steps: &mut Steps, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
+        let mut broken = Vec::new();
+        if self.store != "sqlite" {
+            let cluster = steps.take("PostgreSQL", Cluster::start(&[])).await?;
+            let mut arguments = arguments.to_vec();
+            arguments.extend(["--database-url".into(), cluster.url()]);
+            if self.about == "log" {
+                arguments.push("--crash".into());
             }
-        };
-        let campaign = async {
-            tokio::select! {
-                outcome = self.on("postgres", binary, &arguments) => outcome,
-                ended = keeping => ended,
+            broken.extend(steps.take("on PostgreSQL", self.on("postgres", binary, &arguments)).await.err());
+        }
+        if self.store != "postgres" {
+            let disk = if self.about == "log" { Disk::make()? } else { None };
+            if self.about == "log" && disk.is_none() {
+                println!("No disk is going to be full: only root can make one for that.");
             }
-        };
-        steps.take("with Kafka", campaign).await
+            let mut arguments = arguments.to_vec();
+            arguments.extend(disk.iter().flat_map(|disk| ["--disk".into(), disk.path().display().to_string()]));
+            broken.extend(steps.take("on SQLite", self.on("sqlite", binary, &arguments)).await.err());
+        }
+        match broken.into_iter().next() {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 
     async fn on(&self, store: &str, binary: &Path, arguments: &[String]) -> anyhow::Result<()> {
@@ -119,10 +101,7 @@ impl Campaign {
         }
         fs::create_dir_all(&journals)?;
         let mut command = tokio::process::Command::new(binary);
-        command.args([self.about, "--journals"]).arg(&journals);
-        if self.about != "kafka" {
-            command.args(["--store", store]);
-        }
+        command.args([self.about, "--store", store, "--journals"]).arg(&journals);
         let numbers = [("--seed", Some(self.seed)), ("--faults", Some(self.faults)), ("--seconds", self.seconds)];
         for (name, number) in numbers {
             command.args(number.map(|number| format!("{name}={number}")));
@@ -132,4 +111,26 @@ impl Campaign {
         }
         Ok(fs::remove_dir_all(&journals)?)
     }
+}
+
+/// Starts the broker again whenever it has ended: it is the campaign that ends it.
+async fn keep(broker: &mut Broker, note: &Path) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if broker.server().check().is_err() {
+            broker.server().start().await?;
+        }
+        keep_note(broker, note)?;
+    }
+}
+
+/// Notes down which process the broker is.
+fn keep_note(broker: &mut Broker, note: &Path) -> anyhow::Result<()> {
+    if let Some(id) = broker.server().process_id() {
+        // Whole or not at all, for whoever reads it.
+        let new = note.with_extension("new");
+        fs::write(&new, id.to_string())?;
+        fs::rename(&new, note)?;
+    }
+    Ok(())
 }

@@ -124,9 +124,13 @@ fn views_campaign() -> Command {
 fn kafka_campaign() -> Command {
     let number = |name: &'static str| Arg::new(name).long(name).value_parser(value_parser!(u64));
     Command::new("kafka")
-        .about("Relays are killed, frozen and cut off, the broker is stopped; the topic has to hold the log")
+        .about(
+            "Relays and projectors are killed, frozen and cut off, the broker is stopped, messages are removed; the topic has to \
+             have had the log, and views that are fed from it have to be those that are fed from the log",
+        )
         .arg(number("seed").help("What all dice start from [default: drawn, and printed]"))
-        .arg(number("faults").default_value("100").help("How many faults"))
+        .arg(number("faults").default_value("100").help("How many faults, on each store"))
+        .arg(Arg::new("store").long("store").value_parser(["postgres", "sqlite", "both"]).default_value("both"))
 }
 
 fn campaign(about: &'static str, matches: &ArgMatches) -> Campaign {

@@ -12,7 +12,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use daybook_log::{Log, LogError};
 use tokio::time::sleep;
 
@@ -26,7 +25,7 @@ use crate::reader::Reader;
 use crate::{Dice, journal};
 use faults::Means;
 use fleet::{Launch, Writer};
-pub(crate) use store::Store;
+pub(crate) use store::{Store, with_store};
 
 /// After how many faults it is others who work.
 const SHIFT_FAULTS: u64 = 10;
@@ -69,17 +68,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(3_600);
 ///
 /// When it cannot be run. That the log broke its word, or that it proves too little, is part of the summary, and no error.
 pub async fn run(plan: &Plan) -> anyhow::Result<Summary> {
-    let store = match plan.backend {
-        Backend::Postgres => {
-            Store::postgres(plan.server_url.as_deref().context("PostgreSQL needs DATABASE_URL")?).await?
-        }
-        Backend::Sqlite => Store::sqlite(plan.disk.as_ref().unwrap_or(&plan.journals)).await?,
-    };
-    let outcome = Campaign::run(plan, &store).await;
-    let removed = store.remove().await;
-    let summary = outcome?;
-    removed?;
-    Ok(summary)
+    let folder = plan.disk.as_ref().unwrap_or(&plan.journals);
+    let work = async |store: &Store| Campaign::run(plan, store).await;
+    with_store(plan.backend, plan.server_url.as_deref(), folder, work).await
 }
 
 struct Campaign<'a> {

@@ -17,6 +17,24 @@ pub enum Backend {
     Postgres,
 }
 
+/// Makes a store for `work`, and removes it, whatever comes of that.
+pub(crate) async fn with_store<T>(
+    backend: Backend,
+    server_url: Option<&str>,
+    folder: &Path,
+    work: impl AsyncFnOnce(&Store) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let store = match backend {
+        Backend::Postgres => Store::postgres(server_url.context("PostgreSQL needs DATABASE_URL")?).await?,
+        Backend::Sqlite => Store::sqlite(folder).await?,
+    };
+    let outcome = work(&store).await;
+    let removed = store.remove().await;
+    let outcome = outcome?;
+    removed?;
+    Ok(outcome)
+}
+
 /// A store of a campaign's own.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -27,7 +45,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// A database on the server at `url`.
-    pub(crate) async fn postgres(url: &str) -> anyhow::Result<Self> {
+    async fn postgres(url: &str) -> anyhow::Result<Self> {
         let server: PgConnectOptions = url.parse().context("DATABASE_URL is no PostgreSQL URL")?;
         let server = server.ssl_mode(PgSslMode::Disable);
         let name = format!("daybook_campaign_{}", Uuid::now_v7().simple());
@@ -38,7 +56,7 @@ impl Store {
     }
 
     /// A file in a folder.
-    pub(crate) async fn sqlite(folder: &Path) -> anyhow::Result<Self> {
+    async fn sqlite(folder: &Path) -> anyhow::Result<Self> {
         Self { location: Location::Sqlite(folder.join("log.db")), made: None }.migrated().await
     }
 
@@ -100,7 +118,7 @@ impl Store {
     }
 
     /// Removes the database from its server. A file goes with its folder.
-    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
+    async fn remove(&self) -> anyhow::Result<()> {
         if self.made.is_some() { self.administer("DROP DATABASE IF EXISTS").await } else { Ok(()) }
     }
 

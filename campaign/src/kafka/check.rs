@@ -17,14 +17,14 @@ pub struct Found {
 /// Compares what readers of committed messages find in a topic, partition by partition, with the log that was published.
 /// Every position is there at least once, to the byte; what is there is in the log; and a stream's first occurrences come in
 /// its order, in one partition.
-pub fn compare(log: &[RecordedEvent], origin: &Origin, topic: &[Vec<Published>]) -> Found {
+pub fn compare(log: &[RecordedEvent], origin: &Origin, topic: &[&[Published]]) -> Found {
     let mut found = Found::default();
     let events: HashMap<Position, &RecordedEvent> = log.iter().map(|event| (event.position, event)).collect();
     let mut seen = HashSet::new();
     let mut homes: HashMap<&StreamId, usize> = HashMap::new();
     for (partition, messages) in topic.iter().enumerate() {
         let mut newest: HashMap<&StreamId, u64> = HashMap::new();
-        for Published { origin: from, event } in messages {
+        for Published { origin: from, event } in *messages {
             let (position, stream, revision) = (event.position, &event.stream, event.revision.get());
             match events.get(&position) {
                 Some(recorded) if from == origin && line(recorded) == line(event) => {}
@@ -92,7 +92,7 @@ mod tests {
     fn judged(events: &[RecordedEvent]) -> Found {
         let of = |stream| events.iter().filter(|event| event.stream == stream).cloned().collect::<Vec<_>>();
         let topic = [1, 2].map(|number| published(&of(StreamId::new("thing", number))));
-        compare(&log(), &ORIGIN, &topic)
+        compare(&log(), &ORIGIN, &topic.each_ref().map(Vec::as_slice))
     }
 
     fn breach(events: &[RecordedEvent], begins: &str) {
@@ -133,14 +133,14 @@ mod tests {
             breach(&[log(), vec![other]].concat(), "not what was recorded: ");
         }
         let of_another = vec![Published { origin: Origin { epoch: 2, ..ORIGIN }, event: event(1, 1, 1) }];
-        let found = compare(&log()[..1], &ORIGIN, &[of_another]);
+        let found = compare(&log()[..1], &ORIGIN, &[&of_another]);
         assert!(found.breaches[0].starts_with("not what was recorded: "), "{found:?}");
     }
 
     #[test]
     fn a_stream_that_is_torn_apart_is_found() {
         let log = log();
-        let found = compare(&log, &ORIGIN, &[published(&log[..2]), published(&log[2..])]);
+        let found = compare(&log, &ORIGIN, &[&published(&log[..2]), &published(&log[2..])]);
         assert!(found.breaches.iter().any(|breach| breach.contains("lies in two partitions")), "{found:?}");
     }
 }

@@ -1,37 +1,41 @@
 //! The campaign of Kafka, from its beginning to its end.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use daybook_core::Position;
 use daybook_database::Database;
 use daybook_kafka::{Origin, Status, TopicName};
-use daybook_log::{Log, Settings, Verdict};
-use tokio::process::{Child, Command};
+use daybook_log::{Log, Verdict};
+use daybook_views::{Document, Projectors, ViewError, Views};
+use tokio::process::Command;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::check;
+use super::faults::{Deck, Fault};
 use super::proxy::Proxy;
-use super::relay::LEASE;
-use super::topic;
-use crate::Dice;
-use crate::drive::Store;
-use crate::signal::{self, Frozen};
-use crate::views::domain::any_append;
-
-/// How long everything has to come to rest.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+use super::relay;
+use super::topic::Topic;
+use crate::drive::{Backend, Store, with_store};
+use crate::fleet::{Harm, Process, SETTLE_LIMIT};
+use crate::summary::{Summary, shortcomings};
+use crate::views::drive::{Noted, list, tallies};
+use crate::views::{self, domain, process};
+use crate::{Dice, signal};
 
 /// How long an append may take: nobody waits for Kafka.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long projectors sleep at most while messages are removed that they have not read.
+const SLEEP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How many messages they miss then, if that many are published in time.
+const MISSED: u64 = 20;
 
 /// How many append.
 const CLIENTS: usize = 3;
@@ -39,15 +43,15 @@ const CLIENTS: usize = 3;
 /// How many relays there are.
 const RELAYS: usize = 2;
 
-/// The most breaches that are printed.
-const SHOWN_MAX: usize = 20;
+/// How many processes there are that project from the topic.
+const PROJECTORS: usize = 2;
 
 /// Where the broker is.
 #[derive(Debug, Clone)]
 pub struct Broker {
     /// For whoever is not disturbed.
     pub address: String,
-    /// For relays, where a proxy can stand before it.
+    /// For relays and projectors, where a proxy can stand before it.
     pub detour: Option<Detour>,
     /// The file that says which process it is at this moment, where it may be killed: somebody starts it again.
     pub process: Option<PathBuf>,
@@ -65,13 +69,15 @@ pub struct Detour {
 /// What a campaign is to do.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The server of the log's database.
-    pub server_url: String,
+    /// On which store.
+    pub backend: Backend,
+    /// The server, when the store is on one.
+    pub server_url: Option<String>,
     /// Where to publish.
     pub broker: Broker,
     /// Where everybody's notes go. Has to be there, and empty.
     pub notes: PathBuf,
-    /// The program that the relays run: this crate's own.
+    /// The program that the processes run: this crate's own.
     pub binary: PathBuf,
     /// What all dice start from.
     pub seed: u64,
@@ -79,60 +85,13 @@ pub struct Plan {
     pub faults: u64,
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Summary {
-    plan: Plan,
-    time: Duration,
-    /// How often each thing went wrong.
-    faults: BTreeMap<&'static str, u64>,
-    /// How many of them hit who was publishing, or the broker.
-    hits: u64,
-    /// How often another relay was seen to publish.
-    takeovers: u64,
-    /// How many events the log has.
-    events: u64,
-    /// How many messages tell of an event that another one tells of.
-    twice: u64,
-    /// The longest that an append took.
-    slowest: Duration,
-    /// What was wrong.
-    breaches: Vec<String>,
-}
-
-impl Summary {
-    /// Whether all was right, and there was something that could have been wrong.
-    pub fn succeeded(&self) -> bool {
-        let faults = self.plan.faults;
-        self.breaches.is_empty()
-            && self.hits >= faults / 2
-            && self.takeovers >= faults / 6
-            && self.events >= 20 * faults
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Kafka, seed {}, in {:.0} s", self.plan.seed, self.time.as_secs_f64())?;
-        for (name, count) in &self.faults {
-            writeln!(f, "  {count:>7}  {name}")?;
+impl Plan {
+    /// How long an append may take. On SQLite, a process that is stopped within a transaction holds the file (L10).
+    fn answer_limit(&self) -> Duration {
+        match self.backend {
+            Backend::Postgres => ANSWER_LIMIT,
+            Backend::Sqlite => ANSWER_LIMIT + SLEEP_LIMIT.max(Harm::longest(relay::LEASE)),
         }
-        let lines = [
-            (self.hits, "of them hit"),
-            (self.takeovers, "times another relay took over"),
-            (self.events, "events in the log, and in the topic"),
-            (self.twice, "of them again"),
-            (self.slowest.as_millis() as u64, "ms at most for an append"),
-            (self.breaches.len() as u64, "violations"),
-        ];
-        for (count, what) in lines {
-            writeln!(f, "  {count:>7}  {what}")?;
-        }
-        self.breaches.iter().take(SHOWN_MAX).try_for_each(|breach| writeln!(f, "{breach}"))?;
-        if self.breaches.is_empty() && !self.succeeded() {
-            writeln!(f, "It proves too little.")?;
-        }
-        Ok(())
     }
 }
 
@@ -142,43 +101,31 @@ impl fmt::Display for Summary {
 ///
 /// When it cannot be run. What was wrong is part of the summary, and no error.
 pub async fn run(plan: &Plan) -> anyhow::Result<Summary> {
-    let store = Store::postgres(&plan.server_url).await?;
-    let outcome = campaign(plan, &store).await;
-    let removed = store.remove().await;
-    let summary = outcome?;
-    removed?;
-    Ok(summary)
+    // What is fed from the log lies elsewhere, so that nothing but the log is common to both.
+    let elsewhere = plan.notes.join("fed-from-the-log");
+    std::fs::create_dir(&elsewhere)?;
+    let server_url = plan.server_url.as_deref();
+    with_store(plan.backend, server_url, &plan.notes, async |store| {
+        let work = async |fed_from_log: &Store| campaign(plan, store, fed_from_log).await;
+        with_store(plan.backend, server_url, &elsewhere, work).await
+    })
+    .await
 }
 
-async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
+async fn campaign(plan: &Plan, store: &Store, fed_from_log: &Store) -> anyhow::Result<Summary> {
     let begun = Instant::now();
     let mut dice = Dice::new(plan.seed);
-    let database = store.connect().await?;
-    let log = Log::open(database.clone(), Settings::default()).await?;
-    let proxy = match plan.broker.detour {
-        Some(Detour { proxy, broker }) => Some(Proxy::start(proxy, broker).await?),
-        None => None,
-    };
-    let topic: TopicName =
-        format!("daybook-campaign-{}", Uuid::now_v7().simple()).parse().map_err(anyhow::Error::msg)?;
-    let world = World { plan: plan.clone(), database, log, topic, arguments: store.arguments(None)? };
-    let mut fleet = Vec::new();
-    for number in 0..RELAYS {
-        fleet.push(Relay::start(&world, number)?);
-    }
+    let (database, other) = (store.connect().await?, fed_from_log.connect().await?);
+    let (log, views) = domain::open(database.clone()).await?;
+    let views = Fed { from_topic: views, from_log: domain::views(other.clone(), &log)? };
+    let undisturbed = Projectors::start(&views.from_log, process::projectors());
+    let mut world = World::start(plan, &store.arguments(None)?, &database, &log, dice.fork()).await?;
     let (stop, stopped) = watch::channel(false);
     let mut clients: JoinSet<_> =
-        (0..CLIENTS).map(|_| append(world.log.clone(), dice.fork(), stopped.clone())).collect();
+        (0..CLIENTS).map(|_| append(log.clone(), dice.fork(), stopped.clone())).collect();
     world.somebody_publishes().await?;
-    let (mut faults, mut hits, mut takeovers) = (BTreeMap::new(), 0, 0);
-    let mut last = None;
-    for _ in 0..plan.faults {
-        let owner = world.owner().await?;
-        takeovers += u64::from(owner.is_some() && last.is_some() && owner != last);
-        last = owner.clone().or(last);
-        let (name, hit) = world.go_wrong(&mut fleet, proxy.as_ref(), owner, &mut dice).await?;
-        *faults.entry(name).or_default() += 1;
-        hits += u64::from(hit);
+    for fault in Deck::new(&plan.broker, dice.fork()).take(usize::try_from(plan.faults)?) {
+        world.go_wrong(fault, &views.from_topic).await?;
         sleep(dice.ms(50, 1_500)).await;
     }
     stop.send_replace(true);
@@ -190,28 +137,55 @@ async fn campaign(plan: &Plan, store: &Store) -> anyhow::Result<Summary> {
             Err(error) => breaches.push(format!("{error:#}")),
         }
     }
-    for relay in &mut fleet {
-        relay.thaw().await?;
+    if slowest > plan.answer_limit() {
+        breaches.push(format!("an append was answered after {slowest:?}"));
     }
     let (events, twice) = world.compare(&mut breaches).await?;
-    for relay in &mut fleet {
-        relay.settle().await?;
+    breaches.extend(views.compare(&log, events).await?);
+    for one in world.relays.iter_mut().chain(&mut world.projectors) {
+        one.settle().await?;
     }
-    world.log.close().await;
-    world.database.close().await;
-    let plan = plan.clone();
-    Ok(Summary { plan, time: begun.elapsed(), faults, hits, takeovers, events, twice, slowest, breaches })
+    undisturbed.stop().await;
+    log.close().await;
+    database.close().await;
+    other.close().await;
+    let fed = Noted::read(&plan.notes)?.fed;
+    let fed = |source: &str| fed.get(source).copied().unwrap_or_default();
+    let World { faults, hits, takeovers, missed, .. } = world;
+    Ok(Summary {
+        title: format!("Kafka and {:?}", plan.backend),
+        seed: plan.seed,
+        time: begun.elapsed(),
+        faults,
+        counts: vec![
+            (hits, "of them hit"),
+            (takeovers, "times another relay took over"),
+            (events.get(), "events in the log, and in the topic"),
+            (twice, "of them again"),
+            (fed("kafka"), "events that projectors read in the topic"),
+            (fed("log"), "events that they read in the log"),
+            (missed, "of them because the topic had them no more"),
+            (slowest.as_millis() as u64, "ms at most for an append"),
+        ],
+        breaches,
+        shortcomings: shortcomings([
+            (hits < plan.faults / 2, "most faults hit nobody"),
+            (takeovers < plan.faults / 8, "relays did not take over from each other"),
+            (events.get() < 20 * plan.faults, "there was little to publish"),
+            (fed("kafka") < events.get() / 10, "hardly anything was read in the topic"),
+            (missed == 0 || fed("log") < missed, "nothing was missing in the topic"),
+        ]),
+    })
 }
 
-/// Appends one event after the other until it is told to stop, and answers how long the slowest of them took. Fails when
-/// one is not answered in time.
+/// Appends one event after the other until it is told to stop, and answers how long the slowest of them took.
 async fn append(log: Log, mut dice: Dice, stopped: watch::Receiver<bool>) -> anyhow::Result<Duration> {
     let mut slowest = Duration::ZERO;
     while !*stopped.borrow() {
         let begun = Instant::now();
-        let verdict = timeout(ANSWER_LIMIT, log.append(any_append(&mut dice)?)).await;
-        let verdict = verdict.with_context(|| format!("an append was not answered within {ANSWER_LIMIT:?}"))?;
-        let verdict = verdict.context("an append was not answered")?;
+        let verdict = timeout(SETTLE_LIMIT, log.append(domain::any_append(&mut dice)?)).await;
+        let verdict = verdict.context("an append was never answered")?;
+        let verdict = verdict.with_context(|| format!("an append failed after {:?}", begun.elapsed()))?;
         ensure!(matches!(verdict, Verdict::Committed(_)), "nothing stood in its way, and yet: {verdict:?}");
         slowest = slowest.max(begun.elapsed());
         sleep(dice.ms(0, 8)).await;
@@ -219,19 +193,107 @@ async fn append(log: Log, mut dice: Dice, stopped: watch::Receiver<bool>) -> any
     Ok(slowest)
 }
 
-/// What a campaign is about.
+/// The same view twice.
+struct Fed {
+    from_topic: Views,
+    from_log: Views,
+}
+
+impl Fed {
+    /// Waits until both have come to the log's end, and compares them: to the byte with each other, and with a plain fold.
+    async fn compare(&self, log: &Log, end: Position) -> anyhow::Result<Vec<String>> {
+        let documents = match list(&self.from_topic, end).await {
+            Err(ViewError::NotYet { reached }) => {
+                return Ok(vec![format!("the view is at {reached} after {SETTLE_LIMIT:?}, and the log at {end}")]);
+            }
+            listed => listed?,
+        };
+        let to_the_byte =
+            |one: &Document| (one.key.clone(), format!("{} {} {}", one.position, one.revision, one.body));
+        let other = list(&self.from_log, end).await?.iter().map(to_the_byte).collect();
+        let mut breaches =
+            views::check::compare(documents.iter().map(to_the_byte), &other, "the view that is fed from the log");
+        let (_, fold) = domain::plain_fold(log).await?;
+        breaches.extend(views::check::compare(tallies(&documents)?, &fold, "the log"));
+        Ok(breaches)
+    }
+}
+
+/// All that things happen to.
 struct World {
-    plan: Plan,
+    broker: Broker,
     database: Database,
     log: Log,
-    topic: TopicName,
-    /// How a process is told where the log is.
-    arguments: [String; 2],
+    topic: Topic,
+    relays: Vec<Process>,
+    /// Those that read the topic.
+    projectors: Vec<Process>,
+    proxy: Option<Proxy>,
+    dice: Dice,
+    /// Who was seen to publish last.
+    owner: Option<String>,
+    /// How often each thing went wrong.
+    faults: BTreeMap<String, u64>,
+    /// How many of them hit somebody at work.
+    hits: u64,
+    /// How often another relay was seen to publish.
+    takeovers: u64,
+    /// How many messages were removed before projectors had read them.
+    missed: u64,
 }
 
 impl World {
+    async fn start(
+        plan: &Plan,
+        store: &[String; 2],
+        database: &Database,
+        log: &Log,
+        mut dice: Dice,
+    ) -> anyhow::Result<Self> {
+        let broker = plan.broker.clone();
+        let (brokers, proxy) = match broker.detour {
+            Some(Detour { proxy, broker }) => {
+                (format!("127.0.0.1:{proxy}"), Some(Proxy::start(proxy, broker).await?))
+            }
+            None => (broker.address.clone(), None),
+        };
+        let name = format!("daybook-campaign-{}", Uuid::now_v7().simple());
+        let topic: TopicName = name.parse().map_err(anyhow::Error::msg)?;
+        let (binary, notes, store) = (plan.binary.clone(), plan.notes.clone(), store.clone());
+        let launch = Launch { binary, notes, store, brokers, topic };
+        let (mut relays, mut projectors) = (Vec::new(), Vec::new());
+        for number in 0..RELAYS {
+            let command = launch.relay();
+            relays.push(Process::start(format!("relay-{number}"), plan.notes.clone(), relay::LEASE, command)?);
+        }
+        for number in 0..PROJECTORS {
+            let (name, command) = (format!("projector-{number}"), launch.projector(dice.fork()));
+            projectors.push(Process::start(name, plan.notes.clone(), process::LEASE, command)?);
+        }
+        Ok(Self {
+            topic: Topic::new(&broker.address, &launch.topic),
+            broker,
+            database: database.clone(),
+            log: log.clone(),
+            relays,
+            projectors,
+            proxy,
+            dice,
+            owner: None,
+            faults: BTreeMap::new(),
+            hits: 0,
+            takeovers: 0,
+            missed: 0,
+        })
+    }
+
     async fn status(&self) -> anyhow::Result<Option<Status>> {
         Ok(daybook_kafka::status(&self.database, &self.log).await?.pop())
+    }
+
+    /// Up to where it is published.
+    async fn published(&self) -> anyhow::Result<Position> {
+        Ok(self.status().await?.map_or(Position::START, |status| status.position))
     }
 
     /// Who publishes at this moment, by the name of the process.
@@ -242,152 +304,148 @@ impl World {
 
     async fn somebody_publishes(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLE_LIMIT;
-        while self.status().await?.is_none_or(|status| status.position == Position::START) {
+        while self.published().await? == Position::START {
             ensure!(Instant::now() < deadline, "nothing is published");
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    /// Has something go wrong; says what, and whether that was in anybody's way.
-    async fn go_wrong(
-        &self,
-        fleet: &mut [Relay],
-        proxy: Option<&Proxy>,
-        owner: Option<String>,
-        dice: &mut Dice,
-    ) -> anyhow::Result<(&'static str, bool)> {
-        if let Some(proxy) = proxy
-            && dice.one_in(4)
-        {
-            return Ok(("connections cut", proxy.cut_all()));
+    /// Has something go wrong. `views` are those that are fed from the topic.
+    async fn go_wrong(&mut self, fault: Fault, views: &Views) -> anyhow::Result<()> {
+        let owner = self.owner().await?;
+        self.takeovers += u64::from(owner.is_some() && self.owner.is_some() && owner != self.owner);
+        self.owner = owner.clone().or(self.owner.take());
+        let has_hit = match fault {
+            Fault::Relay(harm) => self.harm_relay(harm, owner.as_deref()).await?,
+            Fault::Projector(harm) => {
+                let one = self.dice.below(PROJECTORS as u64) as usize;
+                self.projectors[one].suffer(harm, &mut self.dice).await?;
+                true
+            }
+            Fault::Expire => {
+                let missed = self.expire(views).await?;
+                self.missed += missed;
+                missed > 0
+            }
+            Fault::Cut => self.proxy.as_ref().is_some_and(Proxy::cut_all),
+            Fault::EndBroker => self.end_broker().await?,
+        };
+        *self.faults.entry(fault.name()).or_default() += 1;
+        self.hits += u64::from(has_hit);
+        Ok(())
+    }
+
+    /// Harms mostly the relay that publishes, and now and then one that may be the other: it has to bear it, too. Answers
+    /// whether it was the one.
+    async fn harm_relay(&mut self, harm: Harm, owner: Option<&str>) -> anyhow::Result<bool> {
+        let (any, is_any) = (self.dice.below(RELAYS as u64) as usize, self.dice.one_in(5));
+        let publishing = self.relays.iter().position(|relay| Some(&*relay.name()) == owner);
+        let one = publishing.filter(|_| !is_any).unwrap_or(any);
+        self.relays[one].suffer(harm, &mut self.dice).await?;
+        Ok(publishing == Some(one))
+    }
+
+    /// Has all projectors sleep until messages are published that they have not read, and removes those. Answers how many.
+    async fn expire(&mut self, views: &Views) -> anyhow::Result<u64> {
+        for relay in &mut self.relays {
+            relay.thaw().await?;
         }
-        if let Some(process) = &self.plan.broker.process
-            && dice.one_in(8)
-        {
-            return self.stop_broker(process, dice).await;
+        for projector in &mut self.projectors {
+            projector.freeze(SLEEP_LIMIT).await?;
         }
-        // Mostly the one that publishes; the other one has to bear it, too.
-        let publishing = fleet.iter().position(|relay| Some(&relay.name()) == owner.as_ref());
-        let one = publishing.filter(|_| !dice.one_in(5)).unwrap_or(dice.below(fleet.len() as u64) as usize);
-        let name = fleet[one].go_wrong(self, dice).await?;
-        Ok((name, publishing == Some(one)))
+        let lease = process::LEASE.as_millis() as u64;
+        sleep(self.dice.ms(lease / 2, 3 * lease)).await;
+        let reached = views.status().await?.first().map_or(Position::START, |status| status.position);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.published().await? < reached.plus(MISSED) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let published = self.published().await?;
+        block_in_place(|| self.topic.read_on())?;
+        self.topic.expire().await?;
+        for projector in &mut self.projectors {
+            projector.wake()?;
+        }
+        Ok(published.get().saturating_sub(reached.get()))
     }
 
     /// Ends the broker, and waits until somebody has started it again.
-    async fn stop_broker(&self, process: &PathBuf, dice: &mut Dice) -> anyhow::Result<(&'static str, bool)> {
-        let id = std::fs::read_to_string(process)?;
-        let (sent, name) = if dice.one_in(2) { ("KILL", "broker killed") } else { ("TERM", "broker stopped") };
+    async fn end_broker(&mut self) -> anyhow::Result<bool> {
+        let sent = if self.dice.one_in(2) { "KILL" } else { "TERM" };
+        let file = self.broker.process.as_ref().context("the broker is not to be ended")?;
+        let id = std::fs::read_to_string(file)?;
         signal::send(sent, id.trim().parse()?)?;
         let deadline = Instant::now() + SETTLE_LIMIT;
-        while std::fs::read_to_string(process)? == id {
+        while std::fs::read_to_string(file)? == id {
             ensure!(Instant::now() < deadline, "the broker is not started again");
             sleep(Duration::from_millis(50)).await;
         }
-        Ok((name, true))
+        Ok(true)
     }
 
-    /// Waits until all is published, and compares; answers how many events there are, and how many messages too many.
-    async fn compare(&self, breaches: &mut Vec<String>) -> anyhow::Result<(u64, u64)> {
+    /// Waits until all is published, and compares; answers where the log ends, and how many messages there are too many.
+    async fn compare(&mut self, breaches: &mut Vec<String>) -> anyhow::Result<(Position, u64)> {
+        for one in self.relays.iter_mut().chain(&mut self.projectors) {
+            one.thaw().await?;
+        }
         let head = self.log.head().await?;
         let deadline = Instant::now() + SETTLE_LIMIT;
-        loop {
-            let status = self.status().await?.context("it was published to")?;
-            if status.position >= head.position {
-                break;
-            }
+        while self.published().await? < head.position {
             if Instant::now() > deadline {
+                let status = self.status().await?;
                 breaches.push(format!("not all is published after {SETTLE_LIMIT:?}: {status:?}"));
                 break;
             }
             sleep(Duration::from_millis(50)).await;
         }
-        let (address, topic) = (self.plan.broker.address.clone(), self.topic.to_string());
-        let topic = tokio::task::spawn_blocking(move || topic::read(&address, &topic)).await??;
+        block_in_place(|| self.topic.read_on())?;
         let mut events = Vec::new();
         let mut scan = self.log.scan(&self.log.checkpoint(&head, None), 1_000);
         while let Some(page) = scan.next().await? {
             events.extend(page);
         }
-        let found = check::compare(&events, &Origin { log_id: head.log_id, epoch: head.epoch }, &topic);
+        let origin = Origin { log_id: head.log_id, epoch: head.epoch };
+        let found = check::compare(&events, &origin, &self.topic.messages());
         breaches.extend(found.breaches);
-        Ok((head.position.get(), found.twice))
+        Ok((head.position, found.twice))
+    }
+}
+
+/// How the processes are started.
+#[derive(Clone)]
+struct Launch {
+    binary: PathBuf,
+    notes: PathBuf,
+    store: [String; 2],
+    /// Where the broker is for them.
+    brokers: String,
+    topic: TopicName,
+}
+
+impl Launch {
+    fn relay(&self) -> impl FnMut(&str) -> Command + Send + use<> {
+        let launch = self.clone();
+        move |name| {
+            let mut command = launch.command("relay");
+            command.args(["--name", name]);
+            command
+        }
     }
 
-    fn launch(&self, name: &str) -> anyhow::Result<Child> {
-        let Plan { broker, notes, binary, .. } = &self.plan;
-        let brokers = broker.detour.map_or(broker.address.clone(), |detour| format!("127.0.0.1:{}", detour.proxy));
-        let mut command = Command::new(binary);
+    fn projector(&self, mut dice: Dice) -> impl FnMut(&str) -> Command + Send + use<> {
+        let launch = self.clone();
+        move |name| {
+            let mut command = launch.command("process");
+            command.arg("--notes").arg(launch.notes.join(format!("{name}.notes")));
+            command.args(["--seed", &dice.below(u64::MAX).to_string(), "--clients", "0"]);
+            command
+        }
+    }
+
+    fn command(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(what).args(&self.store).args(["--brokers", &self.brokers, "--topic", self.topic.as_str()]);
         command
-            .arg("relay")
-            .args(&self.arguments)
-            .args(["--brokers", &brokers, "--topic", self.topic.as_str(), "--name", name])
-            .env_remove("DATABASE_URL")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(File::create(notes.join(format!("{name}.log")))?)
-            .process_group(0)
-            .kill_on_drop(true);
-        command.spawn().with_context(|| format!("cannot start the relay {name}"))
     }
-}
-
-/// A relay, in all its lives.
-struct Relay {
-    number: usize,
-    life: u32,
-    child: Child,
-    /// Until when it is stopped.
-    frozen: Option<Frozen>,
-}
-
-impl Relay {
-    fn start(world: &World, number: usize) -> anyhow::Result<Self> {
-        Ok(Self { number, life: 1, child: world.launch(&named(number, 1))?, frozen: None })
-    }
-
-    fn name(&self) -> String {
-        named(self.number, self.life)
-    }
-
-    /// Kills it and starts it again, or stops it for a while; says which.
-    async fn go_wrong(&mut self, world: &World, dice: &mut Dice) -> anyhow::Result<&'static str> {
-        self.thaw().await?;
-        if let Some(status) = self.child.try_wait()? {
-            anyhow::bail!("the relay {} ended by itself: {status}", self.name());
-        }
-        if dice.one_in(2) {
-            self.child.kill().await?;
-            self.life += 1;
-            self.child = world.launch(&self.name())?;
-            return Ok("relay killed");
-        }
-        let lease = LEASE.as_millis() as u64;
-        let (time, name) = match dice.one_in(4) {
-            true => (dice.ms(5, lease / 2), "relay frozen"),
-            false => (dice.ms(lease + 100, 3 * lease), "relay frozen past its lease"),
-        };
-        let id = self.child.id().context("it runs")?;
-        self.frozen = Some(Frozen::begin(id, time)?);
-        Ok(name)
-    }
-
-    async fn thaw(&mut self) -> anyhow::Result<()> {
-        match self.frozen.take() {
-            Some(frozen) => frozen.end().await,
-            None => Ok(()),
-        }
-    }
-
-    /// Has it end in an orderly way.
-    async fn settle(&mut self) -> anyhow::Result<()> {
-        drop(self.child.stdin.take());
-        let ended = timeout(SETTLE_LIMIT, self.child.wait()).await.context("a relay does not end")??;
-        ensure!(ended.success(), "the relay {} ended with {ended}", self.name());
-        Ok(())
-    }
-}
-
-fn named(number: usize, life: u32) -> String {
-    format!("relay-{number}.{life}")
 }

@@ -20,12 +20,14 @@ const PARTITIONS: NonZeroU16 = NonZeroU16::new(4).unwrap();
 pub struct RelayPlan {
     /// Where the log is.
     pub database: Location,
-    /// Where the broker is for it.
-    pub brokers: String,
-    /// The topic.
-    pub topic: TopicName,
-    /// What it is called.
-    pub name: String,
+    /// Where it publishes.
+    pub settings: Settings,
+}
+
+/// Where a process publishes, or reads what is published. It is called `process`.
+pub fn settings(brokers: String, topic: TopicName, process: String) -> Settings {
+    let client = ClientSettings::default();
+    Settings { brokers, topic, partitions: PARTITIONS, client, process, lease: LEASE }
 }
 
 /// Works until its standard input closes.
@@ -34,11 +36,9 @@ pub struct RelayPlan {
 ///
 /// When the database does not answer at the beginning.
 pub async fn run(plan: RelayPlan) -> anyhow::Result<()> {
-    let RelayPlan { database, brokers, topic, name } = plan;
+    let RelayPlan { database, settings } = plan;
     let database = Database::connect(&database, &Options::default()).await?;
     let log = Log::open(database.clone(), daybook_log::Settings::default()).await?;
-    let client = ClientSettings::default();
-    let settings = Settings { brokers, topic, partitions: PARTITIONS, client, process: name, lease: LEASE };
     let relay = Relay::start(&log, &database, settings);
     // It is told nothing, until there is nobody who could tell it anything.
     orders_from_stdin().recv().await;

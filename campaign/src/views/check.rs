@@ -11,14 +11,23 @@ use super::domain::Tally;
 const BREACH: &str = "breach: ";
 /// The line of a read that was right.
 const READ: &str = "read";
+/// What a line begins with that says where projectors read.
+const FED: &str = "fed from ";
 
-/// What a read is noted down as.
+/// What a process notes down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// It was right.
+    /// A read was right.
     Right,
     /// It was not, and why.
     Breach(String),
+    /// Its projectors have read so many events there.
+    Fed {
+        /// Where they were read.
+        source: String,
+        /// How many.
+        events: u64,
+    },
 }
 
 impl fmt::Display for Note {
@@ -26,15 +35,22 @@ impl fmt::Display for Note {
         match self {
             Self::Right => f.write_str(READ),
             Self::Breach(what) => write!(f, "{BREACH}{what}"),
+            Self::Fed { source, events } => write!(f, "{FED}{source}: {events}"),
         }
     }
 }
 
-/// The notes of a process; a line that it was killed over says nothing.
+/// The notes of a process. A line that it was killed over says nothing.
 pub fn notes(text: &str) -> impl Iterator<Item = Note> {
-    text.lines().filter_map(|line| match line.strip_prefix(BREACH) {
-        Some(what) => Some(Note::Breach(what.to_owned())),
-        None => (line == READ).then_some(Note::Right),
+    let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    whole.filter_map(|line| {
+        if let Some(what) = line.strip_prefix(BREACH) {
+            return Some(Note::Breach(what.to_owned()));
+        }
+        if let Some((source, events)) = line.strip_prefix(FED).and_then(|fed| fed.split_once(": ")) {
+            return Some(Note::Fed { source: source.to_owned(), events: events.parse().ok()? });
+        }
+        (line == READ).then_some(Note::Right)
     })
 }
 
@@ -81,19 +97,23 @@ impl Shown {
     }
 }
 
-/// In what the documents of a view, as they were listed, are not what a plain fold of the log makes.
-pub fn compare(listed: Vec<(String, Tally)>, expected: &BTreeMap<String, Tally>) -> Vec<String> {
+/// In what the documents of a view, as they were listed, are not what they have to be according to `whom`.
+pub fn compare<T: PartialEq + fmt::Debug>(
+    listed: impl IntoIterator<Item = (String, T)>,
+    expected: &BTreeMap<String, T>,
+    whom: &str,
+) -> Vec<String> {
     let mut breaches = Vec::new();
     let mut found = BTreeMap::new();
-    for (key, tally) in listed {
-        if found.insert(key.clone(), tally).is_some() {
+    for (key, document) in listed {
+        if found.insert(key.clone(), document).is_some() {
             breaches.push(format!("`{key}` is there twice"));
         }
     }
     for key in expected.keys().chain(found.keys().filter(|key| !expected.contains_key(*key))) {
         if expected.get(key) != found.get(key) {
             let (expected, found) = (expected.get(key), found.get(key));
-            breaches.push(format!("`{key}` is {found:?}, and {expected:?} according to the log"));
+            breaches.push(format!("`{key}` is {found:?}, and {expected:?} according to {whom}"));
         }
     }
     breaches
@@ -150,12 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn where_projectors_read_is_read_from_what_they_noted() {
+        let fed = |source: &str, events| Note::Fed { source: source.into(), events };
+        let written = format!("{}\n{}\n{}", fed("log", 3), fed("kafka", 20), fed("kafka", 11));
+        assert_eq!(notes(&written[..written.len() - 1]).collect::<Vec<_>>(), [fed("log", 3), fed("kafka", 20)]);
+    }
+
+    #[test]
     fn documents_that_are_lost_doubled_or_wrong_are_found() {
         let expected: BTreeMap<_, _> =
             [("a", tally(1)), ("b", tally(2))].map(|(key, of)| (key.to_owned(), of)).into();
         let found = |listed: &[(&str, Tally)]| {
             let listed = listed.iter().map(|(key, tally)| ((*key).to_owned(), tally.clone()));
-            compare(listed.collect(), &expected)
+            compare(listed, &expected, "the log")
         };
         let [a, b] = [("a", tally(1)), ("b", tally(2))];
         assert!(found(&[a.clone(), b.clone()]).is_empty());

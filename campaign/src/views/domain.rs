@@ -90,18 +90,27 @@ impl Projection for Tallies {
     }
 }
 
-/// Opens the log and the views of it.
+/// Opens the log and the views of it, in one database.
 ///
 /// # Errors
 ///
 /// When the database does not answer.
 pub async fn open(database: Database) -> anyhow::Result<(Log, Views)> {
     let log = Log::open(database.clone(), Settings::default()).await?;
+    let views = views(database, &log)?;
+    Ok((log, views))
+}
+
+/// Opens the views of a log in a database.
+///
+/// # Errors
+///
+/// When they cannot be stored.
+pub fn views(database: Database, log: &Log) -> anyhow::Result<Views> {
     let mut contracts = Contracts::default();
     contracts.add::<TallyEvent>();
     contracts.add::<ProjectionEvent>();
-    let views = Views::open(database, log.clone(), contracts, vec![daybook_core::projection::<Tallies>()])?;
-    Ok((log, views))
+    Ok(Views::open(database, log.clone(), contracts, vec![daybook_core::projection::<Tallies>()])?)
 }
 
 /// Some event.

@@ -1,20 +1,24 @@
-//! A process with an API and projectors: it appends, projects, and reads what it and others have appended.
+//! A process with an API and projectors: it appends, projects, and reads what it and others have appended. Without clients,
+//! it is one that projects.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use daybook_core::Position;
 use daybook_database::{Database, Location, Options};
-use daybook_log::{Log, Verdict};
+use daybook_kafka::TopicSource;
+use daybook_log::{Log, Source, Verdict};
 use daybook_views::{AtLeast, Projectors, Settings, ViewError, Views};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::check::{Answered, Note, Shown};
 use super::domain::{self, VIEW};
+use super::feed;
 use crate::Dice;
 use crate::writer::orders_from_stdin;
 
@@ -23,9 +27,6 @@ pub const LEASE: Duration = Duration::from_millis(400);
 
 /// How long a reader waits for what it wants to see.
 const WAIT: Duration = Duration::from_secs(20);
-
-/// How many clients each process has.
-const CLIENTS: usize = 3;
 
 /// How a process works.
 #[derive(Debug, Clone)]
@@ -36,6 +37,10 @@ pub struct ProcessPlan {
     pub notes: PathBuf,
     /// What its dice start from.
     pub seed: u64,
+    /// How many clients it has.
+    pub clients: usize,
+    /// The topic that its projectors read, if it is not the log that they do.
+    pub topic: Option<daybook_kafka::Settings>,
 }
 
 /// How the projectors of a campaign work: in pages that are soon full, and with little memory.
@@ -57,13 +62,16 @@ pub fn projectors() -> Settings {
 ///
 /// When it cannot go on, for another reason than that the database is away.
 pub async fn run(plan: ProcessPlan) -> anyhow::Result<()> {
-    let database = Database::connect(&plan.database, &Options::default()).await?;
+    let ProcessPlan { database, notes, seed, clients, topic } = plan;
+    let database = Database::connect(&database, &Options::default()).await?;
     let (log, views) = domain::open(database).await?;
-    let notes = std::fs::OpenOptions::new().create(true).append(true).open(&plan.notes)?;
-    let desk = Desk { log: log.clone(), views: views.clone(), notes: Arc::new(Mutex::new(notes)) };
-    let projectors = Projectors::start(&views, projectors());
-    let mut dice = Dice::new(plan.seed);
-    let mut clients: JoinSet<_> = (0..CLIENTS).map(|_| desk.clone().work(dice.fork())).collect();
+    let notes = Notes::open(&notes)?;
+    feed::note_down(&notes).map_err(|error| anyhow!("{error}"))?;
+    let desk = Desk { log: log.clone(), views: views.clone(), notes };
+    let source = topic.map(|topic| Arc::new(TopicSource::new(topic)) as Arc<dyn Source>);
+    let projectors = Projectors::start(&views, Settings { source, ..projectors() });
+    let mut dice = Dice::new(seed);
+    let mut clients: JoinSet<_> = (0..clients).map(|_| desk.clone().work(dice.fork())).collect();
     let mut orders = orders_from_stdin();
     tokio::select! {
         // It is told nothing, until there is nobody who could tell it anything.
@@ -82,7 +90,22 @@ pub async fn run(plan: ProcessPlan) -> anyhow::Result<()> {
 struct Desk {
     log: Log,
     views: Views,
-    notes: Arc<Mutex<std::fs::File>>,
+    notes: Notes,
+}
+
+/// What a process notes down. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Notes(Arc<Mutex<File>>);
+
+impl Notes {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(Arc::new(Mutex::new(File::options().create(true).append(true).open(path)?))))
+    }
+
+    pub(super) fn write(&self, note: &Note) -> io::Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(format!("{note}\n").as_bytes())
+    }
 }
 
 impl Desk {
@@ -132,19 +155,17 @@ impl Desk {
             Ok(answer) => answer,
             Err(ViewError::NotYet { reached }) => {
                 let late = format!("`{key}` at {wanted:?} is not there after {WAIT:?}: {reached}");
-                return self.note(&Note::Breach(late));
+                return Ok(self.notes.write(&Note::Breach(late))?);
             }
-            Err(error) => return self.note(&Note::Breach(format!("`{key}` could not be read: {error}"))),
+            Err(error) => {
+                let failed = format!("`{key}` could not be read: {error}");
+                return Ok(self.notes.write(&Note::Breach(failed))?);
+            }
         };
         let found = match &answer.data {
             Some(document) => Some((serde_json::from_str(document.body.get())?, document.position)),
             None => None,
         };
-        self.note(&shown.judge(&Answered { key, wanted, position: answer.position, found }))
-    }
-
-    fn note(&self, note: &Note) -> anyhow::Result<()> {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(notes.write_all(format!("{note}\n").as_bytes())?)
+        Ok(self.notes.write(&shown.judge(&Answered { key, wanted, position: answer.position, found }))?)
     }
 }

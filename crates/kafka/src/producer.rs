@@ -149,8 +149,8 @@ impl Publisher {
         orders: mpsc::Receiver<Order>,
         told: &mpsc::UnboundedSender<Told>,
     ) -> Result<(), Trouble> {
-        let id = format!("daybook-{}-{}", origin.log_id, settings.topic);
-        let producer = settings.producer(&id).create_with_context(Watcher::default());
+        let producer =
+            settings.producer(&transactional_id(&settings, &origin)).create_with_context(Watcher::default());
         let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
         let mut publisher = Self { settings, producer, runtime, origin, orders, open: None };
         let topic = publisher.open_topic()?;
@@ -264,11 +264,47 @@ impl Publisher {
         }
     }
 
+    /// Why the transaction failed that is open, if it did: the messages that fail with it do not say so.
+    fn failed_transaction(&self) -> Option<KafkaError> {
+        self.open.as_ref()?;
+        // Nothing is begun within another one, and that one's error is the answer.
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                Some(KafkaError::Transaction(error))
+            }
+            _ => None,
+        }
+    }
+
+    /// What somebody has to grant, when that is what an error says.
+    fn missing_right(&self, code: RDKafkaErrorCode) -> Option<String> {
+        match code {
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed => Some(format!(
+                "`Write` on the transactional id `{}`",
+                transactional_id(&self.settings, &self.origin)
+            )),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Some(format!("`Write` on the topic `{}`", self.settings.topic))
+            }
+            RDKafkaErrorCode::ClusterAuthorizationFailed => Some("`IdempotentWrite` on the cluster".to_owned()),
+            _ => None,
+        }
+    }
+
     /// What to say of an error.
     pub(crate) fn trouble(&self, what: &str, error: &KafkaError) -> Trouble {
         let client = self.producer.client();
         self.producer.poll(Duration::ZERO);
-        let reason = match (client.fatal_error(), error) {
+        let (failed, fatal) = (self.failed_transaction(), client.fatal_error());
+        let error = failed.as_ref().unwrap_or(error);
+        let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
+        if let Some(right) = code.and_then(|code| self.missing_right(code)) {
+            let brokers = &self.settings.brokers;
+            return Trouble::Refused(format!(
+                "{what}: the brokers {brokers} do not let us: grant the relay's user {right}"
+            ));
+        }
+        let reason = match (fatal, error) {
             (Some((_, reason)), _) => reason,
             (None, error) if is_passing(error) => {
                 let said = client.context().reason().map(|said| format!(": {said}")).unwrap_or_default();
@@ -282,6 +318,11 @@ impl Publisher {
         };
         Trouble::Kafka(format!("{what}: {reason}"))
     }
+}
+
+/// What the broker knows all producers of a log and a topic by.
+fn transactional_id(settings: &Settings, origin: &Origin) -> String {
+    format!("daybook-{}-{}", origin.log_id, settings.topic)
 }
 
 /// Whether the same may succeed if it is asked again.

@@ -14,7 +14,7 @@ use daybook_core::Position;
 use daybook_log::{Checkpoint, Source, Tail, Taken};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::message::{Origin, Published, Unreadable};
 use crate::producer::Watcher;
 use crate::sequence::{Polled, Sequence};
-use crate::settings::{Settings, TopicName};
+use crate::settings::Settings;
 
 /// How long the brokers may take for each of the things that they are asked at the beginning.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ impl Drop for TopicTail {
 
 /// All partitions of a topic, and what comes out of them.
 struct Partitions {
-    topic: TopicName,
+    settings: Settings,
     origin: Origin,
     // Before the consumer: it goes last.
     queues: Vec<PartitionQueue<Watcher>>,
@@ -129,7 +129,10 @@ struct Partitions {
 
 impl fmt::Debug for Partitions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partitions").field("topic", &self.topic).field("count", &self.queues.len()).finish()
+        f.debug_struct("Partitions")
+            .field("topic", &self.settings.topic)
+            .field("count", &self.queues.len())
+            .finish()
     }
 }
 
@@ -145,6 +148,9 @@ impl Partitions {
         let consumer: Arc<BaseConsumer<Watcher>> =
             Arc::new(consumer.map_err(|error| format!("no consumer: {error}"))?);
         let trouble = |error: KafkaError| {
+            if is_forbidden(&error) {
+                return forbidden(settings);
+            }
             // So that the reason is heard.
             consumer.poll(Duration::ZERO);
             let said = consumer.context().reason().map(|said| format!(" ({said})")).unwrap_or_default();
@@ -164,7 +170,7 @@ impl Partitions {
             queues.push(queue);
         }
         consumer.assign(&from).map_err(trouble)?;
-        Ok(Self { topic: settings.topic.clone(), origin, queues, consumer })
+        Ok(Self { settings: settings.clone(), origin, queues, consumer })
     }
 
     /// Whether anything can still come.
@@ -172,7 +178,7 @@ impl Partitions {
         // What it says is not about single partitions: that brokers are away, for the most part, and it goes on by itself.
         while let Some(said) = self.consumer.poll(Duration::ZERO) {
             if let Err(error) = said {
-                tracing::debug!(topic = %self.topic, %error, "from Kafka");
+                tracing::debug!(topic = %self.settings.topic, %error, "from Kafka");
             }
         }
         self.consumer.client().fatal_error().map_or(Ok(()), |(_, reason)| Err(reason))
@@ -183,8 +189,13 @@ impl Partitions {
         match self.queues[index].poll(Duration::ZERO) {
             None => Polled::Nothing,
             Some(Err(KafkaError::PartitionEOF(_))) => Polled::End,
+            Some(Err(error)) if is_forbidden(&error) => {
+                let reason = forbidden(&self.settings);
+                tracing::warn!(topic = %self.settings.topic, partition = index, reason, "cannot read from Kafka");
+                Polled::Other
+            }
             Some(Err(error)) => {
-                tracing::warn!(topic = %self.topic, partition = index, %error, "cannot read from Kafka");
+                tracing::warn!(topic = %self.settings.topic, partition = index, %error, "cannot read from Kafka");
                 Polled::Other
             }
             Some(Ok(message)) => self.event(&message),
@@ -198,13 +209,25 @@ impl Partitions {
             Ok(_) => Polled::Other,
             Err(error) => {
                 let (partition, offset) = (message.partition(), message.offset());
-                tracing::error!(topic = %self.topic, partition, offset, %error, "a message is no event");
-                metrics::counter!("daybook_source_unreadable_total", "topic" => self.topic.to_string())
+                tracing::error!(topic = %self.settings.topic, partition, offset, %error, "a message is no event");
+                metrics::counter!("daybook_source_unreadable_total", "topic" => self.settings.topic.to_string())
                     .increment(1);
                 Polled::Other
             }
         }
     }
+}
+
+/// Whether a right is missing to read the topic.
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+}
+
+fn forbidden(settings: &Settings) -> String {
+    format!(
+        "the brokers {} do not let us read the topic `{}`: grant the projectors' user `Describe` and `Read` on it",
+        settings.brokers, settings.topic
+    )
 }
 
 fn read(message: &BorrowedMessage<'_>) -> Result<Published, Unreadable> {
@@ -220,6 +243,10 @@ fn places(
 ) -> KafkaResult<TopicPartitionList> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_LIMIT)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found.and_then(|found| found.error()).map(|code| KafkaError::MetadataFetch(code.into()));
+    if let Some(error) = error.filter(is_forbidden) {
+        return Err(error);
+    }
     let partitions = found.map_or(&[][..], |found| found.partitions());
     let mut places = TopicPartitionList::new();
     for partition in partitions {

@@ -20,6 +20,7 @@ on_both!(
     all_is_published_in_order,
     whoever_goes_on_begins_behind_what_was_acknowledged,
     the_first_error_aborts_and_nothing_is_lost,
+    a_right_that_is_missing_is_named,
     one_publishes_and_another_takes_over,
     one_whose_lease_was_taken_moves_nothing,
     another_history_is_not_published,
@@ -112,8 +113,8 @@ async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Datab
     append(&log, 5).await;
     published(&database, &log).await;
     let errors: [(RDKafkaApiKey, &[RDKafkaRespErr]); 4] = [
-        (RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9]),
-        (RDKafkaApiKey::AddPartitionsToTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9]),
+        (RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD; 9]),
+        (RDKafkaApiKey::AddPartitionsToTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE; 9]),
         (RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE; 9]),
         (RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED; 9]),
     ];
@@ -127,6 +128,32 @@ async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Datab
     }
     relay.stop().await;
     assert_holds(&cluster.read().await, &log).await;
+}
+
+async fn a_right_that_is_missing_is_named(_: Location, database: Database) {
+    const TOPIC_FORBIDDEN: &[RDKafkaRespErr] = &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 9];
+    const ID_FORBIDDEN: &[RDKafkaRespErr] =
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED; 9];
+    let log = open(&database).await;
+    append(&log, 5).await;
+    let id = format!("transactional id `daybook-{}-{TOPIC}`", log.head().await.expect("the log answers").log_id);
+    let cases = [
+        (RDKafkaApiKey::FindCoordinator, ID_FORBIDDEN, id.as_str()),
+        (RDKafkaApiKey::InitProducerId, ID_FORBIDDEN, id.as_str()),
+        (RDKafkaApiKey::AddPartitionsToTxn, TOPIC_FORBIDDEN, "topic `events`"),
+        (RDKafkaApiKey::Produce, TOPIC_FORBIDDEN, "topic `events`"),
+    ];
+    for (request, errors, on) in cases {
+        let cluster = Cluster::start();
+        cluster.answer(request, errors);
+        let relay = start(&log, &database, &cluster.settings());
+        let said = format!("do not let us: grant the relay's user `Write` on the {on}");
+        wait_for("what is missing", || async {
+            status(&database, &log).await?.problem.filter(|problem| problem.ends_with(&said))
+        })
+        .await;
+        relay.stop().await;
+    }
 }
 
 async fn one_publishes_and_another_takes_over(location: Location, database: Database) {
