@@ -23,13 +23,12 @@ const PARTITIONS: NonZeroU16 = NonZeroU16::new(12).unwrap();
 const LEASE: Duration = Duration::from_secs(2);
 
 /// Where the log is, and where it is published.
-fn store() -> [Arg; 3] {
+fn store() -> impl Iterator<Item = Arg> {
     let required = |name| Arg::new(name).long(name).required(true);
-    [
-        required("url").value_name("URL").help("The log's PostgreSQL database"),
+    arguments::store().into_iter().chain([
         required("brokers").value_name("HOST:PORT").help("The brokers"),
         required("topic").value_name("NAME").help("A topic that is not there yet; it is removed in the end"),
-    ]
+    ])
 }
 
 /// A relay as `daybook serve` has it.

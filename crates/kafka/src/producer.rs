@@ -1,13 +1,14 @@
 //! The producer: a thread of its own, since the calls of librdkafka block.
 //!
-//! It is given pages of events, and hands them to librdkafka at once, within a transaction. That ends when no more pages
-//! wait, or when it has become big. The first error ends all of it: the transaction is aborted, and whoever publishes goes
-//! on from the checkpoint, with a producer of its own.
+//! It is given pages of events, and hands them to librdkafka at once, within a transaction. That holds what the log had
+//! when it was begun, or as much of it as makes it big: so no event waits for more than the transaction before its own,
+//! however its pages came. The first error ends all of it, and whoever publishes goes on from the checkpoint, with a producer
+//! of its own: that has the broker abort what is open.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use daybook_core::RecordedEvent;
+use daybook_core::{Position, RecordedEvent};
 use daybook_log::Checkpoint;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,7 +16,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::message::{Message, Origin};
 use crate::settings::Settings;
@@ -35,16 +36,15 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 const TRANSACTION_EVENTS_MAX: usize = 50_000;
 const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
 
+/// How long a broker takes to write the end of a transaction into its partitions, which it does after it has said that
+/// it is committed. Whoever begins the next one before that is told to come again, and librdkafka does so after 20 ms.
+const SETTLE: Duration = Duration::from_millis(5);
+
 /// How many pages wait for the producer.
 const PAGES_AHEAD: usize = 4;
 
-/// What the producer is to do.
-pub(crate) enum Order {
-    /// Publish a page.
-    Publish(Vec<RecordedEvent>),
-    /// Commit, unless more pages wait: the log ends here.
-    Pause,
-}
+/// What the producer is given to publish.
+pub(crate) type Page = Vec<RecordedEvent>;
 
 /// What the producer says.
 pub(crate) enum Told {
@@ -65,13 +65,18 @@ pub(crate) enum Trouble {
     Refused(String),
 }
 
-/// Starts a producer, which ends when nobody has orders for it any more; it has ended when it says nothing any more.
-pub(crate) fn start(settings: &Settings, origin: Origin) -> (mpsc::Sender<Order>, mpsc::UnboundedReceiver<Told>) {
-    let (orders, taken) = mpsc::channel(PAGES_AHEAD);
+/// Starts a producer for a log that ends at `end`, as far as this process knows. It ends when nobody has pages for it any
+/// more; it has ended when it says nothing any more.
+pub(crate) fn start(
+    settings: &Settings,
+    origin: Origin,
+    end: watch::Receiver<Position>,
+) -> (mpsc::Sender<Page>, mpsc::UnboundedReceiver<Told>) {
+    let (pages, taken) = mpsc::channel(PAGES_AHEAD);
     let (told, said) = mpsc::unbounded_channel();
     let (settings, runtime, failed) = (settings.clone(), Handle::current(), told.clone());
     let work = move || {
-        if let Err(trouble) = Publisher::run(settings, origin, runtime, taken, &told) {
+        if let Err(trouble) = Publisher::run(settings, origin, end, runtime, taken, &told) {
             // It may be that nobody asks any more.
             let _ = told.send(Told::Failed(trouble));
         }
@@ -79,7 +84,7 @@ pub(crate) fn start(settings: &Settings, origin: Origin) -> (mpsc::Sender<Order>
     if let Err(error) = std::thread::Builder::new().name("relay".to_owned()).spawn(work) {
         let _ = failed.send(Told::Failed(Trouble::Kafka(format!("no thread to publish on: {error}"))));
     }
-    (orders, said)
+    (pages, said)
 }
 
 /// What librdkafka says without being asked.
@@ -130,53 +135,60 @@ pub(crate) struct Publisher {
     pub(crate) producer: BaseProducer<Watcher>,
     pub(crate) runtime: Handle,
     origin: Origin,
-    orders: mpsc::Receiver<Order>,
+    end: watch::Receiver<Position>,
+    pages: mpsc::Receiver<Page>,
     open: Option<Transaction>,
+    /// When the newest one was committed.
+    committed: Option<Instant>,
 }
 
 /// A transaction that is open.
 struct Transaction {
     since: Instant,
+    /// Where the log ended then.
+    through: Position,
     events: usize,
     reached: Checkpoint,
+}
+
+impl Transaction {
+    fn is_due(&self) -> bool {
+        self.reached.position >= self.through
+            || self.events >= TRANSACTION_EVENTS_MAX
+            || self.since.elapsed() >= TRANSACTION_OPEN_MAX
+    }
 }
 
 impl Publisher {
     fn run(
         settings: Settings,
         origin: Origin,
+        end: watch::Receiver<Position>,
         runtime: Handle,
-        orders: mpsc::Receiver<Order>,
+        pages: mpsc::Receiver<Page>,
         told: &mpsc::UnboundedSender<Told>,
     ) -> Result<(), Trouble> {
         let producer =
             settings.producer(&transactional_id(&settings, &origin)).create_with_context(Watcher::default());
         let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
-        let mut publisher = Self { settings, producer, runtime, origin, orders, open: None };
+        let mut publisher = Self { settings, producer, runtime, origin, end, pages, open: None, committed: None };
         let topic = publisher.open_topic()?;
         publisher.patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
         let _ = told.send(Told::Ready(topic));
         let outcome = publisher.publish(told);
-        if publisher.open.is_some() && publisher.producer.client().fatal_error().is_none() {
-            // What cannot be aborted now, the broker aborts, or whoever takes over.
-            let _ = publisher.patiently("aborting", |slice| publisher.producer.abort_transaction(slice));
+        // Whoever begins again has it aborted, so there is nothing to wait for: one that is being committed could not be,
+        // anyway. If nobody does, readers wait until the broker gives it up; so it is tried once.
+        if publisher.open.is_some() && publisher.pages.is_closed() {
+            let _ = publisher.producer.abort_transaction(SLICE);
         }
         outcome
     }
 
     fn publish(&mut self, told: &mpsc::UnboundedSender<Told>) -> Result<(), Trouble> {
-        while let Some(order) = self.orders.blocking_recv() {
-            let pausing = matches!(order, Order::Pause);
-            if let Order::Publish(events) = order {
-                self.send_all(&events)?;
-            }
+        while let Some(events) = self.pages.blocking_recv() {
+            self.send_all(&events)?;
             self.producer.poll(Duration::ZERO);
-            let is_due = |open: &Transaction| {
-                pausing && self.orders.is_empty()
-                    || open.events >= TRANSACTION_EVENTS_MAX
-                    || open.since.elapsed() >= TRANSACTION_OPEN_MAX
-            };
-            if let Some(reached) = self.open.as_ref().filter(|open| is_due(open)).map(|open| open.reached) {
+            if let Some(reached) = self.open.as_ref().filter(|open| open.is_due()).map(|open| open.reached) {
                 self.commit()?;
                 let _ = told.send(Told::Committed(reached));
             }
@@ -187,13 +199,22 @@ impl Publisher {
     fn send_all(&mut self, events: &[RecordedEvent]) -> Result<(), Trouble> {
         let Some(last) = events.last() else { return Ok(()) };
         if self.open.is_none() {
-            self.producer.begin_transaction().map_err(|error| self.trouble("beginning", &error))?;
+            self.begin()?;
         }
         let Origin { log_id, epoch } = self.origin;
         let reached = Checkpoint { log_id, epoch, position: last.position, event_id: last.id };
-        let open = self.open.get_or_insert(Transaction { since: Instant::now(), events: 0, reached });
+        let through = *self.end.borrow();
+        let open = self.open.get_or_insert(Transaction { since: Instant::now(), through, events: 0, reached });
         (open.events, open.reached) = (open.events + events.len(), reached);
         events.iter().try_for_each(|event| self.send(event))
+    }
+
+    /// Begins a transaction, when the broker is done with the one before.
+    fn begin(&self) -> Result<(), Trouble> {
+        if let Some(committed) = self.committed {
+            std::thread::sleep(SETTLE.saturating_sub(committed.elapsed()));
+        }
+        self.producer.begin_transaction().map_err(|error| self.trouble("beginning", &error))
     }
 
     fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
@@ -231,7 +252,7 @@ impl Publisher {
         }
         self.check("publishing")?;
         self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
-        self.open = None;
+        (self.open, self.committed) = (None, Some(Instant::now()));
         Ok(())
     }
 
@@ -240,7 +261,7 @@ impl Publisher {
         let failed = self.producer.context().failed.lock().ok().and_then(|failed| failed.clone());
         match failed {
             Some(error) => Err(self.trouble(what, &error)),
-            None if self.producer.client().fatal_error().is_some() || self.orders.is_closed() => {
+            None if self.producer.client().fatal_error().is_some() || self.pages.is_closed() => {
                 Err(self.trouble(what, &KafkaError::Canceled))
             }
             None => Ok(()),
@@ -257,7 +278,7 @@ impl Publisher {
         loop {
             match ask(SLICE) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_passing(&error) && Instant::now() < end && !self.orders.is_closed() => {}
+                Err(error) if is_passing(&error) && Instant::now() < end && !self.pages.is_closed() => {}
                 Err(error) => return Err(self.trouble(what, &error)),
             }
             self.producer.poll(LOOK_INTERVAL);

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::message::Origin;
-use crate::producer::{self, Order, Told, Trouble};
+use crate::producer::{self, Page, Told, Trouble};
 use crate::settings::Settings;
 use crate::status;
 use crate::store::{Lease, Store};
@@ -33,9 +33,10 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the checkpoint is moved at most: what was published since is published again after a crash.
 const RECORD_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long to wait after something went wrong: at first, at most, and where somebody has to do something about it.
+/// How long to wait after something went wrong: at first, at most (brokers that are away have been waited for before that
+/// for as long as they may take to answer), and where somebody has to do something about it.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 
 /// The relay of this process, at work: it publishes, or waits until it may. Dropping it ends it where it is;
@@ -206,7 +207,8 @@ impl Candidate {
 
     async fn publish(&mut self, lease: Lease) -> Result<Infallible, Halt> {
         let head = self.log.head().await?;
-        let (orders, said) = producer::start(&self.settings, Origin { log_id: head.log_id, epoch: head.epoch });
+        let origin = Origin { log_id: head.log_id, epoch: head.epoch };
+        let (pages, said) = producer::start(&self.settings, origin, self.log.watch());
         let mut acknowledged =
             Acknowledged { said, newest: None, is_written: true, reached: self.reached.clone() };
         let mut stopping = self.stopping.clone();
@@ -214,7 +216,7 @@ impl Candidate {
             let work = async {
                 let topic = acknowledged.ready().await?;
                 let checkpoint = self.begin(lease, topic).await?;
-                tokio::try_join!(self.feed(orders, checkpoint), self.record(lease, &mut acknowledged))
+                tokio::try_join!(self.feed(pages, checkpoint), self.record(lease, &mut acknowledged))
             };
             tokio::select! {
                 biased;
@@ -223,7 +225,7 @@ impl Candidate {
                 Err(halt) = self.renew(lease) => halt,
             }
         };
-        // Nobody has orders for the producer any more. What is under way comes to an end, whatever that is.
+        // Nobody has pages for the producer any more. What is under way comes to an end, whatever that is.
         let ending = async {
             while let Some(told) = acknowledged.said.recv().await {
                 acknowledged.take_note(told).ok();
@@ -269,7 +271,7 @@ impl Candidate {
     }
 
     /// Reads the log, as fast as the producer takes it.
-    async fn feed(&self, orders: mpsc::Sender<Order>, mut at: Checkpoint) -> Result<Infallible, Halt> {
+    async fn feed(&self, pages: mpsc::Sender<Page>, mut at: Checkpoint) -> Result<Infallible, Halt> {
         let mut appended = self.log.watch();
         loop {
             // Marked as seen before reading, so that whatever is appended from here on wakes.
@@ -280,9 +282,8 @@ impl Candidate {
                 if let Some(last) = events.last() {
                     at = Checkpoint { position: last.position, event_id: last.id, ..at };
                 }
-                give(&orders, Order::Publish(events)).await;
+                give(&pages, events).await;
             }
-            give(&orders, Order::Pause).await;
             tokio::select! {
                 // An error: the log is closed, and there are no signals.
                 Ok(()) = appended.changed() => {}
@@ -339,9 +340,9 @@ impl Candidate {
     }
 }
 
-/// Gives the producer something to do. When it has ended, it says why.
-async fn give(orders: &mpsc::Sender<Order>, order: Order) {
-    if orders.send(order).await.is_err() {
+/// Gives the producer something to publish. When it has ended, it says why.
+async fn give(pages: &mpsc::Sender<Page>, events: Page) {
+    if pages.send(events).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
