@@ -92,27 +92,31 @@ fn neighbours_are_there() {
 }
 
 #[test]
-fn the_dashboard_shows_metrics_that_there_are() {
+fn the_dashboard_and_the_documentation_name_metrics_that_there_are() {
+    let mut sources = String::new();
+    gather(&root().join("crates"), "rs", &mut sources);
+    let is_crate = |name: &str| [root(), root().join("crates")].iter().any(|folder| folder.join(name).is_dir());
+    let check = |text: &str| {
+        let mut named = 0;
+        let is_metric = |word: &&str| word.strip_prefix("daybook_").is_some_and(|name| !is_crate(name));
+        for word in words(text).filter(is_metric) {
+            let metric =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+            assert!(sources.contains(&format!("\"{metric}\"")), "there is no {metric}");
+            named += 1;
+        }
+        named
+    };
     let dashboard = read("docker/grafana/dashboards/daybook.json");
     let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
-    let mut sources = String::new();
-    gather(&root().join("crates"), &mut sources);
-    let mut shown = 0;
-    for target in
-        dashboard["panels"].as_array().expect("panels").iter().flat_map(|panel| panel["targets"].as_array())
-    {
-        for one in target {
-            for word in
-                words(one["expr"].as_str().expect("an expression")).filter(|word| word.starts_with("daybook_"))
-            {
-                let metric =
-                    ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
-                assert!(sources.contains(&format!("\"{metric}\"")), "there is no {metric}");
-                shown += 1;
-            }
-        }
-    }
+    let targets =
+        dashboard["panels"].as_array().expect("panels").iter().flat_map(|panel| panel["targets"].as_array());
+    let shown: usize = targets.flatten().map(|one| check(one["expr"].as_str().expect("an expression"))).sum();
     assert!(shown > 10, "{shown} are shown");
+    let mut documents = read("README.md");
+    gather(&root().join("docs"), "md", &mut documents);
+    let named = check(&documents);
+    assert!(named > 5, "{named} are named");
 }
 
 /// The services of `compose.yaml`, by name.
@@ -151,14 +155,14 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).expect("it ends").0
 }
 
-/// All Rust in a folder.
-fn gather(folder: &Path, sources: &mut String) {
+/// All texts of a kind in a folder.
+fn gather(folder: &Path, kind: &str, texts: &mut String) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            gather(&path, sources);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&fs::read_to_string(path).expect("a text"));
+            gather(&path, kind, texts);
+        } else if path.extension().is_some_and(|extension| extension == kind) {
+            texts.push_str(&fs::read_to_string(path).expect("a text"));
         }
     }
 }

@@ -53,8 +53,8 @@ impl Broker {
             .prefix("daybook-kafka-")
             .tempdir()
             .context("cannot make a folder for Kafka")?;
-        let ports = free_ports()?;
-        let [proxy, broker] = free_ports()?;
+        // All at once: one that nobody listens on yet may be given twice.
+        let [ports @ .., proxy, broker] = free_ports::<4>()?;
         let detour = Detour { proxy, broker };
         let (command, container, detour) = match Java::find_or_install().await {
             Ok(java) => (java.make_broker(folder.path(), ports, detour)?, None, Some(detour)),

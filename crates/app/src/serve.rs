@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use daybook_core::Domain;
+use daybook_database::Database;
 use daybook_http::metrics::Render;
 use daybook_http::{Backend, Readiness, Running};
 use daybook_kafka::Relay;
@@ -72,18 +73,19 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
         true => Some(Projectors::start(&engine.views, projectors_settings(&config))),
         false => None,
     };
-    let relay = match (config.roles.contains(&Role::Relay), relay_settings(&config)) {
+    let mut relay = match (config.roles.contains(&Role::Relay), relay_settings(&config)) {
         (true, Some(settings)) => Some(Relay::start(&engine.log, &engine.databases.log, settings)),
         _ => None,
     };
 
     let readiness = Readiness::default();
     let backend = backend(&engine, &config, readiness.clone());
-    // How far views are is said by whoever folds them.
-    let reported = projectors.is_some().then(|| engine.views.clone());
+    // How far views are is said by whoever folds them, and how far the topic is by whoever may publish.
+    let views = projectors.is_some().then(|| engine.views.clone());
+    let topics = relay.is_some().then(|| (engine.databases.log.clone(), engine.log.clone()));
     let mut metrics = match metrics_listener {
         Some(listener) => {
-            let render = render(gathered, reported);
+            let render = render(gathered, views, topics);
             Some(daybook_http::metrics::start(backend.clone(), listener, render)?)
         }
         None => None,
@@ -113,7 +115,7 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     };
     let outcome: anyhow::Result<()> = tokio::select! {
         failed = started => failed,
-        lost = part_lost(&engine.log, &mut projectors, &mut api, &mut metrics) => Err(lost),
+        lost = part_lost(&engine.log, &mut projectors, &mut relay, &mut api, &mut metrics) => Err(lost),
         () = end.wait() => Ok(()),
     };
 
@@ -155,13 +157,16 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     outcome.and(drained)
 }
 
-/// Writes metrics out, those of `views` as they are then.
-fn render(gathered: PrometheusHandle, views: Option<Views>) -> Render {
+/// Writes metrics out, those of `views` and `topics` as they are then.
+fn render(gathered: PrometheusHandle, views: Option<Views>, topics: Option<(Database, Log)>) -> Render {
     Arc::new(move || {
-        let (gathered, views) = (gathered.clone(), views.clone());
+        let (gathered, views, topics) = (gathered.clone(), views.clone(), topics.clone());
         Box::pin(async move {
             if let Some(views) = views {
                 views.report().await;
+            }
+            if let Some((database, log)) = topics {
+                daybook_kafka::report(&database, &log).await;
             }
             gathered.render()
         })
@@ -206,6 +211,7 @@ fn on_this_host(process: String) -> String {
 async fn part_lost(
     log: &Log,
     projectors: &mut Option<Projectors>,
+    relay: &mut Option<Relay>,
     api: &mut Option<Running>,
     metrics: &mut Option<Running>,
 ) -> anyhow::Error {
@@ -215,9 +221,16 @@ async fn part_lost(
             None => pending().await,
         }
     };
+    let published = async {
+        match relay {
+            Some(relay) => relay.ended().await,
+            None => pending().await,
+        }
+    };
     let (part, outcome) = tokio::select! {
         () = log.ended() => ("the appender", Ok(())),
         () = projected => ("a projector", Ok(())),
+        () = published => ("the relay", Ok(())),
         outcome = ended(api) => ("the server of the API", outcome),
         outcome = ended(metrics) => ("the server of the metrics", outcome),
     };

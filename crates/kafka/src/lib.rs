@@ -23,4 +23,4 @@ pub use message::{Header, Message, Origin, Published, Unreadable};
 pub use relay::Relay;
 pub use settings::{ClientSettings, ClientSettingsError, Settings, TopicName};
 pub use source::TopicSource;
-pub use status::{Status, status};
+pub use status::{Status, report, status};

@@ -17,6 +17,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout_at;
 
 use crate::message::{Message, Origin};
 use crate::settings::Settings;
@@ -185,15 +186,24 @@ impl Publisher {
     }
 
     fn publish(&mut self, told: &mpsc::UnboundedSender<Told>) -> Result<(), Trouble> {
-        while let Some(events) = self.pages.blocking_recv() {
+        while let Some(events) = self.next_page() {
             self.send_all(&events)?;
             self.producer.poll(Duration::ZERO);
-            if let Some(reached) = self.open.as_ref().filter(|open| open.is_due()).map(|open| open.reached) {
-                self.commit()?;
+            if self.open.as_ref().is_some_and(Transaction::is_due)
+                && let Some(reached) = self.commit()?
+            {
                 let _ = told.send(Told::Committed(reached));
             }
         }
         Ok(())
+    }
+
+    /// Waits for a page; one without events when what is open is not to wait any longer; `None` when nobody has any more.
+    fn next_page(&mut self) -> Option<Page> {
+        let Some(open) = &self.open else { return self.pages.blocking_recv() };
+        let end = open.since + TRANSACTION_OPEN_MAX;
+        let page = self.runtime.block_on(async { timeout_at(end.into(), self.pages.recv()).await });
+        page.unwrap_or_else(|_| Some(Page::new()))
     }
 
     fn send_all(&mut self, events: &[RecordedEvent]) -> Result<(), Trouble> {
@@ -239,21 +249,29 @@ impl Publisher {
         }
     }
 
-    /// Waits until all messages are acknowledged, and commits. The commit of `rdkafka` waits for them itself, and looks
-    /// every 100 ms.
-    fn commit(&mut self) -> Result<(), Trouble> {
-        let end = Instant::now() + ANSWER_LIMIT;
-        while self.producer.in_flight_count() > 0 {
+    /// Waits until all messages are acknowledged, for as long as that goes on, and commits; answers up to where. The commit of
+    /// `rdkafka` waits for them itself, and looks every 100 ms.
+    fn commit(&mut self) -> Result<Option<Checkpoint>, Trouble> {
+        let mut left = self.producer.in_flight_count();
+        let mut end = Instant::now() + ANSWER_LIMIT;
+        while left > 0 {
             self.producer.poll(LOOK_INTERVAL);
             self.check("publishing")?;
-            if Instant::now() > end {
+            let before = std::mem::replace(&mut left, self.producer.in_flight_count());
+            if left < before {
+                end = Instant::now() + ANSWER_LIMIT;
+            } else if Instant::now() > end {
                 return Err(self.trouble("publishing", &KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)));
             }
         }
         self.check("publishing")?;
         self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
-        (self.open, self.committed) = (None, Some(Instant::now()));
-        Ok(())
+        self.committed = Some(Instant::now());
+        let Some(ended) = self.open.take() else { return Ok(None) };
+        let topic = self.settings.topic.to_string();
+        metrics::counter!("daybook_relay_transactions_total", "topic" => topic.clone()).increment(1);
+        metrics::counter!("daybook_relay_published_total", "topic" => topic).increment(ended.events as u64);
+        Ok(Some(ended.reached))
     }
 
     /// Whether it makes sense to wait for what is under way.
@@ -261,11 +279,16 @@ impl Publisher {
         let failed = self.producer.context().failed.lock().ok().and_then(|failed| failed.clone());
         match failed {
             Some(error) => Err(self.trouble(what, &error)),
-            None if self.producer.client().fatal_error().is_some() || self.pages.is_closed() => {
+            None if self.producer.client().fatal_error().is_some() || !self.is_wanted() => {
                 Err(self.trouble(what, &KafkaError::Canceled))
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether anybody still has something to publish.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.pages.is_closed()
     }
 
     /// Asks until there is an answer, for as long as anybody wants it.
@@ -278,7 +301,7 @@ impl Publisher {
         loop {
             match ask(SLICE) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_passing(&error) && Instant::now() < end && !self.pages.is_closed() => {}
+                Err(error) if is_passing(&error) && Instant::now() < end && self.is_wanted() => {}
                 Err(error) => return Err(self.trouble(what, &error)),
             }
             self.producer.poll(LOOK_INTERVAL);

@@ -13,14 +13,13 @@ use daybook_core::{Position, RecordedEvent};
 use daybook_database::Database;
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::message::Origin;
 use crate::producer::{self, Page, Told, Trouble};
 use crate::settings::Settings;
-use crate::status;
 use crate::store::{Lease, Store};
 use crate::topic::Topic;
 
@@ -39,14 +38,14 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 const RETRY_REFUSED: Duration = Duration::from_secs(30);
 
-/// The relay of this process, at work: it publishes, or waits until it may. Dropping it ends it where it is;
-/// [`stop`](Self::stop) is the orderly way.
+/// The relay of this process, at work: it publishes, or waits until it may. Dropping it ends it where it is, and others wait
+/// for its lease to run out; [`stop`](Self::stop) is the orderly way.
 #[derive(Debug)]
 pub struct Relay {
     stop: watch::Sender<bool>,
     acknowledged: watch::Receiver<Position>,
-    work: JoinHandle<()>,
-    report: JoinHandle<()>,
+    /// One task. Dropped with it.
+    work: JoinSet<()>,
 }
 
 impl Relay {
@@ -59,12 +58,18 @@ impl Relay {
         let (stop, stopping) = watch::channel(false);
         let (reached, acknowledged) = watch::channel(Position::START);
         let store = Store::new(database);
-        let report = tokio::spawn(report(log.clone(), store.clone(), settings.topic.to_string()));
         // Of this start of this process alone.
         let owner = format!("{} {}", settings.process, Uuid::new_v4());
         let candidate =
             Candidate { log: log.clone(), store, settings, owner, stopping, reached, has_moved: false };
-        Self { stop, acknowledged, work: tokio::spawn(candidate.run()), report }
+        let mut work = JoinSet::new();
+        work.spawn(candidate.run());
+        Self { stop, acknowledged, work }
+    }
+
+    /// Waits until it ends without having been asked to. That is a mistake in the program.
+    pub async fn ended(&mut self) {
+        self.work.join_next().await;
     }
 
     /// Up to where the brokers have acknowledged what this process published. It is sooner known than written: what the row
@@ -74,10 +79,9 @@ impl Relay {
     }
 
     /// Ends or aborts the transaction that is open, and gives the lease back.
-    pub async fn stop(self) {
-        self.report.abort();
+    pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.work.await {
+        if let Some(Err(error)) = self.work.join_next().await {
             tracing::error!(%error, "the relay ended badly");
         }
     }
@@ -267,6 +271,9 @@ impl Candidate {
             )));
         }
         self.log.check(&row.checkpoint).await?;
+        if row.problem.is_some() && !self.store.goes_on(name, lease).await? {
+            return Err(Halt::Lost);
+        }
         Ok(row.checkpoint)
     }
 
@@ -295,7 +302,9 @@ impl Candidate {
     /// Moves the checkpoint behind what the broker acknowledges.
     async fn record(&self, lease: Lease, acknowledged: &mut Acknowledged) -> Result<Infallible, Halt> {
         loop {
-            acknowledged.next().await?;
+            if acknowledged.is_written {
+                acknowledged.next().await?;
+            }
             self.write(lease, acknowledged).await?;
             // What comes meanwhile is written with the next one.
             let mut pause = pin!(sleep(RECORD_INTERVAL));
@@ -305,7 +314,6 @@ impl Candidate {
                     told = acknowledged.next() => told?,
                 }
             }
-            self.write(lease, acknowledged).await?;
         }
     }
 
@@ -318,7 +326,8 @@ impl Candidate {
         Ok(())
     }
 
-    /// Gives signs of life. When the database is away, nobody else can take over either.
+    /// Gives signs of life. When the database cannot be reached from here alone, somebody else takes over, and what is sent
+    /// from then on is refused at the broker.
     async fn renew(&self, lease: Lease) -> Result<Infallible, Halt> {
         loop {
             sleep(self.settings.lease / 4).await;
@@ -395,20 +404,5 @@ fn ended(told: Option<Told>) -> Halt {
     match told {
         Some(Told::Failed(trouble)) => trouble.into(),
         _ => Halt::Failed("a mistake in the program: the producer ended without saying why".to_owned()),
-    }
-}
-
-/// Reports how far the topic is, whoever publishes and whether it moves or not.
-async fn report(log: Log, store: Store, topic: String) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Ok(Some(row)) = store.row(&topic).await
-            && let Ok(status) = status::of(row, &log).await
-        {
-            metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(status.lag_events as f64);
-            metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic.clone()).set(status.lag_seconds);
-        }
     }
 }

@@ -191,7 +191,8 @@ impl Settings {
         config
             // Messages are not held back so that more may come: they come by the page.
             .set("linger.ms", "1")
-            .set("queue.buffering.max.kbytes", "65536")
+            // So much may be under way, and has to come to its end before the broker gives the transaction up.
+            .set("queue.buffering.max.kbytes", "16384")
             .set("transaction.timeout.ms", "30000");
         config.extend(self.client().config_map().into_iter().map(|(name, value)| (name.into(), value.into())));
         config

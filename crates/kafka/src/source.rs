@@ -28,6 +28,9 @@ use crate::settings::Settings;
 /// How long the brokers may take for each of the things that they are asked at the beginning.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// How much of what is passed over (another history's, for the most part) is looked at in one go.
+const PASSED_OVER_MAX: usize = 10_000;
+
 impl ConsumerContext for Watcher {}
 
 /// The topic, as a source of the log's newest events.
@@ -88,7 +91,19 @@ impl Tail for TopicTail {
         }
         match &mut self.state {
             State::Open(sequence, partitions) => match partitions.check() {
-                Ok(()) => sequence.take(after, through, limit, |index| partitions.poll(index)),
+                Ok(()) => {
+                    let mut left = limit.saturating_add(PASSED_OVER_MAX);
+                    let arrived = &self.arrived;
+                    sequence.take(after, through, limit, |index| {
+                        left = left.saturating_sub(1);
+                        if left == 0 {
+                            // It goes on at once, but others come first.
+                            arrived.notify_one();
+                            return Polled::Nothing;
+                        }
+                        partitions.poll(index)
+                    })
+                }
                 Err(reason) => Taken::Failed(reason),
             },
             State::Failed(reason) => Taken::Failed(reason.clone()),
@@ -111,8 +126,12 @@ impl Tail for TopicTail {
 impl Drop for TopicTail {
     /// Closing a consumer waits for its threads.
     fn drop(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Failed(String::new()));
-        if let (State::Open(_, partitions), Ok(runtime)) = (state, tokio::runtime::Handle::try_current()) {
+        let partitions = match std::mem::replace(&mut self.state, State::Failed(String::new())) {
+            State::Open(_, partitions) => Some(partitions),
+            State::Opening(_, mut opened) => opened.try_recv().ok().and_then(Result::ok),
+            State::Failed(_) => None,
+        };
+        if let (Some(partitions), Ok(runtime)) = (partitions, tokio::runtime::Handle::try_current()) {
             runtime.spawn_blocking(move || drop(partitions));
         }
     }
@@ -244,7 +263,9 @@ fn places(
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_LIMIT)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let error = found.and_then(|found| found.error()).map(|code| KafkaError::MetadataFetch(code.into()));
-    if let Some(error) = error.filter(is_forbidden) {
+    let is_missing =
+        |error: &KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition);
+    if let Some(error) = error.filter(|error| !is_missing(error)) {
         return Err(error);
     }
     let partitions = found.map_or(&[][..], |found| found.partitions());

@@ -41,7 +41,15 @@ pub async fn status(database: &Database, log: &Log) -> Result<Vec<Status>, LogEr
     Ok(statuses)
 }
 
-pub(crate) async fn of(row: Row, log: &Log) -> Result<Status, LogError> {
+/// Writes down how far the topics are, whoever publishes, for whoever gathers metrics: when they ask.
+pub async fn report(database: &Database, log: &Log) {
+    for Status { topic, lag_events, lag_seconds, .. } in status(database, log).await.unwrap_or_default() {
+        metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(lag_events as f64);
+        metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic).set(lag_seconds);
+    }
+}
+
+async fn of(row: Row, log: &Log) -> Result<Status, LogError> {
     // Read after the row, so that it cannot seem to be ahead of the log.
     let head = log.head().await?.position;
     let Row { topic, partitions, checkpoint, owner, problem } = row;

@@ -168,6 +168,15 @@ impl Store {
         })
     }
 
+    /// Forgets what was in the way; `false` when somebody else holds the topic.
+    pub(crate) async fn goes_on(&self, topic: &str, held: Lease) -> Result<bool, sqlx::Error> {
+        let sql = "UPDATE relays SET problem = NULL WHERE topic = $1 AND lease_epoch = $2";
+        on!(self, writer, pool => {
+            let written = sqlx::query(sql).bind(topic).bind(held.0).execute(pool).await?;
+            Ok(written.rows_affected() == 1)
+        })
+    }
+
     /// Moves the checkpoint, and forgets what was in the way before; `false` when somebody else holds the topic.
     pub(crate) async fn advance(&self, topic: &str, held: Lease, to: &Checkpoint) -> Result<bool, sqlx::Error> {
         let sql = "UPDATE relays SET log_id = $1, epoch = $2, position = $3, event_id = $4, problem = NULL \

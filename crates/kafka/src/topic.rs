@@ -12,6 +12,9 @@ use crate::producer::{ANSWER_LIMIT, Publisher, Trouble};
 /// The most bytes that the topic takes at once. It is what Kafka takes anyway; an event has less than a tenth of it.
 const BATCH_BYTES_MAX: &str = "1048588";
 
+/// How often it is looked whether the brokers know of a topic that was made.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// A topic that is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Topic {
@@ -28,7 +31,8 @@ impl Publisher {
             self.make_topic()?;
             let end = Instant::now() + ANSWER_LIMIT;
             // The brokers tell each other of it.
-            while partitions.is_none() && Instant::now() < end {
+            while partitions.is_none() && Instant::now() < end && self.is_wanted() {
+                std::thread::sleep(LOOK_INTERVAL);
                 partitions = self.look_for_topic()?;
             }
         }
@@ -76,8 +80,14 @@ impl Publisher {
             .set("message.timestamp.type", "CreateTime")
             .set("max.message.bytes", BATCH_BYTES_MAX);
         // Of three copies, one may be missing.
-        if self.replicas(&admin).is_some_and(|replicas| replicas >= 3) {
-            new = new.set("min.insync.replicas", "2");
+        match self.replicas(&admin) {
+            Some(replicas) if replicas >= 3 => new = new.set("min.insync.replicas", "2"),
+            Some(_) => {}
+            None => tracing::warn!(
+                topic,
+                "how many copies the brokers keep of it is not known (that needs `DescribeConfigs` on the cluster): when there \
+                 are three, set `min.insync.replicas` of the topic to 2"
+            ),
         }
         let made = self.runtime.block_on(admin.create_topics([&new], &options())).map_err(|e| making(&e))?;
         match made.into_iter().next() {

@@ -19,7 +19,8 @@ on_both!(
     &[Schema::Log],
     all_is_published_in_order,
     whoever_goes_on_begins_behind_what_was_acknowledged,
-    the_first_error_aborts_and_nothing_is_lost,
+    nothing_is_lost_by_the_first_error_and_what_follows,
+    what_was_in_the_way_is_forgotten_once_it_is_gone,
     a_right_that_is_missing_is_named,
     one_publishes_and_another_takes_over,
     one_whose_lease_was_taken_moves_nothing,
@@ -107,7 +108,7 @@ async fn whoever_goes_on_begins_behind_what_was_acknowledged(_: Location, databa
     assert_holds(&cluster.read().await, &log).await;
 }
 
-async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Database) {
+async fn nothing_is_lost_by_the_first_error_and_what_follows(_: Location, database: Database) {
     let (cluster, log) = (Cluster::start(), open(&database).await);
     let relay = start(&log, &database, &cluster.settings());
     append(&log, 5).await;
@@ -128,6 +129,18 @@ async fn the_first_error_aborts_and_nothing_is_lost(_: Location, database: Datab
     }
     relay.stop().await;
     assert_holds(&cluster.read().await, &log).await;
+}
+
+async fn what_was_in_the_way_is_forgotten_once_it_is_gone(_: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    cluster.answer(RDKafkaApiKey::InitProducerId, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE; 9]);
+    let relay = start(&log, &database, &cluster.settings());
+    problem(&database, &log).await;
+    cluster.answer(RDKafkaApiKey::InitProducerId, &[]);
+    // There is nothing to publish, and so nothing that is acknowledged.
+    wait_for("it to go on", async || status(&database, &log).await.filter(|status| status.problem.is_none()))
+        .await;
+    relay.stop().await;
 }
 
 async fn a_right_that_is_missing_is_named(_: Location, database: Database) {
