@@ -1,10 +1,9 @@
 //! Several processes behind a proxy, as a production has them: they come and go, and nobody notices.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use daybook_tests::{Cluster, Customer, Product, Role, assert_counted_once, wait_for};
+use daybook_tests::{Client, Cluster, Customer, Product, Request, Role, assert_counted_once, wait_for};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -69,10 +68,9 @@ fn tour() -> Vec<&'static str> {
 }
 
 async fn each_key_has_one_receipt_whoever_is_killed(cluster: &mut Cluster) {
-    let product = Product::create(&cluster.login(Role::Staff).await, 100, 1_000_000).await;
-    let customer = Customer::register(&cluster.client()).await;
+    let buyers = Buyer::several(cluster).await;
     let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let clients = join_all((0..CLIENTS).map(|_| order_until(&done, &customer, &product, &answered)));
+    let orders = join_all(buyers.iter().map(|buyer| buyer.order_until(&done, &answered)));
     let killing = async {
         for round in 0..2 {
             more(&answered).await;
@@ -85,75 +83,94 @@ async fn each_key_has_one_receipt_whoever_is_killed(cluster: &mut Cluster) {
         more(&answered).await;
         done.store(true, Ordering::Relaxed);
     };
-    let (receipts, ()) = tokio::join!(clients, killing);
-    let receipts: BTreeMap<String, Value> = receipts.into_iter().flatten().collect();
-
-    for (key, receipt) in &receipts {
-        let again = customer.order(&product.order(PIECES as i64)).idempotency_key(key).send().await.expect(200);
-        assert_eq!(again, *receipt, "the same key has the same receipt");
-        let order = customer.client.order(receipt).await.expect(200);
-        assert_eq!((&order["data"]["status"], &order["revision"]), (&"placed".into(), &1.into()));
-    }
-    let analyst = cluster.login(Role::Analyst).await;
-    let placed = analyst.events(&format!("type=order.placed&actor={}&limit=100", customer.account_id)).await;
-    let mut in_log: Vec<_> = placed.iter().map(|event| event["stream"].to_string()).collect();
-    let id = |receipt: &Value| receipt["id"].as_str().expect("a receipt has an id").to_owned();
-    let mut expected: Vec<_> = receipts.values().map(|receipt| format!("\"order-{}\"", id(receipt))).collect();
-    in_log.sort();
-    expected.sort();
-    assert_eq!(in_log, expected, "each order is in the log once, and no other");
+    let (receipts, ()) = tokio::join!(orders, killing);
 
     cluster.caught_up().await;
-    let last = receipts.values().max_by_key(|receipt| receipt["position"].as_u64()).expect("there were orders");
-    assert_counted_once(&customer, &product, receipts.len(), PIECES * receipts.len(), last).await;
+    let analyst = cluster.login(Role::Analyst).await;
+    for (buyer, receipts) in buyers.iter().zip(receipts) {
+        buyer.has_one_order_for_each(&receipts, &analyst).await;
+    }
     cluster.topic().holding_all_of(&cluster.apis[0]).await;
+}
+
+/// Somebody who orders something again and again, and is the only one who does: who orders the same in several processes
+/// may have to wait for the others.
+struct Buyer {
+    customer: Customer,
+    product: Product,
+}
+
+impl Buyer {
+    async fn several(cluster: &Cluster) -> Vec<Self> {
+        let (staff, client) = (cluster.login(Role::Staff).await, cluster.client());
+        let one = async || {
+            let product = Product::create(&staff, 100, 1_000_000).await;
+            Self { customer: Customer::register(&client).await, product }
+        };
+        join_all((0..CLIENTS).map(|_| one())).await
+    }
+
+    fn order(&self) -> Request {
+        self.customer.order(&self.product.order(PIECES as i64))
+    }
+
+    /// Places one order after the other, each until it has its receipt; answers keys and receipts.
+    async fn order_until(&self, done: &AtomicBool, answered: &AtomicUsize) -> Vec<(String, Value)> {
+        let mut receipts = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            let key = Uuid::new_v4().to_string();
+            let receipt = loop {
+                match self.order().idempotency_key(&key).try_send().await {
+                    Ok(answer) if answer.status < 500 => break answer.expect(200),
+                    Ok(_) | Err(_) => sleep(AGAIN).await,
+                }
+            };
+            answered.fetch_add(1, Ordering::Relaxed);
+            receipts.push((key, receipt));
+        }
+        receipts
+    }
+
+    /// Each key has one receipt, and each receipt one order, in the log and in the views.
+    async fn has_one_order_for_each(&self, receipts: &[(String, Value)], analyst: &Client) {
+        let mut expected = Vec::new();
+        for (key, receipt) in receipts {
+            let again = self.order().idempotency_key(key).send().await.expect(200);
+            assert_eq!(again, *receipt, "the same key has the same receipt");
+            let order = self.customer.client.order(receipt).await.expect(200);
+            assert_eq!((&order["data"]["status"], &order["revision"]), (&"placed".into(), &1.into()));
+            expected.push(format!("order-{}", receipt["id"].as_str().expect("a receipt has an id")));
+        }
+        let placed = format!("type=order.placed&actor={}&limit=100", self.customer.account_id);
+        let placed = analyst.events(&placed).await;
+        let in_log: Vec<_> = placed.iter().map(|event| event["stream"].as_str().expect("a stream")).collect();
+        assert_eq!(in_log, expected, "each order is in the log once, in the order of the receipts, and no other");
+        let (orders, (_, last)) = (receipts.len(), receipts.last().expect("there were orders"));
+        assert_counted_once(&self.customer, &self.product, orders, PIECES * orders, last).await;
+    }
 }
 
 /// Waits until some more orders were answered.
 async fn more(answered: &AtomicUsize) {
     let enough = answered.load(Ordering::Relaxed) + ENOUGH;
-    wait_for("orders to be answered", LIMIT, async || (answered.load(Ordering::Relaxed) >= enough).then_some(()))
-        .await;
-}
-
-/// Places one order after the other, each until it has its receipt; answers keys and receipts.
-async fn order_until(
-    done: &AtomicBool,
-    customer: &Customer,
-    product: &Product,
-    answered: &AtomicUsize,
-) -> Vec<(String, Value)> {
-    let mut receipts = Vec::new();
-    while !done.load(Ordering::Relaxed) {
-        let key = Uuid::new_v4().to_string();
-        let receipt = loop {
-            let order = customer.order(&product.order(PIECES as i64)).idempotency_key(&key);
-            match order.try_send().await {
-                Ok(answer) if answer.status < 500 => break answer.expect(200),
-                Ok(_) | Err(_) => sleep(AGAIN).await,
-            }
-        };
-        answered.fetch_add(1, Ordering::Relaxed);
-        receipts.push((key, receipt));
-    }
-    receipts
+    let many = async || (answered.load(Ordering::Relaxed) >= enough).then_some(());
+    wait_for("orders to be answered", LIMIT, many).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_refused_while_processes_are_stopped_and_started() {
     let mut cluster = Cluster::start().await;
-    let product = Product::create(&cluster.login(Role::Staff).await, 100, 1_000_000).await;
-    let customer = Customer::register(&cluster.client()).await;
+    let buyers = Buyer::several(&cluster).await;
     let (answered, done) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let order = async || {
+    let order = async |buyer: &Buyer| {
         while !done.load(Ordering::Relaxed) {
             // Without a key, so it is sent once: nobody could tell whether to send it again.
-            let receipt = customer.order(&product.order(1)).send().await.expect(200);
-            customer.client.order(&receipt).await.expect(200);
+            let receipt = buyer.order().send().await.expect(200);
+            buyer.customer.client.order(&receipt).await.expect(200);
             answered.fetch_add(1, Ordering::Relaxed);
         }
     };
-    let clients = join_all((0..CLIENTS).map(|_| order()));
+    let orders = join_all(buyers.iter().map(order));
     let stopping = async {
         for round in 0..4 {
             more(&answered).await;
@@ -165,5 +182,5 @@ async fn nobody_is_refused_while_processes_are_stopped_and_started() {
         more(&answered).await;
         done.store(true, Ordering::Relaxed);
     };
-    tokio::join!(clients, stopping);
+    tokio::join!(orders, stopping);
 }

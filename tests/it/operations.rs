@@ -6,6 +6,7 @@ use std::time::Duration;
 use daybook_tests::{Backend, Begun, Customer, Daybook, Output, Product, Role, Store, on_both, wait_for};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 on_both!(it_is_operated_as_documented);
 
@@ -231,8 +232,16 @@ async fn sigterm_lets_what_was_begun_end(daybook: &mut Daybook) {
 
     let body = product.order(1);
     let begun = join_all((0..4).map(|_| customer.client.begin("order.place", &body))).await;
+    let idle = customer.client.keeping_its_connection();
+    idle.get("/health/ready").await.expect(200);
     daybook.ask_to_end();
-    daybook.logged("\"draining\"").await;
+    let address = customer.client.base_url().strip_prefix("http://").expect("without TLS");
+    let refused = async || TcpStream::connect(address).await.is_err().then_some(());
+    wait_for("connections to be refused", LIMIT, refused).await;
+    // Whoever has one may use it once more.
+    let last = idle.get("/health/ready").await;
+    last.problem_code(503, "not_ready");
+    assert_eq!(last.header("connection"), "close", "{last}");
     let answers = join_all(begun.into_iter().map(Begun::finish)).await;
     let receipts: Vec<_> = answers.iter().map(|answer| answer.expect(200)).collect();
     let status = daybook.ended().await;

@@ -26,7 +26,7 @@ impl Client {
     /// Somebody who is not signed in.
     pub fn new(base_url: impl Into<String>) -> Self {
         Self {
-            http: built(reqwest::Client::builder().user_agent(USER_AGENT)),
+            http: built(reqwest::Client::builder().user_agent(USER_AGENT), 0),
             base_url: base_url.into(),
             token: None,
         }
@@ -41,7 +41,13 @@ impl Client {
     pub fn from(&self, user_agent: &str, address: &str) -> Self {
         let address: IpAddr = address.parse().expect("an address");
         let http = reqwest::Client::builder().user_agent(user_agent).local_address(address);
-        Self { http: built(http), ..self.clone() }
+        Self { http: built(http, 0), ..self.clone() }
+    }
+
+    /// The same, over a connection that is kept while it is not used, as a proxy's are.
+    #[must_use]
+    pub fn keeping_its_connection(&self) -> Self {
+        Self { http: built(reqwest::Client::builder().user_agent(USER_AGENT), 1), ..self.clone() }
     }
 
     /// The same, with this access token.
@@ -148,9 +154,10 @@ impl Client {
     }
 }
 
-/// It keeps no connection that it does not use: a server that is to end waits for who may still ask it.
-fn built(http: reqwest::ClientBuilder) -> reqwest::Client {
-    http.timeout(TIMEOUT).no_proxy().pool_max_idle_per_host(0).build().expect("the client needs nothing")
+/// How many connections it keeps that it does not use. That is none where nothing is said: a server that is to end waits for
+/// whoever may still ask it.
+fn built(http: reqwest::ClientBuilder, kept: usize) -> reqwest::Client {
+    http.timeout(TIMEOUT).no_proxy().pool_max_idle_per_host(kept).build().expect("the client needs nothing")
 }
 
 /// A request that is still to be sent.
