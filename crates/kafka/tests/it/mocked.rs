@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use daybook_core::Position;
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, Options, on_both};
 use daybook_kafka::{Published, Settings, backup};
@@ -133,11 +134,13 @@ async fn nothing_is_lost_by_the_first_error_and_what_follows(_: Location, databa
 
 async fn what_was_in_the_way_is_forgotten_once_it_is_gone(_: Location, database: Database) {
     let (cluster, log) = (Cluster::start(), open(&database).await);
-    cluster.answer(RDKafkaApiKey::InitProducerId, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE; 9]);
     let relay = start(&log, &database, &cluster.settings());
-    problem(&database, &log).await;
-    cluster.answer(RDKafkaApiKey::InitProducerId, &[]);
+    wait_for("somebody to publish", async || status(&database, &log).await?.owner).await;
+    relay.stop().await;
+    execute(&database, "UPDATE relays SET problem = 'the brokers do not answer'").await;
+    let relay = start(&log, &database, &cluster.settings());
     // There is nothing to publish, and so nothing that is acknowledged.
+    assert!(status(&database, &log).await.is_some_and(|status| status.position == Position::START));
     wait_for("it to go on", async || status(&database, &log).await.filter(|status| status.problem.is_none()))
         .await;
     relay.stop().await;
