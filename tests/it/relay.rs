@@ -210,14 +210,20 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     shop.order(5).await;
     let before = shop.is_in(&topic).await.len();
     assert!(relay.terminate().await.success());
+    let seen = published(&shop.daybook, &topic)["position"].as_u64().expect("a position");
 
     let store = Arc::new(Store::new(backend).await);
     let master_key = |store: &Store| store.data().join("master.key");
     std::fs::copy(master_key(shop.daybook.store()), master_key(&store)).expect("it is there");
     drop(shop);
-    let restored = store.cli(&["restore", &log, "--keys", &keys]);
+    // The new database has no trace of it: the topic tells.
+    let brokers = Topic::brokers();
+    let restored = store.cli(&topic.published_by(&["restore", &log, "--keys", &keys], &brokers));
     assert!(restored.status.success(), "{restored:?}");
-    let said = format!("relay {}: goes on behind {reached}, from the backup", topic.name());
+    let (name, beyond) = (topic.name(), seen - reached);
+    let said = format!(
+        "relay {name}: had seen up to {seen}, {beyond} events beyond the backup; goes on behind {reached}, from the backup"
+    );
     assert!(restored.stdout.contains(&said), "{restored:?}");
     let roles = &["serve", "--roles", "api,relay"];
     let mut daybook = Daybook::start(store, &topic.published_by(roles, &Topic::brokers())).await;

@@ -3,6 +3,11 @@
 use daybook_database::{Lines, Snapshot, Statements};
 use daybook_log::Checkpoint;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use crate::settings::Settings;
+use crate::source;
 
 /// How far a topic was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,4 +61,16 @@ pub async fn reached(snapshot: &mut Snapshot) -> Result<Vec<Reached>, sqlx::Erro
     let lines = snapshot.write_all(&RELAYS).await?;
     let reached = |line: &String| serde_json::from_str(line).map_err(|error| sqlx::Error::Decode(Box::new(error)));
     lines.iter().map(reached).collect()
+}
+
+/// What lies in the topic of a log, whatever the log's database knows of it: up to its newest event.
+///
+/// # Errors
+///
+/// When the brokers do not answer, with the reason.
+pub async fn published(settings: &Settings, log_id: Uuid) -> Result<Option<Reached>, String> {
+    let (settings, topic) = (settings.clone(), settings.topic.to_string());
+    let newest = spawn_blocking(move || source::newest(&settings, log_id)).await;
+    let newest = newest.map_err(|error| error.to_string())??;
+    Ok(newest.map(|checkpoint| Reached { topic, partitions: None, checkpoint }))
 }

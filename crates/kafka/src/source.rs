@@ -19,6 +19,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 use crate::message::{Origin, Published, Unreadable};
 use crate::producer::Watcher;
@@ -27,6 +28,10 @@ use crate::settings::Settings;
 
 /// How long the brokers may take for each of the things that they are asked at the beginning.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How far back from a partition's end its newest event is looked for: the ends of transactions lie there too, and what was
+/// aborted.
+const LOOKED_BACK: i64 = 1_000;
 
 /// How much of what is passed over (another history's, for the most part) is looked at in one go.
 const PASSED_OVER_MAX: usize = 10_000;
@@ -252,6 +257,44 @@ fn forbidden(settings: &Settings) -> String {
 fn read(message: &BorrowedMessage<'_>) -> Result<Published, Unreadable> {
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     Published::read(message.key(), message.payload(), headers.map(|header| (header.key, header.value)))
+}
+
+/// The newest event of a log that lies in the topic, of whichever epoch; `None` when there is none. Blocks.
+pub(crate) fn newest(settings: &Settings, log_id: Uuid) -> Result<Option<Checkpoint>, String> {
+    let trouble = |error: KafkaError| format!("the brokers {}: {error}", settings.brokers);
+    let consumer: BaseConsumer<Watcher> =
+        settings.consumer().create_with_context(Watcher::default()).map_err(trouble)?;
+    let topic = settings.topic.as_str();
+    let mut from = places(&consumer, topic, None).map_err(trouble)?;
+    let mut left = from.count();
+    for partition in from.elements().iter().map(|element| element.partition()).collect::<Vec<_>>() {
+        let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(trouble)?;
+        let place = Offset::Offset(first.max(end - LOOKED_BACK));
+        from.set_partition_offset(topic, partition, place).map_err(trouble)?;
+    }
+    consumer.assign(&from).map_err(trouble)?;
+    let mut newest: Option<Checkpoint> = None;
+    let end = Instant::now() + ANSWER_LIMIT;
+    while left > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
+            Some(Err(error)) => return Err(trouble(error)),
+            Some(Ok(message)) => {
+                // What is no event is nobody's.
+                let ours = read(&message).ok().filter(|published| published.origin.log_id == log_id);
+                let ours = ours.map(|Published { origin: Origin { log_id, epoch }, event }| Checkpoint {
+                    log_id,
+                    epoch,
+                    position: event.position,
+                    event_id: event.id,
+                });
+                newest = newest.into_iter().chain(ours).max_by_key(|one| (one.epoch, one.position));
+            }
+            None if Instant::now() > end => return Err(format!("the brokers {} do not answer", settings.brokers)),
+            None => {}
+        }
+    }
+    Ok(newest)
 }
 
 /// Where to begin in each partition, to find all that was recorded at a time or later.

@@ -73,7 +73,8 @@ pub(crate) async fn restore(
         return check(log.as_ref(), keys.as_ref(), as_json);
     }
     let databases = Databases::create(config).await?;
-    let outcome = restore_into(domain, &databases, log.as_ref(), keys.as_ref(), as_json).await;
+    let relay = config.relay.as_ref();
+    let outcome = restore_into(domain, &databases, relay, log.as_ref(), keys.as_ref(), as_json).await;
     databases.close().await;
     outcome
 }
@@ -96,6 +97,7 @@ fn check(log: Option<&Backup<LogBackup>>, keys: Option<&Backup<KeysBackup>>, as_
 async fn restore_into(
     domain: Domain,
     databases: &Databases,
+    relay: Option<&daybook_kafka::Settings>,
     log: Option<&Backup<LogBackup>>,
     keys: Option<&Backup<KeysBackup>>,
     as_json: bool,
@@ -111,7 +113,7 @@ async fn restore_into(
         None => None,
     };
     let restored = match log.zip(restoring) {
-        Some((log, restoring)) => Some(restore_log(&domain, databases, log, restoring).await?),
+        Some((log, restoring)) => Some(restore_log(&domain, databases, relay, log, restoring).await?),
         None => None,
     };
     let without_keys = Keys::is_new(&databases.keys).await?;
@@ -177,11 +179,12 @@ async fn restore_keys(database: &Database, backup: &Backup<KeysBackup>) -> anyho
 async fn restore_log(
     domain: &Domain,
     databases: &Databases,
+    relay: Option<&daybook_kafka::Settings>,
     backup: &Backup<LogBackup>,
     restoring: Restoring,
 ) -> anyhow::Result<(Head, Vec<Reader>)> {
     let LogBackup { log: end, views, relays, .. } = &backup.manifest.holds;
-    let there = readers::there(databases).await?;
+    let there = readers::there(databases, relay, end.log_id).await?;
     let ids = check_log(backup, &there.positions(views, relays))?;
     let epoch = there.newest_epoch(end) + 1;
     let tables = Tables::of(domain.projections.values().map(|projection| projection.spec()))?;

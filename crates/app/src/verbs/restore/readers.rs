@@ -93,10 +93,16 @@ pub(super) struct There {
     views: Vec<Reached>,
     forgettings: Option<Checkpoint>,
     relays: Vec<Published>,
+    /// What lies in the topic that the settings name: it is there though the log's database is a new one.
+    published: Option<Published>,
 }
 
-/// Looks for readers.
-pub(super) async fn there(databases: &Databases) -> anyhow::Result<There> {
+/// Looks for readers of a log, and what `relay` has published of it.
+pub(super) async fn there(
+    databases: &Databases,
+    relay: Option<&daybook_kafka::Settings>,
+    log_id: Uuid,
+) -> anyhow::Result<There> {
     let mut snapshot = databases.views.snapshot().await?;
     let views = views::reached(&mut snapshot).await?;
     snapshot.close().await?;
@@ -106,12 +112,19 @@ pub(super) async fn there(databases: &Databases) -> anyhow::Result<There> {
     let mut snapshot = databases.log.snapshot().await?;
     let relays = relays::reached(&mut snapshot).await?;
     snapshot.close().await?;
-    Ok(There { views, forgettings, relays })
+    let published = match relay {
+        Some(settings) => relays::published(settings, log_id).await.unwrap_or_else(|reason| {
+            tracing::warn!(reason, "what was published beyond the backup is not known");
+            None
+        }),
+        None => None,
+    };
+    Ok(There { views, forgettings, relays, published })
 }
 
 impl There {
     fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
-        let relays = self.relays.iter().map(|relay| &relay.checkpoint);
+        let relays = self.relays.iter().chain(&self.published).map(|relay| &relay.checkpoint);
         self.views.iter().flat_map(Reached::checkpoints).chain(&self.forgettings).chain(relays)
     }
 
@@ -136,7 +149,8 @@ impl There {
                 (None, Some(kept)) => (With::Backup, history.here(&kept.checkpoint)),
                 (None, None) => (With::Nothing, history.start()),
             };
-            let seen: Vec<&Checkpoint> = there.iter().map(|there| &there.checkpoint).collect();
+            let published = self.published.iter().filter(|published| published.topic == relay.topic);
+            let seen: Vec<&Checkpoint> = there.into_iter().chain(published).map(|one| &one.checkpoint).collect();
             let said = history.said(format!("relay {}", relay.topic), &seen, checkpoint.position);
             (Reader { said, with }, Published { checkpoint, ..relay.clone() })
         };
