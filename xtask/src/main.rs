@@ -55,9 +55,9 @@ fn cli() -> Command {
                 .about("Runs every check and every test, on SQLite and PostgreSQL")
                 .long_about(
                     "Runs every check and every test, on SQLite and PostgreSQL.\n\nUses the PostgreSQL server of \
-                     DATABASE_URL when that is set (each test makes a database of its own there), and the Kafka of \
-                     KAFKA_BROKERS (each test makes topics of its own there), and else starts its own, which are \
-                     gone afterwards.",
+                     DATABASE_URL when that is set (each test makes a database of its own there), the Kafka of \
+                     KAFKA_BROKERS (each test makes topics of its own there), and the nginx of DAYBOOK_TEST_PROXY, \
+                     and else starts its own, which are gone afterwards.",
                 )
                 .arg(
                     Arg::new("args")

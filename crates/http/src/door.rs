@@ -66,24 +66,27 @@ impl Connections {
 pub(crate) struct Door {
     listener: TcpListener,
     connections: Arc<Connections>,
+    /// How long to answer on at most.
+    patience: Duration,
 }
 
 impl Door {
     /// The one of a server that is going to serve on `listener`.
-    pub(crate) fn new(listener: &TcpListener, connections: Arc<Connections>) -> io::Result<Self> {
-        Ok(Self { listener: listener.try_clone()?, connections })
+    pub(crate) fn new(
+        listener: &TcpListener,
+        connections: Arc<Connections>,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        Ok(Self { listener: listener.try_clone()?, connections, patience })
     }
 
-    /// Lets nobody in any more, and answers on until no other request may come, for as long as connections are kept at most.
+    /// Lets nobody in any more, and answers on until no other request may come.
     pub(crate) async fn close(&self, server: &ServerHandle) {
         if let Err(error) = self.shut(server).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "connections may be refused that were let in"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "connections may be reset that were let in");
         }
         self.connections.closing.store(true, Ordering::Release);
-        let end = Instant::now() + KEPT;
+        let end = Instant::now() + self.patience;
         while self.connections.are_left() && Instant::now() < end {
             sleep(POLL).await;
         }

@@ -73,7 +73,9 @@ impl Running {
 /// Outside of a Tokio runtime.
 pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let address = listener.local_addr()?;
-    let (workers, drain_s) = (backend.settings.workers, backend.settings.drain_s);
+    let (workers, drain) = (backend.settings.workers, Duration::from_secs(backend.settings.drain_s));
+    // Idle connections are closed within it; what is under way then has the rest.
+    let patience = drain.min(KEPT);
     let description = web::Data::new(openapi::Document::of(&backend.domain));
     let verifying = web::Data::new(Verifying::new());
     let settings = &backend.settings;
@@ -83,7 +85,7 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     SockRef::from(&listener).set_tcp_user_timeout(Some(stall))?;
     let backend = web::Data::new(backend);
     let connections = Arc::<Connections>::default();
-    let door = Door::new(&listener, connections.clone())?;
+    let door = Door::new(&listener, connections.clone(), patience)?;
     let opened = connections.clone();
     let server = HttpServer::new(move || {
         App::new()
@@ -100,7 +102,7 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     .workers(workers)
     .disable_signals()
     .keep_alive(KEPT)
-    .shutdown_timeout(drain_s.saturating_sub(KEPT.as_secs()))
+    .shutdown_timeout((drain - patience).as_secs())
     .client_request_timeout(Duration::from_secs(10))
     .listen(listener)?
     .run();
