@@ -234,7 +234,7 @@ impl Publisher {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
                 Err((error, _)) => return Err(self.trouble("publishing", &error)),
             }
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
             self.check("publishing")?;
         }
     }
@@ -244,7 +244,7 @@ impl Publisher {
     fn commit(&mut self) -> Result<(), Trouble> {
         let end = Instant::now() + ANSWER_LIMIT;
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
             self.check("publishing")?;
             if Instant::now() > end {
                 return Err(self.trouble("publishing", &KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)));
@@ -254,6 +254,13 @@ impl Publisher {
         self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
         (self.open, self.committed) = (None, Some(Instant::now()));
         Ok(())
+    }
+
+    /// Waits a little, and hears what librdkafka has to say. (`poll` does not wait if it is given that time: it asks again and
+    /// again, since what is left of a millisecond is no time at all to librdkafka.)
+    fn look(&self) {
+        std::thread::sleep(LOOK_INTERVAL);
+        self.producer.poll(Duration::ZERO);
     }
 
     /// Whether it makes sense to wait for what is under way.
@@ -281,7 +288,7 @@ impl Publisher {
                 Err(error) if is_passing(&error) && Instant::now() < end && !self.pages.is_closed() => {}
                 Err(error) => return Err(self.trouble(what, &error)),
             }
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
         }
     }
 
