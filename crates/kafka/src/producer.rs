@@ -40,8 +40,9 @@ const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
 /// it is committed. Whoever begins the next one before that is told to come again, and librdkafka does so after 20 ms.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// How many pages wait for the producer.
-const PAGES_AHEAD: usize = 4;
+/// How many pages wait for the producer. While a transaction is committed, they are small, and reading them is most of what
+/// they cost; what comes meanwhile is read at once behind them.
+const PAGES_AHEAD: usize = 1;
 
 /// What the producer is given to publish.
 pub(crate) type Page = Vec<RecordedEvent>;
