@@ -124,6 +124,7 @@ fn send(producer: &BaseProducer, topic: &str, message: &Prepared) -> anyhow::Res
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
             Err((error, _)) => bail!("a message was refused: {error}"),
         }
-        producer.poll(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
+        producer.poll(Duration::ZERO);
     }
 }

@@ -41,8 +41,9 @@ const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
 /// it is committed. Whoever begins the next one before that is told to come again, and librdkafka does so after 20 ms.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// How many pages wait for the producer.
-const PAGES_AHEAD: usize = 4;
+/// How many pages wait for the producer. While a transaction is committed, they are small, and reading them is most of what
+/// they cost; what comes meanwhile is read at once behind them.
+const PAGES_AHEAD: usize = 1;
 
 /// What the producer is given to publish.
 pub(crate) type Page = Vec<RecordedEvent>;
@@ -244,7 +245,7 @@ impl Publisher {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => record = back,
                 Err((error, _)) => return Err(self.trouble("publishing", &error)),
             }
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
             self.check("publishing")?;
         }
     }
@@ -255,7 +256,7 @@ impl Publisher {
         let mut left = self.producer.in_flight_count();
         let mut end = Instant::now() + ANSWER_LIMIT;
         while left > 0 {
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
             self.check("publishing")?;
             let before = std::mem::replace(&mut left, self.producer.in_flight_count());
             if left < before {
@@ -272,6 +273,13 @@ impl Publisher {
         metrics::counter!("daybook_relay_transactions_total", "topic" => topic.clone()).increment(1);
         metrics::counter!("daybook_relay_published_total", "topic" => topic).increment(ended.events as u64);
         Ok(Some(ended.reached))
+    }
+
+    /// Waits a little, and hears what librdkafka has to say. (`poll` does not wait if it is given that time: it asks again and
+    /// again, since what is left of a millisecond is no time at all to librdkafka.)
+    fn look(&self) {
+        std::thread::sleep(LOOK_INTERVAL);
+        self.producer.poll(Duration::ZERO);
     }
 
     /// Whether it makes sense to wait for what is under way.
@@ -304,7 +312,7 @@ impl Publisher {
                 Err(error) if is_passing(&error) && Instant::now() < end && self.is_wanted() => {}
                 Err(error) => return Err(self.trouble(what, &error)),
             }
-            self.producer.poll(LOOK_INTERVAL);
+            self.look();
         }
     }
 

@@ -174,27 +174,18 @@ impl ClientSettings {
 impl Settings {
     /// Of a client that looks after the topic.
     pub(crate) fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("client.id", "daybook").set("reconnect.backoff.max.ms", "1000");
-        config.extend(self.client.0.iter().cloned());
-        config
-            .set("bootstrap.servers", &self.brokers)
-            // The broker would give a topic that is missing as many partitions as it sees fit.
-            .set("allow.auto.create.topics", "false")
-            .set("isolation.level", "read_uncommitted");
-        config
+        self.config(&[])
     }
 
     /// Of the producer. Whoever comes with the same `transactional.id` later fences it off.
     pub(crate) fn producer(&self, transactional_id: &str) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
+        let mut config = self.config(&[
             // Messages are not held back so that more may come: they come by the page.
-            .set("linger.ms", "1")
+            ("linger.ms", "1"),
             // So much may be under way, and has to come to its end before the broker gives the transaction up.
-            .set("queue.buffering.max.kbytes", "16384")
-            .set("transaction.timeout.ms", "30000");
-        config.extend(self.client().config_map().into_iter().map(|(name, value)| (name.into(), value.into())));
+            ("queue.buffering.max.kbytes", "16384"),
+            ("transaction.timeout.ms", "30000"),
+        ]);
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -207,14 +198,13 @@ impl Settings {
 
     /// Of a consumer that is assigned partitions by whoever has it. It is in no group, though librdkafka wants a name of one.
     pub(crate) fn consumer(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
+        let mut config = self.config(&[
             // What waits of each partition, and the most that is fetched of it at once.
-            .set("queued.max.messages.kbytes", "1024")
-            .set("max.partition.fetch.bytes", "1048576")
-            .set("fetch.queue.backoff.ms", "5")
-            .set("fetch.wait.max.ms", "100");
-        config.extend(self.client().config_map().into_iter().map(|(name, value)| (name.into(), value.into())));
+            ("queued.max.messages.kbytes", "1024"),
+            ("max.partition.fetch.bytes", "1048576"),
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.wait.max.ms", "100"),
+        ]);
         config
             .set("isolation.level", "read_committed")
             .set("group.id", "daybook")
@@ -222,6 +212,20 @@ impl Settings {
             // It is known by then that what was to be read is not there any more.
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true");
+        config
+    }
+
+    /// What is asked for goes before our `defaults`, and what must hold goes before both.
+    fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "daybook").set("reconnect.backoff.max.ms", "1000");
+        config.extend(defaults.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        config.extend(self.client.0.iter().cloned());
+        config
+            .set("bootstrap.servers", &self.brokers)
+            // The broker would give a topic that is missing as many partitions as it sees fit.
+            .set("allow.auto.create.topics", "false")
+            .set("isolation.level", "read_uncommitted");
         config
     }
 }
@@ -262,6 +266,24 @@ mod tests {
         assert_eq!(wrong("s3cret"), ClientSettingsError::NoSetting(1));
         let shown = format!("{:?}", "sasl.password=s3cret".parse::<ClientSettings>().expect("a setting"));
         assert!(shown.contains("sasl.password") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_asked_for_reaches_every_client_as_it_is() {
+        let settings = Settings {
+            brokers: "127.0.0.1:1".to_owned(),
+            topic: "events".parse().expect("a name"),
+            partitions: NonZeroU16::MIN,
+            client: "linger.ms=7,fetch.wait.max.ms=7,sasl.password=s3cret".parse().expect("settings"),
+            process: "one".to_owned(),
+            lease: Duration::from_secs(1),
+        };
+        for config in [settings.client(), settings.producer("id"), settings.consumer()] {
+            assert_eq!(config.get("sasl.password"), Some("s3cret"));
+            assert_eq!(config.get("linger.ms"), Some("7"));
+            assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
+        }
+        assert_eq!(settings.consumer().get("isolation.level"), Some("read_committed"));
     }
 
     #[test]
