@@ -321,7 +321,11 @@ impl World {
     /// Has something go wrong. `views` are those that are fed from the topic.
     async fn go_wrong(&mut self, fault: Fault, views: &Views) -> anyhow::Result<()> {
         let owner = self.owner().await?;
-        self.takeovers += u64::from(owner.is_some() && self.owner.is_some() && owner != self.owner);
+        // One that comes back to life and goes on takes over from nobody.
+        let process =
+            |owner: &Option<String>| owner.as_ref()?.rsplit_once('.').map(|(process, _)| process.to_owned());
+        let before = process(&self.owner);
+        self.takeovers += u64::from(before.is_some() && process(&owner).is_some_and(|now| Some(now) != before));
         self.owner = owner.clone().or(self.owner.take());
         let has_hit = match fault {
             Fault::Relay(harm) => self.harm_relay(harm, owner.as_deref()).await?,
