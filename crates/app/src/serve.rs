@@ -82,10 +82,13 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     let backend = backend(&engine, &config, readiness.clone());
     // How far views are is said by whoever folds them, and how far the topic is by whoever may publish.
     let views = projectors.is_some().then(|| engine.views.clone());
-    let topics = relay.is_some().then(|| (engine.databases.log.clone(), engine.log.clone()));
+    let topic = relay
+        .as_ref()
+        .and(config.relay.as_ref())
+        .map(|settings| (engine.databases.log.clone(), engine.log.clone(), settings.topic.to_string()));
     let mut metrics = match metrics_listener {
         Some(listener) => {
-            let render = render(gathered, views, topics);
+            let render = render(gathered, views, topic);
             Some(daybook_http::metrics::start(backend.clone(), listener, render)?)
         }
         None => None,
@@ -123,7 +126,8 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     tracing::info!("draining");
     let drained = async {
         let served = async {
-            if let Some(api) = &api {
+            // When a part is lost, nobody is answered for longer than it takes.
+            if let (Some(api), Ok(())) = (&api, &outcome) {
                 api.let_go().await;
             }
             engine.views.close();
@@ -157,16 +161,16 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     outcome.and(drained)
 }
 
-/// Writes metrics out, those of `views` and `topics` as they are then.
-fn render(gathered: PrometheusHandle, views: Option<Views>, topics: Option<(Database, Log)>) -> Render {
+/// Writes metrics out, those of `views` and of the `topic` as they are then.
+fn render(gathered: PrometheusHandle, views: Option<Views>, topic: Option<(Database, Log, String)>) -> Render {
     Arc::new(move || {
-        let (gathered, views, topics) = (gathered.clone(), views.clone(), topics.clone());
+        let (gathered, views, topic) = (gathered.clone(), views.clone(), topic.clone());
         Box::pin(async move {
             if let Some(views) = views {
                 views.report().await;
             }
-            if let Some((database, log)) = topics {
-                daybook_kafka::report(&database, &log).await;
+            if let Some((database, log, topic)) = topic {
+                daybook_kafka::report(&database, &log, &topic).await;
             }
             gathered.render()
         })

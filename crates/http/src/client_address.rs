@@ -30,15 +30,16 @@ impl TrustedProxies {
         let peer = request.peer_addr()?.ip();
         // A proxy adds the address that it sees to the end.
         let said = request.headers().get_all(X_FORWARDED_FOR);
-        let said: Vec<_> = said.map(|value| value.to_str().unwrap_or_default()).collect();
+        // What the client wrote into it may be no text at all, and what our proxies wrote behind that counts all the same.
+        let said: Vec<_> = said.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         Some(self.client_of(peer, &said))
     }
 
     /// Goes from the peer back along what each proxy says it was sent by, for as long as that is a proxy of ours. What is
     /// further to the left is said by the client.
-    fn client_of(&self, peer: IpAddr, said: &[&str]) -> IpAddr {
+    fn client_of<L: AsRef<str>>(&self, peer: IpAddr, said: &[L]) -> IpAddr {
         let mut client = peer.to_canonical();
-        let mut before = said.iter().rev().flat_map(|line| line.rsplit(',')).map(address);
+        let mut before = said.iter().rev().flat_map(|line| line.as_ref().rsplit(',')).map(address);
         while self.contain(client) {
             let Some(Ok(sender)) = before.next() else { break };
             client = sender;
@@ -67,6 +68,8 @@ fn canonical(network: IpNet) -> IpNet {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
+
     use super::*;
 
     fn client(trusted: &str, peer: &str, said: &[&str]) -> String {
@@ -91,6 +94,16 @@ mod tests {
         assert_eq!(client(trusted, "203.0.113.9", &["10.9.9.9"]), "10.9.9.9", "a proxy that asks for itself");
         assert_eq!(client(trusted, "203.0.113.9", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(client(trusted, "203.0.113.9", &["[2001:db8::7]:4711"]), "2001:db8::7");
+    }
+
+    #[test]
+    fn what_is_no_text_ends_the_search_where_it_stands() {
+        let request = actix_web::test::TestRequest::default()
+            .peer_addr("10.1.2.3:4711".parse().expect("an address"))
+            .insert_header((X_FORWARDED_FOR, HeaderValue::from_bytes(b"\xff, 198.51.100.7").expect("a header")));
+        let trusted: TrustedProxies = "10.0.0.0/8".parse().expect("networks");
+        let client = trusted.client(&request.to_srv_request());
+        assert_eq!(client.map(|client| client.to_string()).as_deref(), Some("198.51.100.7"));
     }
 
     #[test]

@@ -271,7 +271,9 @@ impl Candidate {
             )));
         }
         self.log.check(&row.checkpoint).await?;
-        if row.problem.is_some() && !self.store.goes_on(name, lease).await? {
+        // With something to publish, it is not over before that is acknowledged.
+        let is_done = self.log.head().await?.position <= row.checkpoint.position;
+        if is_done && row.problem.is_some() && !self.store.goes_on(name, lease).await? {
             return Err(Halt::Lost);
         }
         Ok(row.checkpoint)

@@ -31,7 +31,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How far back from a partition's end its newest event is looked for: the ends of transactions lie there too, and what was
 /// aborted.
-const LOOKED_BACK: i64 = 1_000;
+const LOOKED_BACK: i64 = 10_000;
 
 /// How much of what is passed over (another history's, for the most part) is looked at in one go.
 const PASSED_OVER_MAX: usize = 10_000;

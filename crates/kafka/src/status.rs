@@ -41,9 +41,10 @@ pub async fn status(database: &Database, log: &Log) -> Result<Vec<Status>, LogEr
     Ok(statuses)
 }
 
-/// Writes down how far the topics are, whoever publishes, for whoever gathers metrics: when they ask.
-pub async fn report(database: &Database, log: &Log) {
-    for Status { topic, lag_events, lag_seconds, .. } in status(database, log).await.unwrap_or_default() {
+/// Writes down how far a topic is, whoever publishes, for whoever gathers metrics: when they ask.
+pub async fn report(database: &Database, log: &Log, topic: &str) {
+    let statuses = status(database, log).await.unwrap_or_default();
+    for Status { topic, lag_events, lag_seconds, .. } in statuses.into_iter().filter(|one| one.topic == topic) {
         metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(lag_events as f64);
         metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic).set(lag_seconds);
     }

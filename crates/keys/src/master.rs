@@ -186,9 +186,9 @@ impl MasterKeys {
         &self.keys[0]
     }
 
-    /// Whether they are from a file.
-    pub(crate) fn are_from_file(&self) -> bool {
-        self.file.is_some()
+    /// Whether it is one, from a file.
+    pub(crate) fn is_one_from_file(&self) -> bool {
+        self.file.is_some() && self.keys.len() == 1
     }
 
     /// Which they are, and where they are from.

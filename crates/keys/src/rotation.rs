@@ -27,9 +27,9 @@ pub struct Rotated {
     pub rewrapped: u64,
 }
 
-/// Wraps everything in the database under another master key. It is the first one of `masters`, when they were given, or
-/// somebody has put it in front of those in the file; otherwise a new one, which comes to stand in the file alone. Servers
-/// may run meanwhile.
+/// Wraps everything in the database under another master key: a new one, which comes to stand in the file, when one key stands
+/// there. Otherwise the first one of `masters`: they were given, or somebody has put it in front of the other in the file, or a
+/// rotation broke off that had drawn it. Servers may run meanwhile.
 ///
 /// # Errors
 ///
@@ -39,14 +39,13 @@ pub async fn rotate(database: &Database, masters: MasterKeys) -> Result<Rotated,
     database.check_migrated(Schema::Keys).await?;
     let store = Store::new(database.clone());
     let mut masters = masters.read_again()?.unwrap_or(masters);
-    let mut from = store.master().await?;
-    let drawn = masters.are_from_file() && from.is_none_or(|from| from == masters.current().id());
+    let drawn = masters.is_one_from_file();
     // Only whoever writes the file needs it for themselves: it may be mounted read-only.
     let _lock = if drawn { masters.lock()? } else { None };
-    if drawn {
-        masters = masters.read_again()?.unwrap_or(masters);
-        from = store.master().await?;
-    }
+    masters = masters.read_again()?.unwrap_or(masters);
+    // Somebody else was first, and is done, or broke off.
+    let drawn = drawn && masters.is_one_from_file();
+    let from = store.master().await?;
     if let Some(needed) = from.filter(|id| masters.find(*id).is_none()) {
         return Err(KeyError::UnknownMaster { needed, given: masters.names() });
     }

@@ -27,7 +27,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long others wait for a writer whose turn it is. Once it has begun to write, 12 ms of it, or 256 events ([`TIP`]), so
 /// that changing over does not cost more than what is written.
-const TURN: Duration = Duration::from_millis(200);
+const TURN: Duration = Duration::from_millis(50);
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -43,7 +43,7 @@ macro_rules! tip {
     () => {
         "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
             CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
-                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '188 ms') THEN turn_of END \
+                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '38 ms') THEN turn_of END \
          FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
     };
 }
