@@ -6,9 +6,9 @@
 //! decided over ([`Append::after`](daybook_log::Append)): when one of them fails, so do those built on it, and what
 //! they left here counts as not there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::{HashMap, HashMapExt};
 use daybook_core::{Missing, Position, Revision, Snapshot, State, States, StreamId};
 use daybook_log::Ticket;
 use tokio::sync::Notify;

@@ -28,6 +28,9 @@ use crate::{LogError, Ticket, Verdict};
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
+/// For how long nothing has to be appended until no other process is kept waiting for it. What was decided again is here by then.
+const REST_AFTER: Duration = Duration::from_millis(20);
+
 /// For how long nothing has to be appended until what is known of the log is forgotten, to be found out again.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -116,6 +119,7 @@ impl Appender {
             seen,
             appended,
             writer,
+            rested: true,
             known: None,
             unresolved: None,
             decided: None,
@@ -176,6 +180,8 @@ struct Worker {
     seen: Arc<Seen>,
     appended: Signal,
     writer: Box<dyn Writer>,
+    /// Whether there was nothing to write for a moment.
+    rested: bool,
     /// What is known of the log; nothing before the first group.
     known: Option<Known>,
     /// The first event of a write of which nobody knows what became of it. It may still arrive.
@@ -198,7 +204,12 @@ impl Worker {
                 biased;
                 _ = self.closed.wait_for(|closed| *closed), if !closing => None,
                 count = self.waiting.recv_many(&mut taken, self.group_appends_max) => Some(count),
-                () = sleep(KNOWN_FOR), if self.known.is_some() => {
+                () = sleep(REST_AFTER), if !self.rested => {
+                    self.rested = true;
+                    self.writer.rest().await;
+                    continue;
+                }
+                () = sleep(KNOWN_FOR), if self.rested && self.known.is_some() => {
                     self.known = None;
                     continue;
                 }
@@ -213,6 +224,7 @@ impl Worker {
                 Some(_) => {
                     self.gather(&mut taken).await;
                     self.commit_all(std::mem::take(&mut taken)).await;
+                    self.rested = false;
                 }
             }
         }

@@ -4,9 +4,9 @@
 //! writes what its [`Plan`] says. Each append sees what those before it in the group have written, and one that
 //! fails leaves nothing behind.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use ahash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use chrono::{DateTime, Utc};
 use daybook_core::{Position, Receipt, ReceiptEvent, Revision, StreamId};
 use uuid::Uuid;

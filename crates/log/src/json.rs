@@ -12,10 +12,15 @@ pub(crate) fn check(text: &str) -> Result<(), &'static str> {
     if value.get().len() < text.len() {
         return Err("has white space around it");
     }
+    check_valid(text)
+}
+
+/// As [`check`], for a text that is known to be JSON on one line, since it was just written here.
+pub(crate) fn check_valid(text: &str) -> Result<(), &'static str> {
     if daybook_core::holds_fresh(text) {
         return Err("holds a personal value that is not sealed");
     }
-    // From here on it is known to be JSON. Most texts have no escapes, and are not deep however their brackets lie.
+    // Most texts have no escapes, and are not deep however their brackets lie.
     if text.bytes().all(|byte| !matches!(byte, b'\\' | b'\n' | b'\r'))
         && text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= DEPTH_MAX
     {

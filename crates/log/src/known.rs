@@ -1,7 +1,6 @@
 //! What an appender knows of the log, and up to which event: enough to decide over most groups without asking.
 
-use std::collections::HashMap;
-
+use ahash::{HashMap, HashMapExt};
 use chrono::{DateTime, Utc};
 use daybook_core::{Position, Revision, StreamId};
 use uuid::Uuid;

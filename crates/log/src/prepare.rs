@@ -45,7 +45,7 @@ impl Prepared {
     pub(crate) fn new(append: Append) -> Result<Self, String> {
         let metadata =
             serde_json::to_string(&append.metadata).map_err(|error| format!("the metadata: {error}"))?;
-        json::check(&metadata).map_err(|reason| format!("the metadata {reason}"))?;
+        json::check_valid(&metadata).map_err(|reason| format!("the metadata {reason}"))?;
         at_most(append.events.len(), EVENTS_MAX, "events")?;
         at_most(append.expected.len(), EXPECTED_MAX, "expected revisions")?;
         at_most(append.claims.len(), CLAIMS_MAX, "claims")?;

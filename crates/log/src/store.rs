@@ -108,6 +108,9 @@ pub(crate) trait Writer: Send {
     /// When this event was recorded; `None` when the log does not hold it. It is found out in such a way that nothing
     /// that this writer has sent before can still be written afterwards.
     async fn look_up(&mut self, event: (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure>;
+
+    /// There was nothing to write for a moment: nobody else is to wait for this writer any longer.
+    async fn rest(&mut self) {}
 }
 
 /// A group that was written.

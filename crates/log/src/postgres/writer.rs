@@ -25,9 +25,9 @@ use crate::{Head, LogError, append, stored};
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long others wait for a writer whose turn it is. Once it has begun to write, 12 ms of it, or 256 events ([`TIP`]), so
-/// that changing over does not cost more than what is written.
-const TURN: Duration = Duration::from_millis(50);
+/// How long others wait for a writer whose turn it is, unless it gives it back. Once it has begun to write, 12 ms of it, or
+/// 256 events ([`TIP`]), so that changing over does not cost more than what is written.
+const TURN: Duration = Duration::from_millis(200);
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -43,7 +43,7 @@ macro_rules! tip {
     () => {
         "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
             CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
-                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '38 ms') THEN turn_of END \
+                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '188 ms') THEN turn_of END \
          FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
     };
 }
@@ -134,6 +134,8 @@ pub(super) struct PostgresWriter {
     id: Uuid,
     /// Where its last own event stands.
     own: Position,
+    /// Whether others wait for it to use its turn.
+    has_turn: bool,
     /// Taken out while in use, and put back only when all went well: another one is made after whatever failed.
     connection: Option<Writing>,
 }
@@ -153,6 +155,7 @@ impl PostgresWriter {
             log: (log.log_id, log.epoch),
             id: Uuid::new_v4(),
             own: Position::START,
+            has_turn: false,
             connection: None,
         }
     }
@@ -221,6 +224,7 @@ impl Writer for PostgresWriter {
                 self.connection = Some(writing);
                 if recorded_at.is_some() {
                     self.own = tip.position.plus(plan.events.len() as u64);
+                    self.has_turn &= plan.events.is_empty();
                 }
                 Ok(recorded_at)
             }
@@ -272,6 +276,20 @@ impl Writer for PostgresWriter {
         let found = looked_up.await.map_err(late)??;
         self.connection = Some(writing);
         Ok(found)
+    }
+
+    /// Gives a turn back that nobody came for. When that fails, it ends by itself.
+    async fn rest(&mut self) {
+        if !std::mem::take(&mut self.has_turn) {
+            return;
+        }
+        let Ok(mut writing) = self.take().await else { return };
+        let given = sqlx::query("UPDATE log_identity SET turn_of = NULL WHERE turn_of = $1")
+            .bind(self.id)
+            .execute(&mut writing.connection);
+        if let Ok(Ok(_)) = timeout(ANSWER_TIMEOUT, given).await {
+            self.connection = Some(writing);
+        }
     }
 }
 
@@ -328,8 +346,10 @@ impl PostgresWriter {
         }
         if !plan.events.is_empty() {
             self.own = tip.position;
+            self.has_turn = false;
         } else if tip.position > self.own && found.turn_of.is_none() && group.lost(&plan) {
             writing.fence = self.take_turn(&mut writing.connection, &tip).await?;
+            self.has_turn = true;
         }
         let (commit, changes) = (plan.uncommitted(), plan.changes());
         Ok(Written {

@@ -13,6 +13,7 @@ on_both!(
     &[Schema::Log],
     a_head_that_is_held_for_too_long_is_a_definite_no,
     a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited,
+    whoever_lost_and_does_not_come_again_keeps_nobody_waiting,
 );
 
 /// Nothing was written, and nobody has to look for it.
@@ -66,4 +67,21 @@ async fn a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited(_: Loc
     other.commit().await.expect("committed");
     let verdict = submitted.verdict().await.expect("a verdict");
     assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");
+}
+
+/// Who lost against others is next; but not when there is nothing more to be written for it.
+async fn whoever_lost_and_does_not_come_again_keeps_nobody_waiting(location: Location, database: Database) {
+    let (log, elsewhere) = (open_alone(&database).await, open_alone(&connect_again(&location).await).await);
+    let stream = order(1);
+    let mut shortest = Duration::MAX;
+    for revision in 1..=5 {
+        commit(&elsewhere, to(&[&stream])).await;
+        let late = Append { expected: vec![at(&stream, revision - 1)], ..to(&[&stream]) };
+        let verdict = log.append(late).await.expect("a verdict");
+        assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");
+        let asked = Instant::now();
+        commit(&elsewhere, to(&[&order(2)])).await;
+        shortest = shortest.min(asked.elapsed());
+    }
+    assert!(shortest < Duration::from_millis(150), "{shortest:?}");
 }
