@@ -57,25 +57,24 @@ pub(super) async fn verify(views: &Views, arguments: &ArgMatches, as_json: bool)
 /// How far the log is folded, each time that it is.
 struct Passes {
     progress: Progress,
-    position: Position,
     /// How many slices were compared in the passes before.
     slices: u16,
 }
 
 impl Passes {
     fn begin() -> Self {
-        Self { progress: progress(), position: Position::START, slices: 0 }
+        Self { progress: progress(), slices: 0 }
     }
 
     fn reach(&mut self, position: Position, through: Position, slices: u16) {
-        if position <= self.position {
+        if position == Position::START {
             self.progress.finish();
             self.progress = progress();
         }
         if slices > self.slices {
             self.progress.say(&format!("{slices} of 1024 slices are compared"));
         }
-        (self.position, self.slices) = (position, slices);
+        self.slices = slices;
         self.progress.reach(position.get(), through.get());
     }
 }
