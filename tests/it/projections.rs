@@ -138,8 +138,15 @@ async fn whoever_waits_for_a_rebuild_can_leave_it(backend: Backend) {
     let operator = daybook.login(Role::Operator).await;
     let stock = async || operator.get("/v1/projections/stock").await.expect(200);
     assert_eq!(stock().await["building"]["generation"], 2);
+    let again = verb(daybook.store(), &["projection", "rebuild", "stock"]).await;
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert!(again.stderr.contains("daybook projection status stock --watch"), "{again:?}");
+    let mut watching = daybook.spawn_verb(&["projection", "status", "stock", "--watch", "--json"]);
+    watching.logged("nobody projects").await;
     let _projector = daybook.worker(PROJECTOR).await;
     wait_for("what was begun", LIMIT, async || (stock().await["generation"] == 2).then_some(())).await;
+    let status = json_of(&watching.ended().await);
+    assert_eq!((&status["generation"], &status["building"]), (&json!(2), &Value::Null), "{status}");
 }
 
 async fn a_rebuild_is_paused_resumed_given_up_and_taken_back(backend: Backend) {

@@ -93,13 +93,12 @@ impl Group {
         Ok(self.child.try_wait()?)
     }
 
-    /// Asks all of it to end by a signal, and ends what does not.
+    /// Asks all of it to end by a signal, and ends what does not: also what a child leaves behind that ended by itself.
     pub(crate) fn stop(&mut self, signal: &str) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.signal(signal);
+            self.wait_for_end();
         }
-        self.signal(signal);
-        self.wait_for_end();
         self.kill();
     }
 
@@ -149,19 +148,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_child_has_started_goes_with_it() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
-        let mut group = Group::spawn(&mut command).expect("there is a shell");
-        let mut first_line = String::new();
-        let mut stdout = tokio::io::BufReader::new(group.child.stdout.take().expect("it was asked for"));
-        stdout.read_line(&mut first_line).await.expect("the shell says whom it started");
+        // A child that goes on, and one that is killed while what it has started goes on.
+        for script in ["sleep 1000 & echo $!; wait", "sleep 1000 & echo $!; kill -s KILL $$"] {
+            let mut command = Command::new("sh");
+            let mut group =
+                Group::spawn(command.args(["-c", script]).stdout(Stdio::piped())).expect("there is a shell");
+            let mut first_line = String::new();
+            let mut stdout = tokio::io::BufReader::new(group.child.stdout.take().expect("it was asked for"));
+            stdout.read_line(&mut first_line).await.expect("the shell says whom it started");
+            if script.contains("KILL") {
+                group.child.wait().await.expect("it ends");
+            }
 
-        drop(group);
+            drop(group);
 
-        // The pipe closes when the last process that holds it is gone.
-        let mut rest = String::new();
-        let closed = tokio::time::timeout(GRACE, stdout.read_to_string(&mut rest)).await;
-        assert!(closed.is_ok(), "`sleep` ({}) is still there", first_line.trim());
+            // The pipe closes when the last process that holds it is gone.
+            let mut rest = String::new();
+            let closed = tokio::time::timeout(GRACE, stdout.read_to_string(&mut rest)).await;
+            assert!(closed.is_ok(), "`{script}`: `sleep` ({}) is still there", first_line.trim());
+        }
     }
 
     #[tokio::test]

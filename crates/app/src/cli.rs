@@ -52,7 +52,10 @@ pub(crate) fn command() -> Command {
             .subcommand_required(true)
             .subcommands([
                 Command::new("list").about("Say how far each projection is"),
-                Command::new("status").about("Say how far one is, with all its generations").arg(projection()),
+                Command::new("status").about("Say how far one is, with all its generations").args([
+                    projection(),
+                    flag("watch").help("Show how far the one is that is being built, until that is over"),
+                ]),
                 Command::new("rebuild")
                     .about("Build a view anew beside the one that is served, and put it in its place")
                     .args([
@@ -192,7 +195,7 @@ pub(crate) fn command() -> Command {
 fn about(act: Act) -> &'static str {
     match act {
         Act::Pause => "Let the generation that is being built wait",
-        Act::Resume => "Let it go on",
+        Act::Resume => "Let it go on; one that is held is compared again",
         Act::Abort => "Give it up",
         Act::Confirm => "Have it served though it differs",
         Act::Rollback => "Serve the generation again that was served before",

@@ -43,13 +43,17 @@ impl Progress {
         }
     }
 
+    /// Has something printed beside it.
+    pub(crate) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Bar(bar) => bar.suspend(print),
+            Self::Lines(_) => print(),
+        }
+    }
+
     /// Says something beside it.
     pub(crate) fn say(&self, text: &str) {
-        let say = || drop(writeln!(std::io::stderr().lock(), "{text}"));
-        match self {
-            Self::Bar(bar) => bar.suspend(say),
-            Self::Lines(_) => say(),
-        }
+        self.beside(|| drop(writeln!(std::io::stderr().lock(), "{text}")));
     }
 
     /// So many more are done.

@@ -51,7 +51,7 @@ pub struct GenerationStatus {
     pub events_per_second: Option<f64>,
     /// How many seconds it will take at this rate, while it is built.
     pub eta_seconds: Option<f64>,
-    /// In what it differs from the one that was served.
+    /// In what it differed from the one that was served, where both had come to the `position` in here.
     pub report: Option<Value>,
     /// Who began it.
     pub started_by: String,
@@ -192,7 +192,8 @@ impl Views {
         if waits { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }
 
-    /// Lets it go on.
+    /// Lets it go on. One that is held is compared again with the one that is served: what was found out before was true up
+    /// to the position in its report.
     ///
     /// # Errors
     ///
@@ -202,6 +203,9 @@ impl Views {
         let (projection, generation) = (one.projection, one.number);
         self.record(RebuildResumed { projection, generation }, metadata).await?;
         let goes_on = self.store().set_paused(one.id, false).await?;
+        if one.phase == Phase::Held && one.confirm_diff {
+            self.store().set_phase(one.id, Phase::Held, Phase::Verify).await?;
+        }
         view.generations_changed.send_replace(());
         if goes_on { Ok(one.number) } else { Err(refused("it was just put in place")) }
     }

@@ -93,7 +93,7 @@ pub enum Finding {
 /// What is told while a view is verified.
 #[derive(Debug)]
 pub enum Told {
-    /// How far some of its documents are folded.
+    /// How far some of its documents are folded: from the beginning on, each time that the log is read.
     Folded {
         /// Everything up to there was folded.
         position: Position,
@@ -270,6 +270,7 @@ impl Views {
         let mut refold = Refold::new(self, view, before.parked(slices)?).await?;
         let lowest = before.lowest();
         let mut folded = Position::START;
+        report.folded(folded, lowest)?;
         while folded < lowest {
             if self.is_closing() {
                 return Err(ViewError::Unavailable("this process ends".to_owned()));

@@ -10,7 +10,7 @@ use chrono::Utc;
 use clap::ArgMatches;
 use daybook_core::{Domain, Metadata};
 use daybook_dispatch::Request;
-use daybook_views::{Act, Building, GenerationStatus, Phase, Projectors, REBUILD, Status, Views};
+use daybook_views::{Act, Building, GenerationStatus, Phase, Projectors, REBUILD, Status, ViewError, Views};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,7 +35,7 @@ pub(crate) async fn projection(
     let opened = LogAndViews::open(domain, config).await?;
     let outcome = match arguments.subcommand() {
         Some(("list", _)) => list(&opened.views, as_json).await,
-        Some(("status", arguments)) => status(&opened.views, name(arguments)?, as_json).await,
+        Some(("status", arguments)) => status(&opened, arguments, as_json).await,
         Some(("rebuild", arguments)) => rebuild(&opened, config, arguments, as_json).await,
         Some(("verify", arguments)) => verify::verify(&opened.views, arguments, as_json).await,
         Some(("try", arguments)) => try_out::try_out(&opened.views, arguments, as_json).await,
@@ -77,7 +77,14 @@ struct Overview {
     generations: Vec<GenerationStatus>,
 }
 
-async fn status(views: &Views, name: &str, as_json: bool) -> anyhow::Result<()> {
+async fn status(opened: &LogAndViews, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
+    let (views, name) = (&opened.views, name(arguments)?);
+    if arguments.get_flag("watch") {
+        let generations = views.generations(name).await?;
+        if let Some(built) = generations.iter().rfind(|one| one.phase.is_built()) {
+            wait(opened, name, built.number, false).await?;
+        }
+    }
     let generations = views.generations(name).await?;
     let status = views.status().await?.into_iter().find(|one| one.name == name).context("it is gone")?;
     if as_json {
@@ -127,7 +134,13 @@ async fn rebuild(
     as_json: bool,
 ) -> anyhow::Result<()> {
     let name = name(arguments)?;
-    let number = opened.views.rebuild(name, arguments.get_flag("confirm-diff"), &metadata(REBUILD)).await?;
+    let begun = opened.views.rebuild(name, arguments.get_flag("confirm-diff"), &metadata(REBUILD)).await;
+    let number = match begun {
+        Err(ViewError::Refused(reason)) => {
+            bail!("{reason}: `daybook projection status {name} --watch` shows how far")
+        }
+        begun => begun?,
+    };
     if arguments.get_flag("no-wait") {
         if as_json {
             return terminal::json(&json!({"projection": name, "generation": number}));
@@ -216,8 +229,8 @@ async fn hindrance(views: &Views, one: &GenerationStatus, here: bool) -> anyhow:
 /// What was found out when a generation was compared with the one that was served.
 fn print_report(report: &Value) -> anyhow::Result<()> {
     terminal::line(format_args!(
-        "    {} documents beside {} that were served; {} differ, {} changed while they were compared",
-        report["built"], report["served"], report["differing"], report["undecided"],
+        "    up to position {}: {} documents beside {} that were served; {} differ, {} changed while they were compared",
+        report["position"], report["built"], report["served"], report["differing"], report["undecided"],
     ))?;
     let digests = &report["digests"];
     if let (Some(served), Some(built)) = (digests["served"].as_str(), digests["built"].as_str()) {

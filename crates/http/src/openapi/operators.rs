@@ -56,7 +56,7 @@ fn projections(paths: &mut Map<String, Value>, schemas: &mut SchemaGenerator) {
 fn summary_of(act: Act) -> &'static str {
     match act {
         Act::Pause => "Lets the generation that is being built wait",
-        Act::Resume => "Lets the generation that is being built go on",
+        Act::Resume => "Lets the generation that is being built go on; one that is held is compared again",
         Act::Abort => "Gives up the generation that is being built",
         Act::Confirm => "Agrees that the generation that is being built is served though it differs",
         Act::Rollback => "Serves the generation again that was served before",

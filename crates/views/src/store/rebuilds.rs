@@ -85,7 +85,8 @@ pub(crate) trait Rebuilds: Send + Sync {
     /// Makes the key and the indexes of a table that was filled without them, and ends the generation's replay.
     async fn finish_replay(&self, generation: i64, table: &Table, shards: u16) -> Result<(), sqlx::Error>;
 
-    /// Moves a generation on, if it is in the phase that it was seen in.
+    /// Moves a generation to another phase, if it is in the one that it was seen in. What was found out about it is
+    /// forgotten.
     async fn set_phase(&self, generation: i64, from: Phase, to: Phase) -> Result<bool, sqlx::Error>;
 
     /// Keeps what was found out about a generation that is verified, and moves it on; whether it still was.
@@ -151,7 +152,7 @@ macro_rules! rebuilds {
 
             async fn set_phase(&self, generation: i64, from: Phase, to: Phase) -> Result<bool, sqlx::Error> {
                 let moved = sqlx::query(concat!(
-                    "UPDATE view_generations SET phase = $3, phase_at = ", $now,
+                    "UPDATE view_generations SET phase = $3, report = NULL, phase_at = ", $now,
                     " WHERE generation = $1 AND phase = $2"
                 ))
                 .bind(generation)

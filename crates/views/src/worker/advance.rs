@@ -90,6 +90,7 @@ fn report(compared: &Comparison, differences: &[&Difference]) -> Value {
     let unseen = compared.differing - compared.differences.len() as u64;
     let samples: Vec<Value> = differences.iter().take(REPORTED_MAX).map(|one| sample(one)).collect();
     json!({
+        "position": compared.positions.0,
         "served": compared.served,
         "built": compared.built,
         "differing": differences.len() as u64 + unseen,

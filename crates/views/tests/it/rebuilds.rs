@@ -188,11 +188,20 @@ async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, dat
         "key": "a", "fields": [{"field": "sum.total", "served": 7, "built": 1}],
     });
     assert_eq!(report["samples"][0], sample);
+    assert_ne!(report["digests"]["served"], report["digests"]["built"]);
+    let compared_at = |report: &serde_json::Value| report["position"].as_u64().expect("it says up to where");
+    assert!(compared_at(&report) >= last.get(), "{report}");
     // Late, but not too late.
     views.pause("counters", &metadata()).await.expect("done");
     assert!(matches!(views.confirm("counters", &metadata()).await, Err(ViewError::Refused(_))));
+    // What is appended meanwhile is in what is compared again.
+    let later = world.append(["c", "d"].map(|key| event(key, &Added { by: 1 })).into()).await;
+    read_all(&views, later).await;
     views.resume("counters", &metadata()).await.expect("done");
-    assert_ne!(report["digests"]["served"], report["digests"]["built"]);
+    let held = generation(&views, "counters", 2, |one| one.phase == Phase::Held && one.position >= later).await;
+    let report = held.report.expect("compared again");
+    assert_eq!((&report["differing"], &report["served"], &report["built"]), (&1.into(), &4.into(), &4.into()));
+    assert!(compared_at(&report) >= later.get(), "{report}");
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     projectors.stop().await;
@@ -351,6 +360,7 @@ async fn what_cannot_be_done_is_not_on_record(_: Location, database: Database) {
     views.pause("counters", &metadata()).await.expect("done");
     refused(Act::Confirm).await;
     views.resume("counters", &metadata()).await.expect("done");
+    generation(&views, "counters", 2, |one| one.phase == Phase::Held).await;
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     let done = ["rebuild_requested", "rebuild_paused", "rebuild_resumed", "rebuild_confirmed"];

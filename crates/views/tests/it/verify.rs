@@ -57,11 +57,11 @@ async fn a_true_view_is_found_true_in_as_many_passes_as_it_takes(_: Location, da
         if let Told::Folded { position, through, slices } = told {
             reached.push((position, through, slices));
         }
-        ControlFlow::Break(())
+        if reached.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let ended = views.verify("counters", Extent::Full, MUCH, &mut listener).await;
     assert!(matches!(ended, Err(ViewError::Refused(_))), "{ended:?}");
-    assert_eq!(reached, [(last, last, 0)]);
+    assert_eq!(reached, [(Position::START, last, 0), (last, last, 0)]);
     projectors.stop().await;
     world.log.close().await;
 }

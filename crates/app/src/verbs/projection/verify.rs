@@ -4,26 +4,33 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, bail};
 use clap::ArgMatches;
+use daybook_core::Position;
 use daybook_views::{Extent, Finding, Told, Views};
 
 use super::name;
+use crate::progress::Progress;
 use crate::terminal;
 
 /// Compares a view with the log. Each finding is a line as soon as it is met, and the last line is what was compared; it
-/// fails when there are any.
+/// fails when there are any. How far it is stands on standard error.
 pub(super) async fn verify(views: &Views, arguments: &ArgMatches, as_json: bool) -> anyhow::Result<()> {
     let name = name(arguments)?;
     let extent = if arguments.get_flag("full") { Extent::Full } else { Extent::Sample };
     let mib = *arguments.get_one::<u64>("memory-mib").context("how much memory?")?;
     let bytes_max = usize::try_from(mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX);
-    let mut printed = Ok(());
+    let (mut printed, mut passes) = (Ok(()), Passes::begin());
     let mut print = |told: Told| {
-        if let (Told::Found(finding), Ok(())) = (told, &printed) {
-            printed = show(&finding, as_json);
+        match told {
+            Told::Found(finding) if printed.is_ok() => {
+                printed = passes.progress.beside(|| show(&finding, as_json));
+            }
+            Told::Found(_) => {}
+            Told::Folded { position, through, slices } => passes.reach(position, through, slices),
         }
         if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let verified = views.verify(name, extent, bytes_max, &mut print).await;
+    passes.progress.finish();
     printed?;
     let report = verified?;
     if as_json {
@@ -45,6 +52,35 @@ pub(super) async fn verify(views: &Views, arguments: &ArgMatches, as_json: bool)
         bail!("`{name}` is not what the log says: {} findings", report.findings);
     }
     Ok(())
+}
+
+/// How far the log is folded, each time that it is.
+struct Passes {
+    progress: Progress,
+    /// How many slices were compared in the passes before.
+    slices: u16,
+}
+
+impl Passes {
+    fn begin() -> Self {
+        Self { progress: progress(), slices: 0 }
+    }
+
+    fn reach(&mut self, position: Position, through: Position, slices: u16) {
+        if position == Position::START {
+            self.progress.finish();
+            self.progress = progress();
+        }
+        if slices > self.slices {
+            self.progress.say(&format!("{slices} of 1024 slices are compared"));
+        }
+        self.slices = slices;
+        self.progress.reach(position.get(), through.get());
+    }
+}
+
+fn progress() -> Progress {
+    Progress::new("verifying", "events", 0)
 }
 
 fn show(finding: &Finding, as_json: bool) -> anyhow::Result<()> {
