@@ -128,6 +128,10 @@ pub(crate) fn command() -> Command {
                 .long("check")
                 .action(ArgAction::SetTrue)
                 .help("Only make sure that the backup is whole"),
+            Arg::new("without-kafka")
+                .long("without-kafka")
+                .action(ArgAction::SetTrue)
+                .help("Do not ask the brokers what was published of the log: nobody is going to read its topic any more"),
         ]),
         Command::new("keys")
             .about("Manage keys")

@@ -231,16 +231,16 @@ async fn part_lost(
             None => pending().await,
         }
     };
-    let (part, outcome) = tokio::select! {
+    let (part, outcome): (_, anyhow::Result<()>) = tokio::select! {
         () = log.ended() => ("the appender", Ok(())),
-        () = projected => ("a projector", Ok(())),
-        () = published => ("the relay", Ok(())),
-        outcome = ended(api) => ("the server of the API", outcome),
-        outcome = ended(metrics) => ("the server of the metrics", outcome),
+        outcome = projected => ("a projector", outcome.map_err(Into::into)),
+        outcome = published => ("the relay", outcome.map_err(Into::into)),
+        outcome = ended(api) => ("the server of the API", outcome.map_err(Into::into)),
+        outcome = ended(metrics) => ("the server of the metrics", outcome.map_err(Into::into)),
     };
     match outcome {
         Ok(()) => anyhow!("{part} ended by itself"),
-        Err(error) => anyhow::Error::new(error).context(format!("{part} ended by itself")),
+        Err(error) => error.context(format!("{part} ended by itself")),
     }
 }
 

@@ -13,7 +13,7 @@ use daybook_core::{Position, RecordedEvent};
 use daybook_database::Database;
 use daybook_log::{Checkpoint, Log, LogError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -67,9 +67,10 @@ impl Relay {
         Self { stop, acknowledged, work }
     }
 
-    /// Waits until it ends without having been asked to. That is a mistake in the program.
-    pub async fn ended(&mut self) {
-        self.work.join_next().await;
+    /// Waits until it ends without having been asked to. That is a mistake in the program, and the error says which when it
+    /// panicked.
+    pub async fn ended(&mut self) -> Result<(), JoinError> {
+        self.work.join_next().await.unwrap_or(Ok(()))
     }
 
     /// Up to where the brokers have acknowledged what this process published. It is sooner known than written: what the row

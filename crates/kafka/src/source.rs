@@ -4,6 +4,7 @@
 //! as the event that it stands behind. So one that slept finds its place by itself, and nobody's pace concerns another. What is
 //! fetched ahead is bounded, since partitions are asked only for what is wanted next ([`Sequence`]).
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +30,8 @@ use crate::settings::Settings;
 /// How long the brokers may take for each of the things that they are asked at the beginning.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How far back from a partition's end its newest event is looked for: the ends of transactions lie there too, and what was
-/// aborted.
+/// How far back from a partition's end its newest event is looked for at first: the ends of transactions lie there too, what
+/// was aborted, and what belongs to other logs.
 const LOOKED_BACK: i64 = 10_000;
 
 /// How much of what is passed over (another history's, for the most part) is looked at in one go.
@@ -265,21 +266,52 @@ pub(crate) fn newest(settings: &Settings, log_id: Uuid) -> Result<Option<Checkpo
     let consumer: BaseConsumer<Watcher> =
         settings.consumer().create_with_context(Watcher::default()).map_err(trouble)?;
     let topic = settings.topic.as_str();
-    let mut from = places(&consumer, topic, None).map_err(trouble)?;
-    let mut left = from.count();
-    for partition in from.elements().iter().map(|element| element.partition()).collect::<Vec<_>>() {
+    let mut searched = Vec::new();
+    for element in places(&consumer, topic, None).map_err(trouble)?.elements() {
+        let partition = element.partition();
         let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_LIMIT).map_err(trouble)?;
-        let place = Offset::Offset(first.max(end - LOOKED_BACK));
-        from.set_partition_offset(topic, partition, place).map_err(trouble)?;
+        searched.push((partition, first, end));
     }
-    consumer.assign(&from).map_err(trouble)?;
-    let mut newest: Option<Checkpoint> = None;
-    let end = Instant::now() + ANSWER_LIMIT;
-    while left > 0 {
+    let (mut newest, mut looked_back) = (None, LOOKED_BACK);
+    while !searched.is_empty() {
+        let mut from = TopicPartitionList::new();
+        for (partition, first, end) in &searched {
+            let place = Offset::Offset(*first.max(&end.saturating_sub(looked_back)));
+            from.add_partition_offset(topic, *partition, place).map_err(trouble)?;
+        }
+        consumer.assign(&from).map_err(trouble)?;
+        let found = newest_of(&consumer, settings, log_id, searched.len())?;
+        searched.retain(|(partition, first, end)| {
+            !found.contains_key(partition) && end.saturating_sub(looked_back) > *first
+        });
+        newest = newest.into_iter().chain(found.into_values()).max_by_key(age);
+        looked_back = looked_back.saturating_mul(2);
+    }
+    Ok(newest)
+}
+
+/// By what a checkpoint is newer than another one of its log.
+fn age(checkpoint: &Checkpoint) -> (u64, Position) {
+    (checkpoint.epoch, checkpoint.position)
+}
+
+/// The newest event of a log in each of the partitions that are assigned, where there is one. Blocks until all are read.
+fn newest_of(
+    consumer: &BaseConsumer<Watcher>,
+    settings: &Settings,
+    log_id: Uuid,
+    partitions: usize,
+) -> Result<HashMap<i32, Checkpoint>, String> {
+    let (mut newest, mut ended) = (HashMap::new(), HashSet::new());
+    let mut heard = Instant::now();
+    while ended.len() < partitions {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
-            Some(Err(error)) => return Err(trouble(error)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
+            Some(Err(error)) => return Err(format!("the brokers {}: {error}", settings.brokers)),
             Some(Ok(message)) => {
+                heard = Instant::now();
                 // What is no event is nobody's.
                 let ours = read(&message).ok().filter(|published| published.origin.log_id == log_id);
                 let ours = ours.map(|Published { origin: Origin { log_id, epoch }, event }| Checkpoint {
@@ -288,9 +320,14 @@ pub(crate) fn newest(settings: &Settings, log_id: Uuid) -> Result<Option<Checkpo
                     position: event.position,
                     event_id: event.id,
                 });
-                newest = newest.into_iter().chain(ours).max_by_key(|one| (one.epoch, one.position));
+                if let Some(ours) = ours {
+                    let known = newest.entry(message.partition()).or_insert(ours);
+                    *known = std::cmp::max_by_key(*known, ours, age);
+                }
             }
-            None if Instant::now() > end => return Err(format!("the brokers {} do not answer", settings.brokers)),
+            None if heard.elapsed() > ANSWER_LIMIT => {
+                return Err(format!("the brokers {} do not answer", settings.brokers));
+            }
             None => {}
         }
     }

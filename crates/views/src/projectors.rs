@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daybook_log::Source;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::projector::Projector;
 use crate::ranges::Standings;
@@ -99,11 +99,12 @@ impl Projectors {
         Self { stop, projectors, keeper }
     }
 
-    /// Waits until one of them, or who keeps their leases, ends without having been asked to. That is a mistake in the program.
-    pub async fn ended(&mut self) {
+    /// Waits until one of them, or who keeps their leases, ends without having been asked to. That is a mistake in the program,
+    /// and the error says which when it panicked.
+    pub async fn ended(&mut self) -> Result<(), JoinError> {
         tokio::select! {
-            Some(_) = self.projectors.join_next() => {}
-            _ = self.keeper.join_next() => {}
+            Some(ended) = self.projectors.join_next() => ended,
+            ended = self.keeper.join_next() => ended.unwrap_or(Ok(())),
         }
     }
 

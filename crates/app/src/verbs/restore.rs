@@ -15,7 +15,7 @@ use clap::ArgMatches;
 use daybook_core::{Domain, Position, RecordedEvent};
 use daybook_database::{Database, Lines};
 use daybook_dispatch::Request;
-use daybook_kafka::backup::RELAYS;
+use daybook_kafka::backup::{RELAYS, Reached as Published};
 use daybook_keys::Keys;
 use daybook_log::backup::{RestoreError, Restoring};
 use daybook_log::{Head, NewRecord};
@@ -73,7 +73,7 @@ pub(crate) async fn restore(
         return check(log.as_ref(), keys.as_ref(), as_json);
     }
     let databases = Databases::create(config).await?;
-    let relay = config.relay.as_ref();
+    let relay = config.relay.as_ref().filter(|_| !arguments.get_flag("without-kafka"));
     let outcome = restore_into(domain, &databases, relay, log.as_ref(), keys.as_ref(), as_json).await;
     databases.close().await;
     outcome
@@ -108,12 +108,17 @@ async fn restore_into(
         Some(_) => Some(Restoring::begin(&databases.log).await.map_err(not_empty)?),
         None => None,
     };
+    // Asked before anything is written: without an answer, nothing is.
+    let published = match log.zip(relay) {
+        Some((log, relay)) => readers::published(relay, log.manifest.holds.log.log_id).await?,
+        None => None,
+    };
     let keys_restored = match keys {
         Some(keys) => Some(restore_keys(&databases.keys, keys).await?),
         None => None,
     };
     let restored = match log.zip(restoring) {
-        Some((log, restoring)) => Some(restore_log(&domain, databases, relay, log, restoring).await?),
+        Some((log, restoring)) => Some(restore_log(&domain, databases, published, log, restoring).await?),
         None => None,
     };
     let without_keys = Keys::is_new(&databases.keys).await?;
@@ -179,23 +184,23 @@ async fn restore_keys(database: &Database, backup: &Backup<KeysBackup>) -> anyho
 async fn restore_log(
     domain: &Domain,
     databases: &Databases,
-    relay: Option<&daybook_kafka::Settings>,
+    published: Option<Published>,
     backup: &Backup<LogBackup>,
     restoring: Restoring,
 ) -> anyhow::Result<(Head, Vec<Reader>)> {
     let LogBackup { log: end, views, relays, .. } = &backup.manifest.holds;
-    let there = readers::there(databases, relay, end.log_id).await?;
+    let there = readers::there(databases, published).await?;
     let ids = check_log(backup, &there.positions(views, relays))?;
     let epoch = there.newest_epoch(end) + 1;
     let tables = Tables::of(domain.projections.values().map(|projection| projection.spec()))?;
     let history = History { end, epoch, ids };
     let mut readers = readers::restore(&databases.views, &tables, &backup.folder, views, &there, &history).await?;
-    let mut published = Vec::new();
+    let mut relayed = Vec::new();
     for (reader, goes_on) in there.relays(relays, &history) {
         readers.push(reader);
-        published.push(serde_json::to_string(&goes_on)?);
+        relayed.push(serde_json::to_string(&goes_on)?);
     }
-    let head = write_log(backup, restoring, epoch, &readers, &published).await?;
+    let head = write_log(backup, restoring, epoch, &readers, &relayed).await?;
     Ok((head, readers))
 }
 

@@ -97,12 +97,20 @@ pub(super) struct There {
     published: Option<Published>,
 }
 
-/// Looks for readers of a log, and what `relay` has published of it.
-pub(super) async fn there(
-    databases: &Databases,
-    relay: Option<&daybook_kafka::Settings>,
-    log_id: Uuid,
-) -> anyhow::Result<There> {
+/// What lies in the topic of a log. Without knowing it, the epoch that begins could be one that was published in already, and
+/// whoever reads the topic would take that history's messages for this one's.
+pub(super) async fn published(relay: &daybook_kafka::Settings, log_id: Uuid) -> anyhow::Result<Option<Published>> {
+    relays::published(relay, log_id).await.map_err(|reason| {
+        anyhow::anyhow!(
+            "it is not known what was published of this log: {reason}. Restore when the brokers answer; or, if nobody is going \
+             to read the topic `{}` any more, `--without-kafka`",
+            relay.topic
+        )
+    })
+}
+
+/// Looks for readers of a log, beside what was `published` of it.
+pub(super) async fn there(databases: &Databases, published: Option<Published>) -> anyhow::Result<There> {
     let mut snapshot = databases.views.snapshot().await?;
     let views = views::reached(&mut snapshot).await?;
     snapshot.close().await?;
@@ -112,13 +120,6 @@ pub(super) async fn there(
     let mut snapshot = databases.log.snapshot().await?;
     let relays = relays::reached(&mut snapshot).await?;
     snapshot.close().await?;
-    let published = match relay {
-        Some(settings) => relays::published(settings, log_id).await.unwrap_or_else(|reason| {
-            tracing::warn!(reason, "what was published beyond the backup is not known");
-            None
-        }),
-        None => None,
-    };
     Ok(There { views, forgettings, relays, published })
 }
 
@@ -139,7 +140,9 @@ impl There {
     /// when that is not known, it publishes everything again. It may always do so, but may pass nothing over.
     pub(super) fn relays(&self, backup: &[Published], history: &History<'_>) -> Vec<(Reader, Published)> {
         let is_new = |kept: &&Published| !self.relays.iter().any(|there| there.topic == kept.topic);
+        let has_no_row = |lies: &&Published| is_new(lies) && !backup.iter().any(|kept| kept.topic == lies.topic);
         let all = self.relays.iter().chain(backup.iter().filter(is_new));
+        let all = all.chain(self.published.iter().filter(has_no_row));
         let goes_on = |relay: &Published| {
             let there = self.relays.iter().find(|there| there.topic == relay.topic);
             let kept = backup.iter().find(|kept| kept.topic == relay.topic);
