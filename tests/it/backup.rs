@@ -220,7 +220,10 @@ async fn readers_who_had_seen_more_are_told_and_go_on(backend: Backend) {
     let beside = beside(daybook.store());
     let beside: Vec<_> = beside.iter().map(String::as_str).collect();
     damaged_backups_are_refused(&store, &folders);
-    let restored = answered(&store.cli(&[&["restore", &folders.log(), "--json"], &beside[..]].concat()));
+    let without_kafka = ["--kafka-brokers", "127.0.0.1:1", "--without-kafka"];
+    let log = folders.log();
+    let restore = [&["restore", &log, "--json"], &without_kafka[..], &beside[..]].concat();
+    let restored = answered(&store.cli(&restore));
     let readers = restored["restored"]["readers"].as_array().expect("a list").clone();
     let orders =
         readers.iter().find(|reader| reader["reader"] == "projection orders version 1").expect("it had read");

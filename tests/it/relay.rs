@@ -216,7 +216,10 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     let master_key = |store: &Store| store.data().join("master.key");
     std::fs::copy(master_key(shop.daybook.store()), master_key(&store)).expect("it is there");
     drop(shop);
-    // The new database has no trace of it: the topic tells.
+    let in_the_dark = store.cli(&topic.published_by(&["restore", &log, "--keys", &keys], "127.0.0.1:1"));
+    assert_eq!(in_the_dark.status.code(), Some(1), "{in_the_dark:?}");
+    assert!(in_the_dark.stderr.contains("--without-kafka"), "{in_the_dark:?}");
+    // Nothing was written. The new database has no trace of what was published: the topic tells.
     let brokers = Topic::brokers();
     let restored = store.cli(&topic.published_by(&["restore", &log, "--keys", &keys], &brokers));
     assert!(restored.status.success(), "{restored:?}");
