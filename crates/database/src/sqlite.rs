@@ -41,10 +41,8 @@ impl SqliteFile {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        // In KiB: the upper pages of all indexes, and what one transaction changes. In pages: what changes often is copied
-        // into the file once for many times that it was written.
-        let writing = connect.clone().pragma("cache_size", "-16384").pragma("wal_autocheckpoint", "8000");
-        let writing = Arc::new(writing);
+        // In KiB: the upper pages of all indexes, and what one transaction changes.
+        let writing = Arc::new(connect.clone().pragma("cache_size", "-16384"));
         let writer = pool(1).connect_with((*writing).clone()).await?;
         let readers = pool(options.connections_max.max(2))
             .min_connections(1)
