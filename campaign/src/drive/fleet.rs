@@ -188,12 +188,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Thaws it, or starts it again, whether it is due or not, and tells it to finish.
-    pub(super) async fn settle(&mut self, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
+    /// Thaws it, or starts it again, whether it is due or not, and has it work.
+    pub(super) async fn recover(&mut self, violations: &mut Vec<Violation>) -> anyhow::Result<()> {
         if let State::Frozen { until, .. } | State::Dead { until } = &mut self.state {
             *until = Instant::now();
         }
         self.tend(Instant::now(), violations).await?;
+        self.rest(false).await
+    }
+
+    /// Tells it to finish.
+    pub(super) async fn settle(&mut self) -> anyhow::Result<()> {
         self.order(orders::SETTLE).await
     }
 

@@ -62,6 +62,9 @@ pub struct Plan {
 /// How long all faults may take when nobody says when to stop.
 const TIME_LIMIT: Duration = Duration::from_secs(3_600);
 
+/// How long it may take until as much is done undisturbed as a campaign asks for.
+const WORK_ON_LIMIT: Duration = Duration::from_secs(30);
+
 /// Runs a campaign.
 ///
 /// # Errors
@@ -118,6 +121,7 @@ impl<'a> Campaign<'a> {
         let mut campaign = Self { plan, store, means, dice, writers, proxies, faults, violations };
 
         campaign.go_wrong(start + plan.time_limit.unwrap_or(TIME_LIMIT)).await?;
+        campaign.work_on(&log).await?;
         campaign.settle().await?;
         let mut read = reader.finish().await?;
         read.compare(&log).await?;
@@ -190,14 +194,28 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
-    /// Takes everything out of the writers' way, and waits until they have all their answers.
-    async fn settle(&mut self) -> anyhow::Result<()> {
+    /// Takes everything out of the writers' way, and has them go on until two events were appended for each fault: what a
+    /// fault has left behind shows in what comes after it.
+    async fn work_on(&mut self, log: &Log) -> anyhow::Result<()> {
         for proxy in &self.proxies {
             proxy.disarm();
             proxy.open();
         }
         for writer in &mut self.writers {
-            writer.settle(&mut self.violations).await?;
+            writer.recover(&mut self.violations).await?;
+        }
+        let enough = log.head().await?.position.plus(2 * self.plan.faults);
+        let until = Instant::now() + WORK_ON_LIMIT;
+        while Instant::now() < until && log.head().await?.position < enough {
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until all writers have their answers.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        for writer in &mut self.writers {
+            writer.settle().await?;
         }
         for writer in &mut self.writers {
             writer.finished(&mut self.violations).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use daybook_database::{Location, Options};
 use daybook_kafka::TopicSource;
-use daybook_views::SHARDS_MAX;
+use daybook_views::SLICES;
 
 use crate::settings::Resolved;
 
@@ -157,8 +157,8 @@ impl Config {
 }
 
 fn shards(count: u16) -> anyhow::Result<u16> {
-    if !(1..=SHARDS_MAX).contains(&count) {
-        bail!("`projection_shards` cannot be {count}: expected 1 to {SHARDS_MAX}");
+    if !(1..=SLICES).contains(&count) {
+        bail!("`projection_shards` cannot be {count}: expected 1 to {SLICES}");
     }
     Ok(count)
 }

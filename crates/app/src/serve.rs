@@ -219,24 +219,12 @@ async fn part_lost(
     api: &mut Option<Running>,
     metrics: &mut Option<Running>,
 ) -> anyhow::Error {
-    let projected = async {
-        match projectors {
-            Some(projectors) => projectors.ended().await,
-            None => pending().await,
-        }
-    };
-    let published = async {
-        match relay {
-            Some(relay) => relay.ended().await,
-            None => pending().await,
-        }
-    };
-    let (part, outcome): (_, anyhow::Result<()>) = tokio::select! {
+    let (part, outcome) = tokio::select! {
         () = log.ended() => ("the appender", Ok(())),
-        outcome = projected => ("a projector", outcome.map_err(Into::into)),
-        outcome = published => ("the relay", outcome.map_err(Into::into)),
-        outcome = ended(api) => ("the server of the API", outcome.map_err(Into::into)),
-        outcome = ended(metrics) => ("the server of the metrics", outcome.map_err(Into::into)),
+        outcome = ended(projectors, Projectors::ended) => ("a projector", outcome),
+        outcome = ended(relay, Relay::ended) => ("the relay", outcome),
+        outcome = ended(api, Running::ended) => ("the server of the API", outcome),
+        outcome = ended(metrics, Running::ended) => ("the server of the metrics", outcome),
     };
     match outcome {
         Ok(()) => anyhow!("{part} ended by itself"),
@@ -244,9 +232,13 @@ async fn part_lost(
     }
 }
 
-async fn ended(server: &mut Option<Running>) -> std::io::Result<()> {
-    match server {
-        Some(running) => running.ended().await,
+/// Waits until a part ends; for ever where this process has none.
+async fn ended<P, E: Into<anyhow::Error>>(
+    part: &mut Option<P>,
+    ended: impl AsyncFnOnce(&mut P) -> Result<(), E>,
+) -> anyhow::Result<()> {
+    match part {
+        Some(part) => ended(part).await.map_err(Into::into),
         None => pending().await,
     }
 }

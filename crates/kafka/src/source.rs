@@ -280,7 +280,8 @@ pub(crate) fn newest(settings: &Settings, log_id: Uuid) -> Result<Option<Checkpo
             from.add_partition_offset(topic, *partition, place).map_err(trouble)?;
         }
         consumer.assign(&from).map_err(trouble)?;
-        let found = newest_of(&consumer, settings, log_id, searched.len())?;
+        let found = newest_of(&consumer, log_id, searched.len())
+            .map_err(|reason| format!("the brokers {} {reason}", settings.brokers))?;
         searched.retain(|(partition, first, end)| {
             !found.contains_key(partition) && end.saturating_sub(looked_back) > *first
         });
@@ -298,7 +299,6 @@ fn age(checkpoint: &Checkpoint) -> (u64, Position) {
 /// The newest event of a log in each of the partitions that are assigned, where there is one. Blocks until all are read.
 fn newest_of(
     consumer: &BaseConsumer<Watcher>,
-    settings: &Settings,
     log_id: Uuid,
     partitions: usize,
 ) -> Result<HashMap<i32, Checkpoint>, String> {
@@ -309,7 +309,7 @@ fn newest_of(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 ended.insert(partition);
             }
-            Some(Err(error)) => return Err(format!("the brokers {}: {error}", settings.brokers)),
+            Some(Err(error)) => return Err(format!("cannot be read: {error}")),
             Some(Ok(message)) => {
                 heard = Instant::now();
                 // What is no event is nobody's.
@@ -325,9 +325,7 @@ fn newest_of(
                     *known = std::cmp::max_by_key(*known, ours, age);
                 }
             }
-            None if heard.elapsed() > ANSWER_LIMIT => {
-                return Err(format!("the brokers {} do not answer", settings.brokers));
-            }
+            None if heard.elapsed() > ANSWER_LIMIT => return Err("do not answer".to_owned()),
             None => {}
         }
     }

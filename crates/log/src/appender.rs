@@ -28,7 +28,8 @@ use crate::{LogError, Ticket, Verdict};
 /// The most bytes of a group. An append that has more by itself is a group by itself.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
-/// For how long nothing has to be appended until no other process is kept waiting for it. What was decided again is here by then.
+/// For how long nothing has to be appended until no other process is kept waiting for it. What was decided again is here
+/// by then.
 const REST_AFTER: Duration = Duration::from_millis(20);
 
 /// For how long nothing has to be appended until what is known of the log is forgotten, to be found out again.

@@ -58,7 +58,7 @@ pub use mark::Mark;
 pub use projectors::{Projectors, Settings};
 pub use query::{Answer, AtLeast, Cursor, Document, Page, PageQuery};
 pub use rebuild::{Act, GenerationStatus, REBUILD};
-pub use slices::SLICES as SHARDS_MAX;
+pub use slices::SLICES;
 pub use status::{Building, Status, Stopped};
 pub use steps::{Effect, Step, Touched, Window};
 pub use verify::{Extent, Finding, Listener, Told, Verification};

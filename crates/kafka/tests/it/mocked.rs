@@ -211,9 +211,10 @@ async fn one_whose_lease_was_taken_moves_nothing(_: Location, database: Database
     let mut acknowledged = relay.acknowledged();
     let _ =
         tokio::time::timeout(Duration::from_secs(2), acknowledged.wait_for(|reached| reached.get() == 10)).await;
-    relay.stop().await;
     let held = async || status(&database, &log).await.map(|status| (status.position.get(), status.owner));
     let rivals = Some((5, Some("a rival".to_owned())));
+    assert_eq!(held().await, rivals);
+    relay.stop().await;
     assert_eq!(held().await, rivals, "who lost it moves nothing, and gives nothing back");
 }
 

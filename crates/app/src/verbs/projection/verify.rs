@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context, bail};
 use clap::ArgMatches;
 use daybook_core::Position;
-use daybook_views::{Extent, Finding, Told, Views};
+use daybook_views::{Extent, Finding, SLICES, Told, Views};
 
 use super::name;
 use crate::progress::Progress;
@@ -37,7 +37,7 @@ pub(super) async fn verify(views: &Views, arguments: &ArgMatches, as_json: bool)
         terminal::line(serde_json::to_string(&report)?)?;
     } else {
         terminal::line(format_args!(
-            "{name} version {}, generation {}, up to position {}: {} documents in {} of 1024 slices compared with {} \
+            "{name} version {}, generation {}, up to position {}: {} documents in {} of {SLICES} slices compared with {} \
              folded from the log, {} of them parked",
             report.version,
             report.generation,
@@ -72,7 +72,7 @@ impl Passes {
             self.progress = progress();
         }
         if slices > self.slices {
-            self.progress.say(&format!("{slices} of 1024 slices are compared"));
+            self.progress.say(&format!("{slices} of {SLICES} slices are compared"));
         }
         self.slices = slices;
         self.progress.reach(position.get(), through.get());
