@@ -4,7 +4,6 @@ pub(crate) mod backlog;
 pub(crate) mod by_hand;
 pub(crate) mod lag;
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,9 +15,6 @@ use rdkafka::client::DefaultClientContext;
 
 use crate::arguments;
 
-/// How many partitions a topic gets: as many as `daybook serve` gives it.
-const PARTITIONS: NonZeroU16 = NonZeroU16::new(12).unwrap();
-
 /// The lease of a process with the role.
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -28,6 +24,7 @@ fn store() -> impl Iterator<Item = Arg> {
     arguments::store().into_iter().chain([
         required("brokers").value_name("HOST:PORT").help("The brokers"),
         required("topic").value_name("NAME").help("A topic that is not there yet; it is removed in the end"),
+        arguments::with_default("partitions", "6", "How many it gets; 6 are what `daybook serve` gives it"),
     ])
 }
 
@@ -36,7 +33,7 @@ fn settings(arguments: &ArgMatches) -> anyhow::Result<Settings> {
     Ok(Settings {
         brokers: arguments::text(arguments, "brokers")?.to_owned(),
         topic: arguments::text(arguments, "topic")?.parse().map_err(anyhow::Error::msg)?,
-        partitions: PARTITIONS,
+        partitions: arguments::parse(arguments, "partitions")?,
         client: ClientSettings::default(),
         process: "bench".to_owned(),
         lease: LEASE,

@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
-use super::{PARTITIONS, admin, remove, settings, store};
+use super::{admin, remove, settings, store};
 use crate::{arguments, process};
 
 /// How many events are read at a time.
@@ -31,7 +31,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let settings = settings(arguments)?;
     let messages = prepare(arguments).await?;
     let topic = settings.topic.as_str();
-    let new = NewTopic::new(topic, i32::from(PARTITIONS.get()), TopicReplication::Fixed(-1));
+    let new = NewTopic::new(topic, i32::from(settings.partitions.get()), TopicReplication::Fixed(-1));
     let made = admin(&settings)?.create_topics([&new], &AdminOptions::new()).await?;
     made.into_iter().next().context("one topic was named")?.map_err(|(_, error)| error)?;
     let computed = process::cpu_s(None);
@@ -50,7 +50,7 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let seconds = begun.elapsed().as_secs_f64();
     let computed = process::cpu_s(None).zip(computed).map(|(after, before)| after - before);
     let mut ends = 0;
-    for partition in 0..i32::from(PARTITIONS.get()) {
+    for partition in 0..i32::from(settings.partitions.get()) {
         ends += producer.client().fetch_watermarks(topic, partition, LIMIT)?.1;
     }
     ensure!(usize::try_from(ends)? == messages.len(), "{ends} messages are there, of {}", messages.len());

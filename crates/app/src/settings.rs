@@ -191,7 +191,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "kafka_partitions",
         "DAYBOOK_KAFKA_PARTITIONS",
-        Some("12"),
+        Some("6"),
         "How many partitions the topic gets when it is made: it keeps them for ever",
     ),
     setting(

@@ -81,8 +81,8 @@ when the one before was answered. An event has a payload of 200 bytes and the me
 command; its stream is expected at its revision; half of the appends begin a stream; every tenth has an
 idempotency key, every twentieth a claim. At the end the log must have grown by exactly what was acknowledged.
 The baseline is a bare `INSERT`, one in each transaction, of a row with as much payload and 120 bytes of
-metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer of the same rows in
-groups of 64. How much faster than single `INSERT`s groups can be depends on how long a flush takes, so `append.c64.by_hand`
+metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer in groups of 64: the same rows,
+as many streams begun and gone on with. How much faster than single `INSERT`s groups can be depends on how long a flush takes, so `append.c64.by_hand`
 and `append.c256.by_hand` compare with what this machine allows: as many callers, whose rows (the same, with metadata sealed
 once) are written in groups, one statement for all that wait, by hand: no verdicts, claims or keys. `append.sealing` is compared with the same appends without address and user agent, which are what is
 sealed, and `append.snapshot_open`, after it was open for a time, with the same appends without.",
@@ -260,7 +260,7 @@ lag at that rate, and its goals are not met. `lag.reached` is with a quarter of 
     Bench {
         name: "relay",
         about: "\
-The log is published to a new topic with 12 partitions of an Apache Kafka of its own, one node with its default
+The log is published to a new topic with 6 partitions of an Apache Kafka of its own, one node with its default
 durability. `relay.backlog` is a log that `daybook bench fill` has written, from the relay's start until its last event is
 acknowledged, in transactions as always. The baseline is a bare producer of librdkafka, written by hand: the same messages
 (keys, values, headers), which lie in memory, idempotent, `acks=all`, its settings else librdkafka's own, and no
