@@ -63,6 +63,7 @@ impl Schema {
                     "postgres/log/0001_events.sql",
                     "postgres/log/0002_events_of_people.sql",
                     "postgres/log/0003_relay.sql",
+                    "postgres/log/0004_fence.sql",
                 ]
             }
             (Database::Postgres(_), Self::Views) => {

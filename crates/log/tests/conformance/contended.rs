@@ -14,6 +14,7 @@ on_both!(
     a_head_that_is_held_for_too_long_is_a_definite_no,
     a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited,
     whoever_lost_and_does_not_come_again_keeps_nobody_waiting,
+    the_fence_is_found_by_its_index,
 );
 
 /// Nothing was written, and nobody has to look for it.
@@ -67,6 +68,21 @@ async fn a_claim_alone_is_not_taken_over_what_has_changed_while_it_waited(_: Loc
     other.commit().await.expect("committed");
     let verdict = submitted.verdict().await.expect("a verdict");
     assert!(matches!(verdict, Verdict::Conflict(_)), "{verdict:?}");
+}
+
+/// While a snapshot of the database is open, no old version of the fence's row can be removed, and turns leave many of them.
+async fn the_fence_is_found_by_its_index(_: Location, database: Database) {
+    // SQLite has no fence.
+    let Database::Postgres(pool) = &database else { return };
+    let log = open_alone(&database).await;
+    let scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'log_identity_fence'";
+    // A connection tells what it has done only now and then.
+    wait_for("an append to look there", || async {
+        commit(&log, to(&[&order(1)])).await;
+        let scans: i64 = sqlx::query_scalar(scans).fetch_one(pool).await.expect("a number");
+        (scans > 0).then_some(())
+    })
+    .await;
 }
 
 /// Who lost against others is next; but not when there is nothing more to be written for it.
