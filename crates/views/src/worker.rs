@@ -280,7 +280,7 @@ impl Worker {
                         self.wait().await?;
                         continue;
                     }
-                    self.take_in(&group, events).await?
+                    self.take_in(&group, events.into()).await?
                 }
             };
             match committed {

@@ -75,7 +75,7 @@ impl Worker {
         self.documents.clear();
         self.store.make_key(&self.table).await?;
         let events = self.reader.read(&group.checkpoint, group.limit).await?;
-        if !events.is_empty() && self.take_in(group, events).await?.is_none() {
+        if !events.is_empty() && self.take_in(group, events.into()).await?.is_none() {
             self.share().await?;
         }
         Ok(())
