@@ -142,7 +142,7 @@ impl Worker {
     async fn commit_folded(&mut self, page: Folded) -> Result<(), Refused> {
         let Folded { group, events, changed, letters, failed } = page;
         let last = &events[events.len() - 1];
-        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let to = group.checkpoint.at(last);
         let (store, table) = (self.store.clone(), self.table.clone());
         let commit = self.commit_of(&table, &group, to, &changed, &letters);
         let next = Group { checkpoint: to, claims: group.claims.clone(), limit: self.settings.page_events_max };
@@ -207,7 +207,7 @@ impl Worker {
         parked: &[NewDeadLetter],
         revived: Option<&Revived>,
     ) -> Result<(), Refused> {
-        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let to = group.checkpoint.at(last);
         let commit = Commit { revived, ..self.commit_of(&self.table, group, to, changed, parked) };
         if !self.store.commit(&commit).await? {
             return Err(Refused::Lost);

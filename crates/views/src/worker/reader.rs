@@ -79,14 +79,11 @@ impl Reader {
                 Ok(Next::Events(events)) => {
                     count(self.projection, newest.name(), events.len());
                     self.beside = Some(Beside::Read(*from));
-                    return in_sequence(from.position, events);
+                    return Ok(events);
                 }
                 Ok(Next::Wait) => return Ok(Vec::new()),
                 Ok(Next::Log(events)) => missing = Some(events),
-                Err(error) => {
-                    let (position, reason) = damage(error, from.position)?;
-                    return Err(Halt::Stopped(Stopped { position, reason }));
-                }
+                Err(error) => return Err(Halt::Stopped(damage(error, from.position)?)),
             }
         }
         let events = self.read_log(from, limit, missing).await?;
@@ -124,20 +121,17 @@ impl Reader {
             Some(missing) => self.log.read_on(from, missing).await,
             None => self.next(from, limit).await,
         };
-        let (position, reason) = match read {
-            Ok(events) => return in_sequence(after, events),
+        let stopped = match read {
+            Ok(events) => return Ok(events),
             Err(error) => damage(error, after)?,
         };
-        let readable = (position.get().saturating_sub(after.get() + 1) as usize).min(limit).min(self.page);
+        let readable = (stopped.position.get().saturating_sub(after.get() + 1) as usize).min(limit).min(self.page);
         if readable == 0 {
-            return Err(Halt::Stopped(Stopped { position, reason }));
+            return Err(Halt::Stopped(stopped));
         }
         match self.log.read_on(from, readable).await {
-            Ok(events) => in_sequence(after, events),
-            Err(error) => {
-                let (position, reason) = damage(error, after)?;
-                Err(Halt::Stopped(Stopped { position, reason }))
-            }
+            Ok(events) => Ok(events),
+            Err(error) => Err(Halt::Stopped(damage(error, after)?)),
         }
     }
 
@@ -167,7 +161,7 @@ impl Reader {
         let rest = ahead.left.split_off(limit.min(ahead.left.len()));
         let events = std::mem::replace(&mut ahead.left, rest);
         if let Some(last) = events.last() {
-            ahead.at = Checkpoint { position: last.position, event_id: last.id, ..ahead.at };
+            ahead.at = ahead.at.at(last);
         }
         self.ahead = Some(ahead);
         Ok(events)
@@ -200,24 +194,11 @@ fn count(projection: &'static str, source: &'static str, events: usize) {
 }
 
 /// Where a log cannot be read that begins to be read behind `after`, and why; else the error is passed on.
-fn damage(error: LogError, after: Position) -> Result<(Position, String), Halt> {
+fn damage(error: LogError, after: Position) -> Result<Stopped, Halt> {
     match error {
-        LogError::History(error) => Ok((after, error.to_string())),
-        LogError::Damaged { position, reason } => Ok((position, reason)),
-        LogError::Decode(error) => Ok((error.position, error.to_string())),
+        LogError::History(error) => Ok(Stopped { position: after, reason: error.to_string() }),
+        LogError::Damaged { position, reason } => Ok(Stopped { position, reason }),
+        LogError::Decode(error) => Ok(Stopped { position: error.position, reason: error.to_string() }),
         error => Err(error.into()),
-    }
-}
-
-/// The log has no holes (L2). One that has is not folded over.
-pub(super) fn in_sequence(after: Position, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Halt> {
-    let hole =
-        (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
-    match hole {
-        None => Ok(events),
-        Some((due, is)) => {
-            let reason = format!("the log has position {is} where {due} is due");
-            Err(Halt::Stopped(Stopped { position: due, reason }))
-        }
     }
 }
