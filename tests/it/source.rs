@@ -11,6 +11,7 @@ on_both!(
     what_kafka_has_is_read_there_and_nowhere_else,
     one_that_slept_reads_on_where_it_was,
     what_kafka_does_not_have_any_more_is_read_from_the_log,
+    what_cannot_be_read_in_kafka_is_read_from_the_log,
     what_kafka_gets_late_is_read_from_the_log,
     without_kafka_views_go_on,
     what_is_rebuilt_goes_on_in_kafka,
@@ -139,6 +140,31 @@ async fn what_kafka_does_not_have_any_more_is_read_from_the_log(backend: Backend
     settled(&fed.shop).await;
     let (_, log) = fed.read().await;
     assert!(log > 20, "{log} from the log");
+    goes_on_in_kafka(&mut fed).await;
+    fed.assert_true();
+}
+
+async fn what_cannot_be_read_in_kafka_is_read_from_the_log(backend: Backend) {
+    let mut fed = Fed::open(backend).await;
+    fed.sleep().await;
+    let before = fed.topic.read().await.len() as u64;
+    fed.shop.order(20).await;
+    let mut records = fed.topic.holding_all_of(&fed.shop.daybook).await;
+    // What nobody has read so far is damaged.
+    fed.topic.delete_all().await;
+    records.retain(|record| record.position() > before);
+    for (nth, record) in records.iter_mut().enumerate() {
+        match nth % 3 {
+            0 => record.value = "{".to_owned(),
+            1 => record.value = "[0]".to_owned(),
+            _ => *record.headers.get_mut("ce_schemaversion").expect("it has one") = "99".to_owned(),
+        }
+    }
+    fed.topic.publish(records).await;
+    fed.wake().await;
+    settled(&fed.shop).await;
+    let (kafka, log) = fed.read().await;
+    assert!(kafka > 20 && log > 20, "{kafka} from Kafka, {log} from the log");
     goes_on_in_kafka(&mut fed).await;
     fed.assert_true();
 }

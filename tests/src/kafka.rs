@@ -7,7 +7,8 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use uuid::Uuid;
@@ -115,6 +116,29 @@ impl Topic {
     pub async fn read(&self) -> Vec<Record> {
         let name = self.name.clone();
         tokio::task::spawn_blocking(move || read(&name)).await.expect("no panic")
+    }
+
+    /// Writes messages past whoever publishes, each to its partition.
+    ///
+    /// # Panics
+    ///
+    /// When the brokers do not take them.
+    pub async fn publish(&self, records: Vec<Record>) {
+        let name = self.name.clone();
+        let publishing = tokio::task::spawn_blocking(move || {
+            let producer: BaseProducer = client().create().expect("a producer");
+            for Record { partition, key, value, headers, timestamp } in &records {
+                let insert = |all: OwnedHeaders, (key, value): (&String, &String)| {
+                    all.insert(Header { key, value: Some(value.as_str()) })
+                };
+                let record = BaseRecord::to(&name).partition(*partition).timestamp(*timestamp);
+                let record = record.headers(headers.iter().fold(OwnedHeaders::new(), insert));
+                let sent = producer.send(record.key(key).payload(value));
+                sent.map_err(|(error, _)| error).expect("there is room");
+            }
+            producer.flush(LIMIT).expect("the brokers answer");
+        });
+        publishing.await.expect("no panic");
     }
 
     /// Deletes all messages that there are, as time does.

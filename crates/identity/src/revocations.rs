@@ -139,7 +139,7 @@ impl Revocations {
         let events = log.read_on(&reached, PAGE).await?;
         self.take(&events)?;
         if let Some(last) = events.last() {
-            reached = Checkpoint { position: last.position, event_id: last.id, ..reached };
+            reached = reached.at(last);
             self.reached.send_replace(reached);
         }
         if events.len() < PAGE {

@@ -9,6 +9,8 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use daybook_core::{JsonText, RecordedEvent};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::BaseRecord;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -73,6 +75,17 @@ impl<'a> Message<'a> {
             headers.push(("traceparent", traceparent.into()));
         }
         Self { key: stream.as_str(), value: payload.get(), timestamp: recorded_at.timestamp_millis(), headers }
+    }
+}
+
+impl Message<'_> {
+    /// The message as a producer sends it.
+    pub fn record<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, str, str> {
+        let headers = OwnedHeaders::new_with_capacity(self.headers.len());
+        let headers = self.headers.iter().fold(headers, |headers, (key, value)| {
+            headers.insert(rdkafka::message::Header { key, value: Some(value.as_ref()) })
+        });
+        BaseRecord::to(topic).key(self.key).payload(self.value).timestamp(self.timestamp).headers(headers)
     }
 }
 

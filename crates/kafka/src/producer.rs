@@ -13,8 +13,8 @@ use daybook_log::Checkpoint;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
@@ -230,15 +230,7 @@ impl Publisher {
 
     fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
         let message = Message::new(event, &self.origin);
-        let headers = OwnedHeaders::new_with_capacity(message.headers.len());
-        let insert = |headers: OwnedHeaders, (key, value): &(&'static str, std::borrow::Cow<'_, str>)| {
-            headers.insert(Header { key, value: Some(value.as_ref()) })
-        };
-        let mut record = BaseRecord::to(self.settings.topic.as_str())
-            .key(message.key)
-            .payload(message.value)
-            .timestamp(message.timestamp)
-            .headers(message.headers.iter().fold(headers, insert));
+        let mut record = message.record(self.settings.topic.as_str());
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),

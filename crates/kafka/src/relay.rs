@@ -9,9 +9,9 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
-use daybook_core::{Position, RecordedEvent};
+use daybook_core::Position;
 use daybook_database::Database;
-use daybook_log::{Checkpoint, Log, LogError};
+use daybook_log::{Backoff, Checkpoint, Log, LogError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
@@ -143,11 +143,11 @@ impl Candidate {
     /// Works until it is asked to stop.
     async fn run(mut self) {
         let topic = self.settings.topic.to_string();
-        let mut failures = 0;
+        let mut failed = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
             let Err(halt) = self.hold().await;
             if std::mem::take(&mut self.has_moved) {
-                failures = 0;
+                failed.moved();
             }
             let pause = match halt {
                 Halt::Asked => return,
@@ -156,8 +156,7 @@ impl Candidate {
                     continue;
                 }
                 Halt::Failed(reason) => {
-                    let pause = (RETRY_MIN * 2_u32.pow(failures)).min(RETRY_MAX);
-                    failures = (failures + 1).min(16);
+                    let pause = failed.pause();
                     tracing::warn!(topic, reason, ?pause, "the relay could not go on");
                     pause
                 }
@@ -288,9 +287,8 @@ impl Candidate {
             appended.mark_unchanged();
             let mut scan = self.log.scan(&at, PAGE);
             while let Some(events) = scan.next().await? {
-                check_sequence(at.position, &events)?;
                 if let Some(last) = events.last() {
-                    at = Checkpoint { position: last.position, event_id: last.id, ..at };
+                    at = at.at(last);
                 }
                 give(&pages, events).await;
             }
@@ -356,15 +354,6 @@ impl Candidate {
 async fn give(pages: &mpsc::Sender<Page>, events: Page) {
     if pages.send(events).await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// The log has no holes (L2). One that has is not published.
-fn check_sequence(after: Position, events: &[RecordedEvent]) -> Result<(), Halt> {
-    let hole = (1..).zip(events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
-    match hole {
-        None => Ok(()),
-        Some((due, is)) => Err(Halt::Refused(format!("the log has position {is} where {due} is due"))),
     }
 }
 

@@ -1,9 +1,8 @@
 //! How far the log was published.
 
-use chrono::Utc;
 use daybook_core::Position;
 use daybook_database::Database;
-use daybook_log::{Log, LogError};
+use daybook_log::{Checkpoint, Lag, Log, LogError};
 use serde::Serialize;
 
 use crate::store::{Row, Store};
@@ -34,9 +33,12 @@ pub struct Status {
 /// When the log's database is away.
 pub async fn status(database: &Database, log: &Log) -> Result<Vec<Status>, LogError> {
     let rows = Store::new(database).rows().await?;
+    // Behind the rows.
+    let head = log.head().await?;
     let mut statuses = Vec::new();
-    for row in rows {
-        statuses.push(of(row, log).await?);
+    for Row { topic, partitions, checkpoint: Checkpoint { position, .. }, owner, problem } in rows {
+        let Lag { events: lag_events, seconds: lag_seconds } = log.lag(position, &head).await?;
+        statuses.push(Status { topic, partitions, position, lag_events, lag_seconds, owner, problem });
     }
     Ok(statuses)
 }
@@ -48,22 +50,4 @@ pub async fn report(database: &Database, log: &Log, topic: &str) {
         metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(lag_events as f64);
         metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic).set(lag_seconds);
     }
-}
-
-async fn of(row: Row, log: &Log) -> Result<Status, LogError> {
-    // Read after the row, so that it cannot seem to be ahead of the log.
-    let head = log.head().await?.position;
-    let Row { topic, partitions, checkpoint, owner, problem } = row;
-    let position = checkpoint.position;
-    let waiting = if position < head { log.event(position.plus(1)).await? } else { None };
-    let age = waiting.map(|event| (Utc::now() - event.recorded_at).as_seconds_f64().max(0.0));
-    Ok(Status {
-        topic,
-        partitions,
-        position,
-        lag_events: head.get().saturating_sub(position.get()),
-        lag_seconds: age.unwrap_or_default(),
-        owner,
-        problem,
-    })
 }

@@ -1,6 +1,6 @@
 //! Where a reader stands, and how it knows that the log is still the one that it read (invariant L11).
 
-use daybook_core::Position;
+use daybook_core::{Position, RecordedEvent};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -48,6 +48,26 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Where the reader stands once it has come to an event.
+    pub fn at(&self, event: &RecordedEvent) -> Self {
+        Self { position: event.position, event_id: event.id, ..*self }
+    }
+
+    /// Checks that these events are what comes next: the log has no holes (L2), and one that has is not read over them.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Damaged`] where an event is missing.
+    pub fn precedes(&self, events: &[RecordedEvent]) -> Result<(), LogError> {
+        let due = (1..).map(|nth| self.position.plus(nth));
+        match due.zip(events).find(|(due, event)| event.position != *due) {
+            None => Ok(()),
+            Some((position, RecordedEvent { position: is, .. })) => {
+                Err(LogError::Damaged { position, reason: format!("position {is} comes in its place") })
+            }
+        }
+    }
+
     /// Checks that the log is still the one that this was written for, and answers where it ends.
     pub(crate) async fn check(&self, store: &dyn Store) -> Result<Head, LogError> {
         let head = store.head().await?;
@@ -62,6 +82,15 @@ impl Checkpoint {
         };
         if same { Ok(head) } else { Err(HistoryError::OtherEvent(self.position).into()) }
     }
+}
+
+/// How far a reader is behind the log's end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lag {
+    /// How many events it has not taken in.
+    pub events: u64,
+    /// How long ago the oldest of them was recorded, in seconds; 0 when there is none.
+    pub seconds: f64,
 }
 
 /// Checks the id and the epoch of a log.

@@ -11,6 +11,7 @@
 mod append;
 mod appender;
 mod background;
+mod backoff;
 pub mod backup;
 mod checkpoint;
 mod error;
@@ -36,7 +37,8 @@ mod ticket;
 
 pub use append::{Append, Claim, Conflict, Expected, IdempotencyKey, NewRecord, Verdict};
 pub use appender::{Reserved, Submitted};
-pub use checkpoint::{Checkpoint, Head, HistoryError};
+pub use backoff::Backoff;
+pub use checkpoint::{Checkpoint, Head, HistoryError, Lag};
 pub use error::LogError;
 pub use follow::Follow;
 pub use log::{Log, Settings};

@@ -21,8 +21,8 @@ use crate::snapshots::{self, Keeper};
 use crate::sqlite::{self, SqliteStore};
 use crate::store::{Page, Store};
 use crate::{
-    Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, LogError, Ticket, Verdict,
-    background,
+    Append, Checkpoint, EventFilter, EventPage, Head, HistoryError, IdempotencyKey, Lag, LogError, Ticket,
+    Verdict, background,
 };
 
 /// How the log works in this process.
@@ -162,18 +162,22 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// See [`read`](Self::read); also [`LogError::History`].
+    /// See [`read`](Self::read); also [`LogError::History`], and [`LogError::Damaged`] where an event is missing.
     pub async fn read_on(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
-        let Some(before) = checkpoint.position.get().checked_sub(1) else {
-            return self.read(checkpoint.position, limit).await;
+        let events = match checkpoint.position.get().checked_sub(1) {
+            None => self.read(checkpoint.position, limit).await?,
+            Some(before) => {
+                let mut events = self.read(Position::new(before), limit.saturating_add(1)).await?;
+                if events.first().is_none_or(|event| event.id != checkpoint.event_id) {
+                    self.check(checkpoint).await?;
+                    return Err(HistoryError::OtherEvent(checkpoint.position).into());
+                }
+                events.remove(0);
+                events
+            }
         };
-        let mut events = self.read(Position::new(before), limit.saturating_add(1)).await?;
-        if events.first().is_some_and(|event| event.id == checkpoint.event_id) {
-            events.remove(0);
-            return Ok(events);
-        }
-        self.check(checkpoint).await?;
-        Err(HistoryError::OtherEvent(checkpoint.position).into())
+        checkpoint.precedes(&events)?;
+        Ok(events)
     }
 
     /// All events behind a checkpoint, in order, page after page: the way to read much of the log. Each page makes sure
@@ -290,6 +294,19 @@ impl Log {
     /// [`LogError::History`] when it is not.
     pub async fn check(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
         checkpoint.check(self.store.as_ref()).await.map(drop)
+    }
+
+    /// How far a reader that has taken in everything up to `position` is behind the log's end. That has to be read after the
+    /// position, so that nobody can seem to be ahead of the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`read`](Self::read).
+    pub async fn lag(&self, position: Position, head: &Head) -> Result<Lag, LogError> {
+        let events = head.position.get().saturating_sub(position.get());
+        let waiting = if events > 0 { self.event(position.plus(1)).await? } else { None };
+        let age = waiting.map_or(0.0, |event| (Utc::now() - event.recorded_at).as_seconds_f64().max(0.0));
+        Ok(Lag { events, seconds: age })
     }
 
     /// Waits until nothing can be appended here any more: after [`close`](Self::close), or since the appender came to

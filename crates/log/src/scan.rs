@@ -52,7 +52,7 @@ async fn read_ahead(
         let page = log.read_on(&reached, limit).await?;
         let is_last = page.len() < limit;
         if let Some(last) = page.last() {
-            reached = Checkpoint { position: last.position, event_id: last.id, ..reached };
+            reached = reached.at(last);
             if pages.send(Ok(Some(page))).await.is_err() {
                 return Ok(());
             }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::Utc;
 use daybook_core::Position;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -111,8 +110,8 @@ impl Views {
         let ids: Vec<i64> = all.iter().flat_map(|(_, generations)| generations).map(|one| one.id).collect();
         let progress = self.store().progress(&ids).await?;
         let dead_letters = self.store().dead_letters_of(&ids).await?;
-        // Read after the checkpoints, so that no view can seem to be ahead of the log.
-        let head = self.log().head().await?.position;
+        // Behind the checkpoints.
+        let head = self.log().head().await?;
         let mut statuses = Vec::new();
         for (view, generations) in all {
             let version = view.table.version;
@@ -124,6 +123,7 @@ impl Views {
                 let (generation, version, phase, paused) = (one.number, one.version, one.phase, one.paused);
                 Building { generation, version, phase, paused, position, owners, stopped }
             });
+            let lag = self.log().lag(reached.position, &head).await?;
             statuses.push(Status {
                 name: view.table.projection,
                 version: served.map_or(version, |served| served.version),
@@ -131,8 +131,8 @@ impl Views {
                 building,
                 given_up: is_given_up(&generations, version).then_some(version),
                 position: reached.position,
-                lag_events: head.get().saturating_sub(reached.position.get()),
-                lag_seconds: self.lag_seconds(reached.position, head).await?,
+                lag_events: lag.events,
+                lag_seconds: lag.seconds,
                 sources: reached.owners.iter().map(|owner| owner::source(owner).to_owned()).collect(),
                 owners: reached.owners,
                 stopped: reached.stopped,
@@ -150,13 +150,6 @@ impl Views {
             Ok(Err(error)) => tracing::debug!(%error, "could not read how far the views are"),
             Err(_) => tracing::debug!("could not read in time how far the views are"),
         }
-    }
-
-    /// How long ago the first event behind `position` was recorded.
-    async fn lag_seconds(&self, position: Position, head: Position) -> Result<f64, ViewError> {
-        let waiting = if position < head { self.log().event(position.plus(1)).await? } else { None };
-        let age = waiting.map(|event| Utc::now() - event.recorded_at);
-        Ok(age.map_or(0.0, |age| age.as_seconds_f64().max(0.0)))
     }
 }
 

@@ -4,7 +4,6 @@ mod advance;
 mod ahead;
 mod commit;
 mod newest;
-mod patience;
 mod reader;
 mod replay;
 mod revive;
@@ -15,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
-use daybook_log::{Checkpoint, Log, LogError};
+use daybook_log::{Backoff, Checkpoint, Log, LogError};
 use tokio::sync::watch;
 
-use self::patience::Patience;
 use self::reader::Reader;
 use crate::fold::{Failed, Unfit};
 use crate::generation::{Generation, Phase};
@@ -32,6 +30,13 @@ use crate::store::rebuilds::Comparison;
 use crate::table::Table;
 use crate::views::View;
 use crate::{Settings, ViewError, Views};
+
+/// How long to wait before a database that was away is tried again: at first, and at most.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How many times as long as at first a projection that is stopped waits at most.
+const STOPPED_TIMES_MAX: u32 = 16;
 
 /// How many times in a row the board is looked at: what is done about a range shows what is to be done next.
 const LOOKS_MAX: usize = 4;
@@ -63,7 +68,9 @@ pub(crate) struct Worker {
     prune_at: Instant,
     /// In what it differed from the one that is served when it was looked at first.
     suspected: Option<Comparison>,
-    patience: Patience,
+    /// How long to wait for a database that is away, and until what the projection stopped at may be mended.
+    failed: Backoff,
+    stopped: Backoff,
 }
 
 /// Why a worker does not go on at once.
@@ -172,7 +179,8 @@ impl Worker {
             passed_over: PassedOver::new(),
             prune_at: Instant::now(),
             suspected: None,
-            patience: Patience::new(settings.retry_stopped),
+            failed: Backoff::new(RETRY_MIN, RETRY_MAX),
+            stopped: Backoff::new(settings.retry_stopped, settings.retry_stopped * STOPPED_TIMES_MAX),
         }
     }
 
@@ -189,12 +197,12 @@ impl Worker {
                 // Its table went with it.
                 Halt::Failed(_) if self.is_given_up().await => return,
                 Halt::Failed(error) => {
-                    let pause = self.patience.failed();
+                    let pause = self.failed.pause();
                     tracing::warn!(table, %error, ?pause, "the projector could not go on");
                     pause
                 }
                 Halt::Stopped(Stopped { position, reason }) => {
-                    let pause = self.patience.stopped();
+                    let pause = self.stopped.pause();
                     tracing::error!(table, %position, reason, ?pause, "the projection is stopped");
                     pause
                 }
@@ -280,7 +288,7 @@ impl Worker {
                         self.wait().await?;
                         continue;
                     }
-                    self.take_in(&group, events).await?
+                    self.take_in(&group, events.into()).await?
                 }
             };
             match committed {
@@ -424,7 +432,8 @@ impl Worker {
 
     /// Takes note of a commit.
     fn moved(&mut self, group: &Group, to: Checkpoint) {
-        self.patience.moved();
+        self.failed.moved();
+        self.stopped.moved();
         for range in &mut self.held {
             if group.claims.contains(&range.claim()) {
                 range.checkpoint = to;

@@ -7,8 +7,8 @@ use daybook_database::{Database, Location, on_both};
 use daybook_kafka::{Message, Origin, TopicSource};
 use daybook_log::{Checkpoint, Head, Log, Source, Tail, Taken};
 use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, Producer};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -45,16 +45,11 @@ async fn produce(topic: &str, messages: Vec<(RecordedEvent, Origin)>, is_readabl
             ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a producer");
         for (event, origin) in &messages {
             let message = Message::new(event, origin);
-            let insert = |headers: OwnedHeaders, (key, value): &daybook_kafka::Header<'_>| {
-                headers.insert(Header { key, value: Some(value.as_ref()) })
-            };
-            let mut headers = message.headers.iter().fold(OwnedHeaders::new(), insert);
+            let mut record = message.record(&topic);
             if !is_readable {
-                headers = OwnedHeaders::new();
+                record = record.headers(OwnedHeaders::new());
             }
-            let record =
-                BaseRecord::to(&topic).key(message.key).payload(message.value).timestamp(message.timestamp);
-            producer.send(record.headers(headers)).map_err(|(error, _)| error).expect("taken");
+            producer.send(record).map_err(|(error, _)| error).expect("taken");
         }
         producer.flush(Duration::from_secs(20)).expect("acknowledged");
     });

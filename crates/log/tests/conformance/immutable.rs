@@ -4,12 +4,13 @@ use daybook_core::Position;
 use daybook_database::{Database, Fault, Location, fault, on_both};
 use daybook_log::LogError;
 
-use crate::fixture::{commit, execute, open, order, read_all, to};
+use crate::fixture::{change, commit, execute, open, order, read_all, to};
 
 on_both!(
     &[Schema::Log],
     the_database_refuses_to_change_or_remove_events,
     the_database_refuses_events_out_of_order,
+    a_log_with_a_hole_is_read_up_to_it,
     damage_is_told_with_its_position,
 );
 
@@ -67,6 +68,20 @@ async fn the_database_refuses_events_out_of_order(_: Location, database: Databas
     refused(&database, &insert("INSERT", 0, "order-9", 1)).await;
     refused(&database, &insert("INSERT", 2, "order-1", 1)).await;
     commit(&log, to(&[&order(1)])).await;
+}
+
+async fn a_log_with_a_hole_is_read_up_to_it(_: Location, database: Database) {
+    let log = open(&database).await;
+    for _ in 0..4 {
+        commit(&log, to(&[&order(1)])).await;
+    }
+    let start = log.checkpoint(&log.head().await.expect("the log answers"), None);
+    let read = async |limit| log.read_on(&start, limit).await;
+    assert_eq!(read(10).await.expect("whole").len(), 4);
+    change(&database, "DELETE FROM events WHERE position = 3").await;
+    let error = read(10).await.expect_err("one is missing");
+    assert!(matches!(error, LogError::Damaged { position, .. } if position.get() == 3), "{error}");
+    assert_eq!(read(2).await.expect("what is before it").len(), 2);
 }
 
 async fn damage_is_told_with_its_position(_: Location, database: Database) {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use daybook_core::{Batch, Contracts, RecordedEvent};
-use daybook_log::{Checkpoint, Scan};
+use daybook_log::Scan;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::reader::in_sequence;
 use crate::acts::DeadLetterAct;
 use crate::fold;
 use crate::views::View;
@@ -31,28 +30,22 @@ pub(super) struct Opened {
 pub(super) struct Ahead(mpsc::Receiver<Next>);
 
 impl Ahead {
-    pub(super) fn new(view: Arc<View>, contracts: Arc<Contracts>, mut scan: Scan, from: Checkpoint) -> Self {
+    pub(super) fn new(view: Arc<View>, contracts: Arc<Contracts>, mut scan: Scan) -> Self {
         let (sender, pages) = mpsc::channel(1);
         let runtime = Handle::current();
         // A task would run on the thread that has just read, and keep it from reading on.
         tokio::task::spawn_blocking(move || {
-            let mut at = from.position;
             loop {
                 let next = match runtime.block_on(scan.next()) {
-                    Ok(Some(page)) => match in_sequence(at, page) {
-                        Ok(events) => open(&view, &contracts, events),
-                        Err(_) => Next::Other,
-                    },
+                    Ok(Some(page)) => open(&view, &contracts, page),
                     Ok(None) => Next::End,
                     Err(_) => Next::Other,
                 };
-                let end = match &next {
-                    Next::Page(opened) => opened.events.last().map(|event| event.position),
-                    Next::End | Next::Other => None,
-                };
+                let is_page = matches!(next, Next::Page(_));
                 // It may be that nobody asks any more.
-                let (Ok(()), Some(end)) = (sender.blocking_send(next), end) else { return };
-                at = end;
+                if sender.blocking_send(next).is_err() || !is_page {
+                    return;
+                }
             }
         });
         Self(pages)

@@ -9,7 +9,7 @@ use daybook_log::Checkpoint;
 use super::{Folded, Group, Halt, Refused, Worker};
 use crate::ViewError;
 use crate::acts::DeadLetterAct;
-use crate::fold::{self, Failed};
+use crate::fold::{self, Failed, Unfit};
 use crate::generation::Phase;
 use crate::status::Stopped;
 use crate::store::Commit;
@@ -17,51 +17,34 @@ use crate::store::dead_letters::{NewDeadLetter, Revived};
 use crate::table::Table;
 
 impl Worker {
-    /// Commits a page, or as much of its beginning as can be taken in; says how many events that were. `None` when it is
-    /// not known any more which ranges are held.
+    /// Commits a page, or as much of its beginning as can be taken in; says how many events that were: none when what came
+    /// from beside the log has to be read from the log. `None` when it is not known any more which ranges are held.
     pub(super) async fn take_in(
         &mut self,
         group: &Group,
-        mut events: Vec<RecordedEvent>,
+        mut events: Arc<[RecordedEvent]>,
     ) -> Result<Option<usize>, Halt> {
-        // What operators did about dead letters is carried out in the log's order, and by itself.
-        let mut before = events.len();
-        for (index, event) in events.iter().enumerate() {
-            match DeadLetterAct::of(event, self.table.projection) {
-                Ok(None) => continue,
-                // It is met again, at the beginning of a page.
-                _ if index > 0 => before = index,
-                Ok(Some(act)) => return self.carry_out(group, event, &act).await,
-                Err(error) => {
-                    let (position, reason) = (error.position, error.to_string());
-                    return Err(Halt::Stopped(Stopped { position, reason }));
-                }
-            }
-            break;
-        }
-        events.truncate(before);
-        let mut events: Arc<[RecordedEvent]> = events.into();
         loop {
-            let committed = self.commit(group, &events, Failed::new()).await;
-            let refused = match committed {
-                Err(Refused::Document { .. }) if events.len() == 1 => self.commit_without(group, &events).await,
-                committed => committed,
+            let refused = match self.commit_beginning(group, &events).await {
+                Ok(count) => return Ok(Some(count)),
+                Err(refused) => refused,
             };
-            if refused.is_err() {
-                self.forget();
-            }
+            self.forget();
             let fewer = match refused {
-                Ok(()) => return Ok(Some(events.len())),
-                Err(Refused::Lost) => return Ok(None),
-                Err(Refused::Halt(halt)) => return Err(halt),
-                Err(Refused::Unfit(unfit)) => match fold::fewer(&events, &unfit) {
+                Refused::Lost => return Ok(None),
+                Refused::Halt(halt) => return Err(halt),
+                // The log alone says what is there.
+                Refused::Unfit(unfit) if self.reader.turns_to_log(&group.checkpoint, &unfit) => {
+                    return Ok(Some(0));
+                }
+                Refused::Unfit(unfit) => match fold::fewer(&events, &unfit) {
                     0 => {
                         let position = events[0].position;
                         return Err(Halt::Stopped(Stopped { position, reason: unfit.reason }));
                     }
                     fewer => fewer,
                 },
-                Err(Refused::Document { reason, .. }) => match events.len() {
+                Refused::Document { reason, .. } => match events.len() {
                     // Each of its documents could be stored by itself.
                     1 => return Err(Halt::Failed(ViewError::Unavailable(reason))),
                     count => count / 2,
@@ -69,6 +52,26 @@ impl Worker {
             };
             events = events[..fewer].into();
         }
+    }
+
+    /// Commits what comes before an act of operators about dead letters, or that one: it is carried out in the log's order,
+    /// and by itself. Says how many events that were.
+    async fn commit_beginning(&mut self, group: &Group, events: &Arc<[RecordedEvent]>) -> Result<usize, Refused> {
+        let of = |event| DeadLetterAct::of(event, self.table.projection);
+        let act_at = events.iter().position(|event| !matches!(of(event), Ok(None)));
+        if act_at == Some(0)
+            && let Some(act) = of(&events[0]).map_err(Unfit::from)?
+        {
+            self.carry_out(group, &events[0], &act).await?;
+            return Ok(1);
+        }
+        // It is met again, at the beginning of a page.
+        let events = act_at.map_or_else(|| events.clone(), |at| events[..at].into());
+        match self.commit(group, &events, Failed::new()).await {
+            Err(Refused::Document { .. }) if events.len() == 1 => self.commit_without(group, &events).await?,
+            committed => committed?,
+        }
+        Ok(events.len())
     }
 
     /// Commits a page that was folded ahead; as [`Self::take_in`] does.
@@ -83,7 +86,7 @@ impl Worker {
             Err(Refused::Halt(halt)) => Err(halt),
             Err(Refused::Unfit(_) | Refused::Document { .. }) => {
                 self.forget();
-                self.take_in(&group, events.to_vec()).await
+                self.take_in(&group, events).await
             }
         }
     }
@@ -139,7 +142,7 @@ impl Worker {
     async fn commit_folded(&mut self, page: Folded) -> Result<(), Refused> {
         let Folded { group, events, changed, letters, failed } = page;
         let last = &events[events.len() - 1];
-        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let to = group.checkpoint.at(last);
         let (store, table) = (self.store.clone(), self.table.clone());
         let commit = self.commit_of(&table, &group, to, &changed, &letters);
         let next = Group { checkpoint: to, claims: group.claims.clone(), limit: self.settings.page_events_max };
@@ -175,7 +178,8 @@ impl Worker {
         }
         let wanted = |key: &str| group.has(key);
         let projection = self.view.projection.as_ref();
-        let mut batch = fold::open(projection, &self.contracts, events.clone(), &wanted).ok()?;
+        let opened = fold::open(projection, &self.contracts, events.clone(), &wanted);
+        let mut batch = opened.map_err(|unfit| self.reader.turns_to_log(&group.checkpoint, &unfit)).ok()?;
         let mut failed = Failed::new();
         self.foresee(&*batch, &events, &mut failed);
         if !failed.is_empty() {
@@ -203,7 +207,7 @@ impl Worker {
         parked: &[NewDeadLetter],
         revived: Option<&Revived>,
     ) -> Result<(), Refused> {
-        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let to = group.checkpoint.at(last);
         let commit = Commit { revived, ..self.commit_of(&self.table, group, to, changed, parked) };
         if !self.store.commit(&commit).await? {
             return Err(Refused::Lost);

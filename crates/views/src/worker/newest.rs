@@ -96,8 +96,9 @@ impl Newest {
         self.patience.seen(open.tail.newest(), now);
         match taken {
             Taken::Events(events) => {
+                from.precedes(&events)?;
                 if let Some(last) = events.last() {
-                    open.at = Checkpoint { position: last.position, event_id: last.id, ..*from };
+                    open.at = from.at(last);
                     self.patience.reached(last.position, now);
                     if from.position < open.head {
                         log.check(&open.at).await?;

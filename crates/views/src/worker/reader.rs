@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::Halt;
 use super::newest::{Newest, Next};
 use crate::Settings;
+use crate::fold::Unfit;
 use crate::status::Stopped;
 
 pub(super) struct Reader {
@@ -24,9 +25,20 @@ pub(super) struct Reader {
     newest: Option<Newest>,
     /// Whether they are to be read there.
     reads_newest: bool,
+    /// What was last read there.
+    beside: Option<Beside>,
     ahead: Option<Ahead>,
     /// Where the log ended, and when that was.
     ended: Option<(Checkpoint, Instant)>,
+}
+
+/// A page that came from beside the log, by the event that it is behind.
+#[derive(PartialEq, Eq)]
+enum Beside {
+    /// It was read.
+    Read(Checkpoint),
+    /// Some event of it cannot be taken in, as it is there: the log is read in its place.
+    Unfit(Checkpoint),
 }
 
 /// What was read, and is still to be taken in.
@@ -41,7 +53,8 @@ impl Reader {
     pub(super) fn new(log: Log, settings: &Settings, projection: &'static str) -> Self {
         let (page, idle, appended) = (settings.page_events_max.max(1), settings.idle_interval, log.watch());
         let newest = settings.source.clone().map(|source| Newest::new(source, projection));
-        Self { log, page, idle, appended, projection, newest, reads_newest: false, ahead: None, ended: None }
+        let (reads_newest, beside, ahead, ended) = (false, None, None, None);
+        Self { log, page, idle, appended, projection, newest, reads_newest, beside, ahead, ended }
     }
 
     /// Whether the newest events are to be read where they are beside the log. Who is far behind reads the log.
@@ -55,8 +68,9 @@ impl Reader {
     /// The next events behind `from`, at most `limit`; none at the end of the log, or while they are still to come. Where the
     /// log is damaged, they end before the damage.
     pub(super) async fn read(&mut self, from: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, Halt> {
-        let mut missing = None;
-        if let Some(newest) = self.newest.as_mut().filter(|_| self.reads_newest) {
+        let is_unfit = self.beside.take() == Some(Beside::Unfit(*from));
+        let mut missing = is_unfit.then_some(limit.min(self.page));
+        if let Some(newest) = self.newest.as_mut().filter(|_| self.reads_newest && !is_unfit) {
             if self.appended.has_changed().is_ok_and(|news| news) {
                 self.ended = None;
             }
@@ -64,19 +78,35 @@ impl Reader {
             match newest.next(&self.log, from, through, limit.min(self.page)).await {
                 Ok(Next::Events(events)) => {
                     count(self.projection, newest.name(), events.len());
-                    return in_sequence(from.position, events);
+                    self.beside = Some(Beside::Read(*from));
+                    return Ok(events);
                 }
                 Ok(Next::Wait) => return Ok(Vec::new()),
                 Ok(Next::Log(events)) => missing = Some(events),
-                Err(error) => {
-                    let (position, reason) = damage(error, from.position)?;
-                    return Err(Halt::Stopped(Stopped { position, reason }));
-                }
+                Err(error) => return Err(Halt::Stopped(damage(error, from.position)?)),
             }
         }
         let events = self.read_log(from, limit, missing).await?;
         count(self.projection, "log", events.len());
         Ok(events)
+    }
+
+    /// Has the page behind `from` read from the log if it came from beside it and cannot be taken in: whether it did.
+    pub(super) fn turns_to_log(&mut self, from: &Checkpoint, Unfit { position, reason }: &Unfit) -> bool {
+        let came_from_beside = self.beside == Some(Beside::Read(*from));
+        if came_from_beside {
+            let source = self.newest.as_ref().map(Newest::name);
+            let (projection, position) = (self.projection, position.map(Position::get));
+            tracing::warn!(
+                projection,
+                source,
+                position,
+                reason,
+                "an event is unfit there: it is read from the log"
+            );
+            self.beside = Some(Beside::Unfit(*from));
+        }
+        came_from_beside
     }
 
     /// The same from the log: on and on, or at most as many as are missing elsewhere.
@@ -91,20 +121,17 @@ impl Reader {
             Some(missing) => self.log.read_on(from, missing).await,
             None => self.next(from, limit).await,
         };
-        let (position, reason) = match read {
-            Ok(events) => return in_sequence(after, events),
+        let stopped = match read {
+            Ok(events) => return Ok(events),
             Err(error) => damage(error, after)?,
         };
-        let readable = (position.get().saturating_sub(after.get() + 1) as usize).min(limit).min(self.page);
+        let readable = (stopped.position.get().saturating_sub(after.get() + 1) as usize).min(limit).min(self.page);
         if readable == 0 {
-            return Err(Halt::Stopped(Stopped { position, reason }));
+            return Err(Halt::Stopped(stopped));
         }
         match self.log.read_on(from, readable).await {
-            Ok(events) => in_sequence(after, events),
-            Err(error) => {
-                let (position, reason) = damage(error, after)?;
-                Err(Halt::Stopped(Stopped { position, reason }))
-            }
+            Ok(events) => Ok(events),
+            Err(error) => Err(Halt::Stopped(damage(error, after)?)),
         }
     }
 
@@ -134,7 +161,7 @@ impl Reader {
         let rest = ahead.left.split_off(limit.min(ahead.left.len()));
         let events = std::mem::replace(&mut ahead.left, rest);
         if let Some(last) = events.last() {
-            ahead.at = Checkpoint { position: last.position, event_id: last.id, ..ahead.at };
+            ahead.at = ahead.at.at(last);
         }
         self.ahead = Some(ahead);
         Ok(events)
@@ -167,24 +194,11 @@ fn count(projection: &'static str, source: &'static str, events: usize) {
 }
 
 /// Where a log cannot be read that begins to be read behind `after`, and why; else the error is passed on.
-fn damage(error: LogError, after: Position) -> Result<(Position, String), Halt> {
+fn damage(error: LogError, after: Position) -> Result<Stopped, Halt> {
     match error {
-        LogError::History(error) => Ok((after, error.to_string())),
-        LogError::Damaged { position, reason } => Ok((position, reason)),
-        LogError::Decode(error) => Ok((error.position, error.to_string())),
+        LogError::History(error) => Ok(Stopped { position: after, reason: error.to_string() }),
+        LogError::Damaged { position, reason } => Ok(Stopped { position, reason }),
+        LogError::Decode(error) => Ok(Stopped { position: error.position, reason: error.to_string() }),
         error => Err(error.into()),
-    }
-}
-
-/// The log has no holes (L2). One that has is not folded over.
-pub(super) fn in_sequence(after: Position, events: Vec<RecordedEvent>) -> Result<Vec<RecordedEvent>, Halt> {
-    let hole =
-        (1..).zip(&events).map(|(nth, event)| (after.plus(nth), event.position)).find(|(due, is)| due != is);
-    match hole {
-        None => Ok(events),
-        Some((due, is)) => {
-            let reason = format!("the log has position {is} where {due} is due");
-            Err(Halt::Stopped(Stopped { position: due, reason }))
-        }
     }
 }

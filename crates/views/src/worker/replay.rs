@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use daybook_core::RecordedEvent;
-use daybook_log::Checkpoint;
 
 use super::ahead::{Ahead, Next, Opened};
 use super::{Group, Halt, Refused, Worker};
@@ -75,7 +74,7 @@ impl Worker {
         self.documents.clear();
         self.store.make_key(&self.table).await?;
         let events = self.reader.read(&group.checkpoint, group.limit).await?;
-        if !events.is_empty() && self.take_in(group, events).await?.is_none() {
+        if !events.is_empty() && self.take_in(group, events.into()).await?.is_none() {
             self.share().await?;
         }
         Ok(())
@@ -91,7 +90,7 @@ impl Worker {
             let mut part = Part::default();
             let mut at = group.checkpoint;
             let scan = self.log.scan(&at, self.settings.rebuild_page_events);
-            let mut ahead = Ahead::new(self.view.clone(), self.contracts.clone(), scan, at);
+            let mut ahead = Ahead::new(self.view.clone(), self.contracts.clone(), scan);
             loop {
                 if part.last.is_some() && ends_at == Some(at.position) {
                     return Ok(Some(part));
@@ -129,7 +128,7 @@ impl Worker {
                 part.letter_bytes += letters.iter().map(NewDeadLetter::bytes).sum::<usize>();
                 part.letters.extend(letters);
                 if let Some(last) = events.last() {
-                    at = Checkpoint { position: last.position, event_id: last.id, ..at };
+                    at = at.at(last);
                     part.last = Some(last.clone());
                 }
                 if noted.elapsed() > NOTE_EVERY {
@@ -153,7 +152,7 @@ impl Worker {
         letters: &[NewDeadLetter],
         first: bool,
     ) -> Result<(), Refused> {
-        let to = Checkpoint { position: last.position, event_id: last.id, ..group.checkpoint };
+        let to = group.checkpoint.at(last);
         let commit = Commit {
             generation: self.generation.id,
             table: &self.table,

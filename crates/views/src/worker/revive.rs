@@ -6,7 +6,6 @@ use daybook_core::{Batch, Changed, Position, RecordedEvent, Revision};
 use daybook_database::{Fault, fault};
 
 use super::{Group, Halt, Refused, Worker};
-use crate::ViewError;
 use crate::acts::DeadLetterAct;
 use crate::fold::{self, Failed};
 use crate::status::Stopped;
@@ -61,26 +60,19 @@ impl Worker {
         group: &Group,
         event: &RecordedEvent,
         act: &DeadLetterAct,
-    ) -> Result<Option<usize>, Halt> {
+    ) -> Result<(), Refused> {
         let (key, skip) = act.parts();
         let mut applied = Applied::default();
         if group.has(key) && self.parked.contains(key) {
-            applied = self.apply_letters(group, key, skip, event.position).await?;
+            applied = self.apply_letters(group, key, skip, event.position).await.map_err(Refused::Halt)?;
         }
         let revived = applied.through.map(|through| Revived { key: key.to_owned(), through });
         let (changed, stuck) = (applied.changed.as_slice(), applied.stuck.as_slice());
-        match self.write(group, event, changed, stuck, revived.as_ref()).await {
-            Ok(()) => {
-                if revived.is_some() && stuck.is_empty() {
-                    self.parked.remove(key);
-                }
-                Ok(Some(1))
-            }
-            Err(Refused::Lost) => Ok(None),
-            Err(Refused::Halt(halt)) => Err(halt),
-            Err(Refused::Unfit(unfit)) => Err(stopped(event.position, unfit.reason)),
-            Err(Refused::Document { reason, .. }) => Err(Halt::Failed(ViewError::Unavailable(reason))),
+        self.write(group, event, changed, stuck, revived.as_ref()).await?;
+        if revived.is_some() && stuck.is_empty() {
+            self.parked.remove(key);
         }
+        Ok(())
     }
 
     /// Applies a document's dead letters, as of an act, a page at a time, behind the one that is passed over. Nothing is

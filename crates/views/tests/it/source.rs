@@ -1,18 +1,19 @@
 //! Projectors that read the newest events beside the log.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use daybook_core::{Position, RecordedEvent, projection};
+use daybook_core::{JsonText, Position, RecordedEvent, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_log::{Checkpoint, Source, Tail, Taken};
 use daybook_views::{Projectors, Settings, Views};
 use tokio::sync::watch;
 
 use crate::domain::{Added, Counters, plain_fold};
-use crate::world::{Dice, LIMIT, World, at_least, event, quick, read_all, start, until};
+use crate::world::{Dice, LIMIT, World, at_least, event, quick, raw, read_all, start, until};
 
 on_both!(
     &[Schema::Log, Schema::Views],
@@ -20,6 +21,8 @@ on_both!(
     what_is_missing_is_read_from_the_log,
     what_comes_late_is_read_from_the_log_until_it_comes_in_time,
     what_cannot_be_opened_is_read_from_the_log,
+    what_cannot_be_taken_in_as_it_is_there_is_read_from_the_log,
+    what_cannot_be_taken_in_from_the_log_either_stops_it,
     what_the_log_does_not_say_stops_it,
     another_one_goes_on_where_one_that_read_the_log_was,
 );
@@ -168,6 +171,42 @@ async fn what_cannot_be_opened_is_read_from_the_log(_: Location, database: Datab
     let projectors = project(&views, &board, 7);
     let last = world.append_any(&mut Dice(5), 60).await;
     assert_eq!(read_all(&views, last).await, plain_fold(&world.history().await));
+    projectors.stop().await;
+}
+
+async fn what_cannot_be_taken_in_as_it_is_there_is_read_from_the_log(_: Location, database: Database) {
+    let (world, board) = (World::new(database).await, Board::default());
+    let last = world.append_any(&mut Dice(9), 60).await;
+    let mut events = world.history().await;
+    events[0].payload = JsonText::new("{");
+    for event in &mut events[9..12] {
+        event.payload = JsonText::new(r#"["\u0000"]"#);
+    }
+    events[20].event_type = "counter.invented".to_owned();
+    events[30].schema_version = 9;
+    // No act of operators, though it says so.
+    events[40].event_type = "daybook.dead_letter.retried".to_owned();
+    events[59].payload = JsonText::new("");
+    board.put(events);
+    let views = views(&world);
+    let projectors = project(&views, &board, 7);
+    assert_eq!(read_all(&views, last).await, plain_fold(&world.history().await));
+    let taken: BTreeSet<u64> = board.taken().into_iter().collect();
+    assert_eq!(taken, (1..=60).collect(), "behind it, what is there is looked for there again");
+    projectors.stop().await;
+}
+
+async fn what_cannot_be_taken_in_from_the_log_either_stops_it(_: Location, database: Database) {
+    let (world, board) = (World::new(database).await, Board::default());
+    world.append_any(&mut Dice(10), 20).await;
+    let bad = world.append(vec![raw("x", "counter.added", 1, r#"{"by":"one"}"#)]).await;
+    world.append_any(&mut Dice(11), 20).await;
+    board.put(world.history().await);
+    let views = views(&world);
+    let projectors = project(&views, &board, 7);
+    let status = until(&views, "counters", |status| status.stopped.is_some()).await;
+    assert_eq!(status.stopped.map(|stopped| stopped.position), Some(bad));
+    assert_eq!(status.position.plus(1), bad);
     projectors.stop().await;
 }
 
