@@ -68,23 +68,6 @@ impl Checkpoint {
         }
     }
 
-    /// The events that come next, of some that begin with the one that it has come to; `None` when they do not.
-    pub(crate) fn gone_on_by(
-        &self,
-        mut events: Vec<RecordedEvent>,
-    ) -> Result<Option<Vec<RecordedEvent>>, LogError> {
-        if self.position > Position::START {
-            match events.first() {
-                Some(event) if (event.position, event.id) == (self.position, self.event_id) => {
-                    drop(events.remove(0))
-                }
-                _ => return Ok(None),
-            }
-        }
-        self.precedes(&events)?;
-        Ok(Some(events))
-    }
-
     /// Checks that the log is still the one that this was written for, and answers where it ends.
     pub(crate) async fn check(&self, store: &dyn Store) -> Result<Head, LogError> {
         let head = store.head().await?;

@@ -164,23 +164,20 @@ impl Log {
     ///
     /// See [`read`](Self::read); also [`LogError::History`], and [`LogError::Damaged`] where an event is missing.
     pub async fn read_on(&self, checkpoint: &Checkpoint, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
-        if let Some(events) = checkpoint.gone_on_by(self.read_from(checkpoint.position, limit).await?)? {
-            return Ok(events);
-        }
-        self.check(checkpoint).await?;
-        Err(HistoryError::OtherEvent(checkpoint.position).into())
-    }
-
-    /// At most `limit` events after a position, and before them the event at it, by which to tell what they go on from.
-    pub(crate) async fn read_from(
-        &self,
-        position: Position,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, LogError> {
-        match position.get().checked_sub(1) {
-            None => self.read(position, limit).await,
-            Some(before) => self.read(Position::new(before), limit.saturating_add(1)).await,
-        }
+        let events = match checkpoint.position.get().checked_sub(1) {
+            None => self.read(checkpoint.position, limit).await?,
+            Some(before) => {
+                let mut events = self.read(Position::new(before), limit.saturating_add(1)).await?;
+                if events.first().is_none_or(|event| event.id != checkpoint.event_id) {
+                    self.check(checkpoint).await?;
+                    return Err(HistoryError::OtherEvent(checkpoint.position).into());
+                }
+                events.remove(0);
+                events
+            }
+        };
+        checkpoint.precedes(&events)?;
+        Ok(events)
     }
 
     /// All events behind a checkpoint, in order, page after page: the way to read much of the log. Each page makes sure
