@@ -46,14 +46,18 @@ pub(crate) fn parse<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
 
 /// Connects to the log as a process of Daybook does, and makes it when there is none.
 pub(crate) async fn open(arguments: &ArgMatches) -> anyhow::Result<Database> {
-    let location = match (arguments.get_one::<String>("url"), arguments.get_one::<String>("file")) {
-        (Some(url), None) => url.parse()?,
-        (None, Some(path)) => Location::Sqlite(path.into()),
-        _ => bail!("say where: `--url` or `--file`"),
-    };
-    let database = Database::connect(&location, &Options::default()).await?;
+    let database = Database::connect(&location(arguments, "url", "file")?, &Options::default()).await?;
     database.migrate(Schema::Log).await?;
     Ok(database)
+}
+
+/// Where a database is.
+pub(crate) fn location(arguments: &ArgMatches, url: &str, file: &str) -> anyhow::Result<Location> {
+    match (arguments.get_one::<String>(url), arguments.get_one::<String>(file)) {
+        (Some(url), None) => Ok(url.parse()?),
+        (None, Some(path)) => Ok(Location::Sqlite(path.into())),
+        _ => bail!("say where: `--{url}` or `--{file}`"),
+    }
 }
 
 /// When calls are made, and which of them count.

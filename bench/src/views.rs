@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches};
 use daybook_core::{
     Access, Contracts, Envelope, Keys, Metadata, Position, Projection, ProjectionSpec, projection,
 };
-use daybook_database::{Database, Location, Options, Schema};
+use daybook_database::{Database, Options, Schema};
 use daybook_dispatch::Request;
 use daybook_log::Log;
 use daybook_views::{ProjectionEvent, Views};
@@ -74,13 +74,13 @@ impl Projection for FilledStreams {
 
 const FILLED: &str = "filled";
 
-/// Where the views are.
-fn store() -> [Arg; 2] {
-    let url = |name| Arg::new(name).long(name).value_name("URL").required(true);
-    [
-        url("url").help("The log's PostgreSQL database"),
-        url("views-url").help("The views', which is made ready for them"),
-    ]
+/// Where the log and the views are.
+fn store() -> impl Iterator<Item = Arg> {
+    let [url, file] = arguments::store();
+    let views = "The views' PostgreSQL database, which is made ready for them";
+    let views_url = Arg::new("views-url").long("views-url").value_name("URL").help(views);
+    let views_file = Arg::new("views-file").long("views-file").value_name("PATH").help("The views' SQLite file");
+    [url, file, views_url, views_file.conflicts_with("views-url")].into_iter()
 }
 
 /// A filled log and the views of it, as a process has them.
@@ -93,13 +93,10 @@ struct World {
 
 impl World {
     async fn open(arguments: &ArgMatches) -> anyhow::Result<Self> {
-        let connect = async |name| {
-            let location: Location = arguments::text(arguments, name)?.parse()?;
-            anyhow::Ok(Database::connect(&location, &Options::default()).await?)
-        };
-        let databases = [connect("url").await?, connect("views-url").await?];
-        databases[0].migrate(Schema::Log).await?;
-        databases[1].migrate(Schema::Views).await?;
+        let views = arguments::location(arguments, "views-url", "views-file")?;
+        let views = Database::connect(&views, &Options::default()).await?;
+        views.migrate(Schema::Views).await?;
+        let databases = [arguments::open(arguments).await?, views];
         let log = Log::open(databases[0].clone(), daybook_log::Settings::default()).await?;
         let mut contracts = Contracts::default();
         contracts.add::<FilledEvent>();
