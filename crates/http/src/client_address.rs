@@ -52,11 +52,13 @@ impl TrustedProxies {
     }
 }
 
-/// An address as a proxy writes it: some add the port.
+/// An address as a proxy writes it: some add the port, or the brackets that stand before one.
 fn address(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
     let text = text.trim();
+    let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let plain = || in_brackets.map_or_else(|| text.parse(), |text| text.parse().map(IpAddr::V6));
     let with_port = || text.parse().map(|address: SocketAddr| address.ip());
-    text.parse().or_else(|_| with_port()).map(|address: IpAddr| address.to_canonical())
+    plain().or_else(|_| with_port()).map(|address| address.to_canonical())
 }
 
 /// A network of IPv4 in the clothes of IPv6 is one of IPv4, as its addresses are.
@@ -94,6 +96,7 @@ mod tests {
         assert_eq!(client(trusted, "203.0.113.9", &["10.9.9.9"]), "10.9.9.9", "a proxy that asks for itself");
         assert_eq!(client(trusted, "203.0.113.9", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(client(trusted, "203.0.113.9", &["[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(client(trusted, "203.0.113.9", &["[2001:db8::7]"]), "2001:db8::7");
     }
 
     #[test]
@@ -108,7 +111,19 @@ mod tests {
 
     #[test]
     fn what_is_no_address_ends_the_search() {
-        for wrong in ["unknown", "", "198.51.100", "_hidden", "198.51.100.7 6.6.6.6"] {
+        for wrong in [
+            "unknown",
+            "",
+            "198.51.100",
+            "_hidden",
+            "198.51.100.7 6.6.6.6",
+            "198.51.100.7:65536",
+            "[198.51.100.7]",
+            "[2001:db8::7",
+            "2001:db8::7]",
+            "[[2001:db8::7]]",
+            "fe80::7%eth0",
+        ] {
             assert_eq!(
                 client("10.0.0.0/8", "10.1.2.3", &[&format!("198.51.100.7, {wrong}")]),
                 "10.1.2.3",

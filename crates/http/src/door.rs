@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, ServerHandle, ServiceResponse};
+use actix_web::dev::{Extensions, ResponseHead, ServerHandle, ServiceResponse};
 use actix_web::http::ConnectionType;
 use socket2::{SockFilter, SockRef};
 use tokio::time::{Instant, sleep};
@@ -44,12 +44,22 @@ impl Connections {
         connection.insert(Connection(Cell::new(Some(self.open.clone()))));
     }
 
-    /// Says with the answer that it is the connection's last one, if it is to be.
+    /// Has each answer be the last one of its connection, from now on.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Says with an answer that it is the connection's last one, if it is to be.
+    pub(crate) fn mark(&self, answer: &mut ResponseHead) {
+        if self.closing.load(Ordering::Acquire) {
+            answer.set_connection_type(ConnectionType::Close);
+        }
+    }
+
+    /// The same, and what follows from it.
     pub(crate) fn answered<B>(&self, answer: &mut ServiceResponse<B>) {
         let head = answer.response_mut().head_mut();
-        if self.closing.load(Ordering::Acquire) {
-            head.set_connection_type(ConnectionType::Close);
-        }
+        self.mark(head);
         if head.connection_type() == ConnectionType::Close
             && let Some(Connection(open)) = answer.request().conn_data()
         {
@@ -85,7 +95,7 @@ impl Door {
         if let Err(error) = self.shut(server).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "connections may be reset that were let in");
         }
-        self.connections.closing.store(true, Ordering::Release);
+        self.connections.close();
         let end = Instant::now() + self.patience;
         while self.connections.are_left() && Instant::now() < end {
             sleep(POLL).await;

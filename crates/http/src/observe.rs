@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use daybook_core::Actor;
@@ -85,6 +86,7 @@ pub(crate) async fn observe(
     ));
     request.extensions_mut().insert(info.clone());
     let (method, path) = (request.method().clone(), request.path().to_owned());
+    let connections = request.app_data::<Arc<Connections>>().cloned();
 
     let limit = time_limit(&request);
     // The request itself cannot be kept meanwhile: the router needs it for itself.
@@ -136,15 +138,29 @@ pub(crate) async fn observe(
     metrics::counter!("daybook_http_requests_total", vec![method, route, Label::new("outcome", outcome)])
         .increment(1);
 
-    let mut response = answered?;
-    if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
-        response.headers_mut().insert(CORRELATION_ID, value);
+    let dress = |headers: &mut HeaderMap| {
+        if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
+            headers.insert(CORRELATION_ID, value);
+        }
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    };
+    match answered {
+        Ok(mut response) => {
+            dress(response.headers_mut());
+            if let Some(connections) = connections {
+                connections.answered(&mut response);
+            }
+            Ok(response)
+        }
+        Err(problem) => {
+            let mut response = problem.to_response();
+            dress(response.headers_mut());
+            if let Some(connections) = connections {
+                connections.mark(response.head_mut());
+            }
+            Err(InternalError::from_response(problem, response).into())
+        }
     }
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(connections) = response.request().app_data::<Arc<Connections>>().cloned() {
-        connections.answered(&mut response);
-    }
-    Ok(response)
 }
 
 /// The method, or `other` for one that a client made up: metrics have a bounded number of labels.
@@ -158,5 +174,35 @@ fn known(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::dev::Service;
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service};
+    use actix_web::{App, HttpResponse};
+
+    use super::*;
+
+    async fn panics() -> HttpResponse {
+        panic!("as a handler may")
+    }
+
+    /// What ends here has no answer of a handler's to be dressed.
+    #[actix_web::test]
+    async fn an_answer_to_what_panicked_is_dressed_as_all_are() {
+        let connections = Arc::<Connections>::default();
+        connections.close();
+        let app = App::new().app_data(connections).wrap(from_fn(observe)).route("/", web::get().to(panics));
+        let app = init_service(app).await;
+        let request = TestRequest::get().insert_header((CORRELATION_ID, "one")).to_request();
+        let error = app.call(request).await.map(|answer| answer.status()).expect_err("it panicked");
+        let answer = error.error_response();
+        assert_eq!(answer.status().as_u16(), 500);
+        assert_eq!(answer.headers().get(CORRELATION_ID).expect("a header"), "one");
+        assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).expect("a header"), "nosniff");
+        assert_eq!(answer.head().connection_type(), actix_web::http::ConnectionType::Close);
     }
 }

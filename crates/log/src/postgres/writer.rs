@@ -27,7 +27,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long others wait for a writer whose turn it is, unless it gives it back. Once it has begun to write, 12 ms of it, or
 /// 256 events ([`TIP`]), so that changing over does not cost more than what is written.
-const TURN: Duration = Duration::from_millis(200);
+macro_rules! turn {
+    () => {
+        "interval '200 ms'"
+    };
+}
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -41,10 +45,14 @@ const PLANS: &str = "\
 /// Which log it is and where it ends.
 macro_rules! tip {
     () => {
-        "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
-            CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
-                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '188 ms') THEN turn_of END \
-         FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
+        concat!(
+            "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
+                CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
+                    OR position - turn_at < 256 AND turn_until + interval '12 ms' > clock_timestamp() + ",
+            turn!(),
+            ") THEN turn_of END \
+             FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
+        )
     };
 }
 const TIP: &str = tip!();
@@ -309,13 +317,14 @@ impl PostgresWriter {
     /// Makes others wait a moment, so that what lost against them, decided again over what they have written, is next.
     /// Without it, a process that always goes on from its own last commit leaves another one no chance.
     async fn take_turn(&self, connection: &mut PgConnection, tip: &Tip) -> Result<Uuid, sqlx::Error> {
-        sqlx::query_scalar(
+        sqlx::query_scalar(concat!(
             "UPDATE log_identity SET fence = gen_random_uuid(), turn_of = $1, turn_at = $2, \
-                turn_until = clock_timestamp() + make_interval(secs => $3) RETURNING fence",
-        )
+                turn_until = clock_timestamp() + ",
+            turn!(),
+            " RETURNING fence"
+        ))
         .bind(self.id)
         .bind(tip.position.to_i64())
-        .bind(TURN.as_secs_f64())
         .fetch_one(connection)
         .await
     }
