@@ -1,6 +1,7 @@
 //! The log, published to a real Kafka.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ on_both!(
     one_that_was_frozen_publishes_nothing_more,
     without_kafka_all_else_goes_on,
     a_restored_log_is_published_on_in_its_new_epoch,
+    what_only_the_brokers_know_of_is_told_when_a_log_is_restored,
 );
 
 /// How long it may take until another one publishes.
@@ -193,6 +195,23 @@ async fn without_kafka_all_else_goes_on(backend: Backend) {
     assert!(daybook.terminate().await.success(), "it does not wait for Kafka");
 }
 
+/// Backs a shop up; answers how to restore it, and where its log ends there.
+fn back_up(shop: &Shop, folder: &Path) -> ([String; 4], u64) {
+    let [log, keys] = ["log", "keys"].map(|name| folder.join(name).display().to_string());
+    let backed_up = shop.daybook.cli(&["backup", &log, "--keys", &keys, "--json"]);
+    let said: Value = serde_json::from_str(&backed_up.stdout).unwrap_or_else(|_| panic!("{backed_up:?}"));
+    let end = said["log"]["position"].as_u64().expect("a position");
+    (["restore".to_owned(), log, "--keys".to_owned(), keys], end)
+}
+
+/// An empty store that a shop can be restored into.
+async fn elsewhere(shop: &Shop, backend: Backend) -> Store {
+    let store = Store::new(backend).await;
+    let master_key = |store: &Store| store.data().join("master.key");
+    std::fs::copy(master_key(shop.daybook.store()), master_key(&store)).expect("it is there");
+    store
+}
+
 async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     let (shop, topic) = (Shop::open(backend).await, Topic::default());
     let mut relay = shop.relay(&topic).await;
@@ -201,10 +220,7 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     assert!(relay.terminate().await.success());
     let reached = published(&shop.daybook, &topic)["position"].as_u64().expect("a position");
     let folder = tempfile::tempdir().expect("a folder");
-    let (log, keys) = (folder.path().join("log"), folder.path().join("keys"));
-    let (log, keys) = (log.display().to_string(), keys.display().to_string());
-    let backed_up = shop.daybook.cli(&["backup", &log, "--keys", &keys]);
-    assert!(backed_up.status.success(), "{backed_up:?}");
+    let (restore, _) = back_up(&shop, folder.path());
     // Published, and not in the backup.
     let mut relay = shop.relay(&topic).await;
     shop.order(5).await;
@@ -212,16 +228,14 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     assert!(relay.terminate().await.success());
     let seen = published(&shop.daybook, &topic)["position"].as_u64().expect("a position");
 
-    let store = Arc::new(Store::new(backend).await);
-    let master_key = |store: &Store| store.data().join("master.key");
-    std::fs::copy(master_key(shop.daybook.store()), master_key(&store)).expect("it is there");
+    let store = elsewhere(&shop, backend).await;
     drop(shop);
-    let in_the_dark = store.cli(&topic.published_by(&["restore", &log, "--keys", &keys], "127.0.0.1:1"));
+    let in_the_dark = store.cli(&topic.published_by(&restore.each_ref().map(String::as_str), "127.0.0.1:1"));
     assert_eq!(in_the_dark.status.code(), Some(1), "{in_the_dark:?}");
     assert!(in_the_dark.stderr.contains("--without-kafka"), "{in_the_dark:?}");
     // Nothing was written. The new database has no trace of what was published: the topic tells.
     let brokers = Topic::brokers();
-    let restored = store.cli(&topic.published_by(&["restore", &log, "--keys", &keys], &brokers));
+    let restored = store.cli(&topic.published_by(&restore.each_ref().map(String::as_str), &brokers));
     assert!(restored.status.success(), "{restored:?}");
     let (name, beyond) = (topic.name(), seen - reached);
     let said = format!(
@@ -229,7 +243,7 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     );
     assert!(restored.stdout.contains(&said), "{restored:?}");
     let roles = &["serve", "--roles", "api,relay"];
-    let mut daybook = Daybook::start(store, &topic.published_by(roles, &Topic::brokers())).await;
+    let mut daybook = Daybook::start(Arc::new(store), &topic.published_by(roles, &Topic::brokers())).await;
     let anew = wait_for("the event of the restore", Duration::from_secs(30), async || {
         let records = topic.read().await;
         records.into_iter().find(|record| record.header("ce_type") == "daybook.log.restored")
@@ -237,5 +251,37 @@ async fn a_restored_log_is_published_on_in_its_new_epoch(backend: Backend) {
     .await;
     assert_eq!((anew.header("ce_epoch"), anew.position()), ("2", reached + 1));
     assert_eq!(topic.read().await.len(), before + 1, "nothing is published again");
+    assert!(daybook.terminate().await.success());
+}
+
+/// It was published to for the first time behind the backup, and the database is a new one: nobody but the brokers knows of it.
+async fn what_only_the_brokers_know_of_is_told_when_a_log_is_restored(backend: Backend) {
+    let (shop, topic) = (Shop::open(backend).await, Topic::default());
+    shop.order(5).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (restore, end) = back_up(&shop, folder.path());
+    let mut relay = shop.relay(&topic).await;
+    shop.order(5).await;
+    let seen = shop.is_in(&topic).await.iter().map(Record::position).max().expect("it is published");
+    assert!(relay.terminate().await.success());
+    let store = elsewhere(&shop, backend).await;
+    drop(shop);
+
+    let brokers = Topic::brokers();
+    let restored = store.cli(&topic.published_by(&restore.each_ref().map(String::as_str), &brokers));
+    assert!(restored.status.success(), "{restored:?}");
+    let (name, beyond) = (topic.name(), seen - end);
+    let said = format!("relay {name}: had seen up to {seen}, {beyond} events beyond the backup; begins anew");
+    assert!(restored.stdout.contains(&said), "{restored:?}");
+    let roles = &["serve", "--roles", "api,relay"];
+    let mut daybook = Daybook::start(Arc::new(store), &topic.published_by(roles, &brokers)).await;
+    let is_anew = |record: &Record| record.header("ce_epoch") == "2";
+    let anew: BTreeSet<u64> = wait_for("the restored log to be published", Duration::from_secs(30), async || {
+        let records = topic.read().await;
+        let anew: BTreeSet<u64> = records.iter().filter(|record| is_anew(record)).map(Record::position).collect();
+        anew.contains(&(end + 1)).then_some(anew)
+    })
+    .await;
+    assert_eq!(anew, (1..=end + 1).collect(), "all of it, in the new epoch");
     assert!(daybook.terminate().await.success());
 }

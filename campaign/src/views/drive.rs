@@ -128,10 +128,15 @@ pub(crate) struct Noted {
     /// What was wrong with the others.
     pub(crate) breaches: Vec<String>,
     /// How many events their projectors have read, by where.
-    pub(crate) fed: BTreeMap<String, u64>,
+    fed: BTreeMap<String, u64>,
 }
 
 impl Noted {
+    /// How many events their projectors have read there.
+    pub(crate) fn fed_from(&self, source: &str) -> u64 {
+        self.fed.get(source).copied().unwrap_or_default()
+    }
+
     /// Reads it from all notes in a folder.
     pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut noted = Self::default();

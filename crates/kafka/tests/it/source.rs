@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use daybook_core::{Position, RecordedEvent};
 use daybook_database::{Database, Location, on_both};
-use daybook_kafka::{Message, Origin, TopicSource};
+use daybook_kafka::{Message, Origin, TopicSource, backup};
 use daybook_log::{Checkpoint, Head, Log, Source, Tail, Taken};
 use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
@@ -20,6 +20,7 @@ on_both!(
     what_is_read_is_the_log,
     what_is_no_event_of_the_log_is_passed_over,
     what_cannot_be_read_is_a_hole,
+    the_newest_event_is_found_however_far_back_it_lies,
     a_topic_that_is_missing_is_no_source,
     brokers_that_go_away_keep_nobody_waiting,
 );
@@ -160,6 +161,50 @@ async fn what_cannot_be_read_is_a_hole(_: Location, database: Database) {
     // Filled from the log, it goes on.
     let said = taken(&mut *tail, 11, 12).await;
     assert!(matches!(&said, Taken::Events(events) if events.len() == 1), "{said:?}");
+    remove(&topic).await;
+}
+
+/// Puts as many messages of another log into each partition, and behind them as many that are aborted.
+async fn bury(topic: &str, event: RecordedEvent, count: usize) {
+    let topic = topic.to_owned();
+    let burying = tokio::task::spawn_blocking(move || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers()).set("transactional.id", &topic);
+        let producer: BaseProducer = config.create().expect("a producer");
+        let limit = Duration::from_secs(20);
+        producer.init_transactions(limit).expect("the brokers answer");
+        let message = Message::new(&event, &Origin { log_id: Uuid::from_u128(7), epoch: 1 });
+        for is_committed in [true, false] {
+            producer.begin_transaction().expect("begun");
+            for partition in (0..i32::from(PARTITIONS)).cycle().take(count * usize::from(PARTITIONS)) {
+                let record = message.record(&topic).partition(partition);
+                producer.send(record).map_err(|(error, _)| error).expect("taken");
+            }
+            // What is aborted lies there, too.
+            producer.flush(limit).expect("acknowledged");
+            let end =
+                if is_committed { producer.commit_transaction(limit) } else { producer.abort_transaction(limit) };
+            end.expect("ended");
+        }
+    });
+    burying.await.expect("no panic");
+}
+
+/// Farther than is looked back at first, and than is the second time.
+async fn the_newest_event_is_found_however_far_back_it_lies(_: Location, database: Database) {
+    let (log, topic) = (open(&database).await, topic());
+    let settings = settings(&brokers(), &topic);
+    let relay = start(&log, &database, &settings);
+    append(&log, 20).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    bury(&topic, all(&log).await.remove(0), 10_001).await;
+    let head = log.head().await.expect("the log answers");
+    let found = backup::published(&settings, head.log_id).await.expect("the brokers answer");
+    let (topic_found, checkpoint) = found.map(|found| (found.topic, found.checkpoint)).expect("it lies there");
+    assert_eq!((topic_found, checkpoint), (topic.clone(), head.checkpoint()));
+    let other = backup::published(&settings, Uuid::from_u128(8)).await.expect("the brokers answer");
+    assert_eq!(other, None, "nothing of a log that was never published");
     remove(&topic).await;
 }
 
