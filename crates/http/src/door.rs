@@ -14,14 +14,18 @@ use std::time::Duration;
 
 use actix_web::dev::{Extensions, ResponseHead, ServerHandle, ServiceResponse};
 use actix_web::http::ConnectionType;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockFilter, SockRef};
 use tokio::time::{Instant, sleep};
 
 /// How long a connection is kept open that nobody uses. A proxy keeps its own for less long.
 pub(crate) const KEPT: Duration = Duration::from_secs(5);
 
-/// How long it takes until whoever is about to connect is let in.
-const SETTLES: Duration = Duration::from_millis(50);
+/// How long it takes until whoever is about to connect has, over a network: some round trips.
+const SETTLES: Duration = Duration::from_millis(200);
+
+/// How long the server's thread may take to hear that it is to let nobody in.
+const HEARD: Duration = Duration::from_millis(50);
 
 /// How often to look whether connections are left.
 const POLL: Duration = Duration::from_millis(10);
@@ -107,9 +111,19 @@ impl Door {
         let listener = SockRef::from(&self.listener);
         listener.attach_filter(&NOBODY_NEW)?;
         sleep(SETTLES).await;
+        let end = Instant::now() + self.patience;
+        while self.is_waited_at()? && Instant::now() < end {
+            sleep(POLL).await;
+        }
         server.pause().await;
-        sleep(SETTLES).await;
+        sleep(HEARD).await;
         listener.shutdown(Shutdown::Both)
+    }
+
+    /// Whether the kernel has taken connections that the server has not taken over yet, as on a machine that is busy.
+    fn is_waited_at(&self) -> io::Result<bool> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&now))? > 0)
     }
 }
 
@@ -124,3 +138,21 @@ const NOBODY_NEW: [SockFilter; 4] = [
 const LOAD_BYTE: u16 = 0x30;
 const JUMP_IF_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn who_was_not_let_in_yet_is_seen_to_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let door = Door::new(&listener, Arc::default(), Duration::ZERO).expect("a door");
+        assert!(!door.is_waited_at().expect("an answer"));
+        let _client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+        assert!(door.is_waited_at().expect("an answer"));
+        drop(listener.accept().expect("somebody waits"));
+        assert!(!door.is_waited_at().expect("an answer"));
+    }
+}
