@@ -2,6 +2,8 @@
 //! pass, and what waits longest is one test at the end of a binary.
 
 use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -14,8 +16,8 @@ use crate::child;
 /// How many binaries run at once.
 const BINARIES: usize = 3;
 
-/// How many tests of one binary run at once.
-const TESTS: &str = "4";
+/// How many tests of one binary run at once for each processor.
+const TESTS_PER_PROCESSOR: usize = 2;
 
 /// Those that take longest are begun first, so that no long one is left at the end. Each is named by its package's
 /// folder and its target; of what is not named here, nothing takes long.
@@ -66,8 +68,9 @@ pub(crate) async fn run(
     settings: &[(&str, &OsStr)],
     args: &[String],
 ) -> anyhow::Result<()> {
+    let threads = TESTS_PER_PROCESSOR * available_parallelism().map_or(1, NonZeroUsize::get);
     let runs = binaries.into_iter().map(|mut binary| {
-        binary.command.args(args).env("RUST_TEST_THREADS", TESTS).envs(settings.iter().copied());
+        binary.command.args(args).env("RUST_TEST_THREADS", threads.to_string()).envs(settings.iter().copied());
         binary.run()
     });
     let mut runs = stream::iter(runs).buffer_unordered(BINARIES);
