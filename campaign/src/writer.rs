@@ -302,6 +302,9 @@ impl Desk {
             Err(DispatchError::Log(error @ (LogError::Unavailable(_) | LogError::Busy | LogError::Closed))) => {
                 Answer::NotDone(error.to_string())
             }
+            Err(DispatchError::Unrecorded(cause)) if matches!(*cause, DispatchError::Log(_)) => {
+                Answer::NotDone(cause.to_string())
+            }
             Err(error) => Answer::Wrong(error.to_string()),
         }
     }

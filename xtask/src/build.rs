@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cargo_metadata::{Message, TargetKind};
+use cargo_metadata::{Artifact, Message};
 use tokio::process::Command;
 
 use crate::child;
+
+/// Has cargo say what it builds, beside the diagnostics.
+pub(crate) const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
 /// Builds the binaries of the packages `names`, and answers where they are, in the same order.
 ///
@@ -15,13 +18,11 @@ use crate::child;
 ///
 /// When one does not build.
 pub(crate) async fn binaries<const N: usize>(names: [&str; N], profile: &str) -> anyhow::Result<[PathBuf; N]> {
-    let mut build = cargo(&["build", "--profile", profile, "--message-format=json-render-diagnostics"]);
+    let mut build = cargo(&["build", "--profile", profile, MESSAGES]);
     build.args(names.iter().flat_map(|name| ["--package", name]));
-    let messages = child::read(&mut build).await?;
     let mut built = BTreeMap::new();
-    for message in Message::parse_stream(messages.as_bytes()) {
-        if let Message::CompilerArtifact(artifact) = message?
-            && artifact.target.kind.contains(&TargetKind::Bin)
+    for artifact in artifacts(&mut build).await? {
+        if artifact.target.is_bin()
             && let Some(executable) = artifact.executable
         {
             built.insert(artifact.target.name, PathBuf::from(executable));
@@ -32,6 +33,22 @@ pub(crate) async fn binaries<const N: usize>(names: [&str; N], profile: &str) ->
         *path = built.remove(name).with_context(|| format!("cargo built no binary named `{name}`"))?;
     }
     Ok(paths)
+}
+
+/// Builds what the command of cargo's, which has to ask for messages in JSON, says, and answers all that was built.
+///
+/// # Errors
+///
+/// When something does not build.
+pub(crate) async fn artifacts(build: &mut Command) -> anyhow::Result<Vec<Artifact>> {
+    let messages = child::read(build).await?;
+    let mut artifacts = Vec::new();
+    for message in Message::parse_stream(messages.as_bytes()) {
+        if let Message::CompilerArtifact(artifact) = message? {
+            artifacts.push(artifact);
+        }
+    }
+    Ok(artifacts)
 }
 
 /// The cargo that runs us.

@@ -1,6 +1,7 @@
 //! Child processes that never outlive us.
 
 use std::ffi::OsStr;
+use std::io::{Read, Seek};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,21 @@ pub(crate) async fn read(command: &mut Command) -> anyhow::Result<String> {
         bail!("`{}` ended with {status}", shown(command));
     }
     Ok(text)
+}
+
+/// Runs `command` to its end, and answers how it ended and all that it wrote, as it was written.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub(crate) async fn record(command: &mut Command) -> anyhow::Result<(ExitStatus, String)> {
+    let mut written = tempfile::tempfile()?;
+    let mut group = Group::spawn(command.stdout(written.try_clone()?).stderr(written.try_clone()?))?;
+    let status = group.child.wait().await?;
+    written.rewind()?;
+    let mut bytes = Vec::new();
+    written.read_to_end(&mut bytes)?;
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Runs a short `command` quietly; its output is part of the error when it does not succeed.

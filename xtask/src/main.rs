@@ -16,6 +16,7 @@ mod postgres;
 mod server;
 mod server_binaries;
 mod steps;
+mod suite;
 mod test;
 mod user;
 
@@ -64,7 +65,7 @@ fn cli() -> Command {
                         .value_name("ARGS")
                         .num_args(0..)
                         .last(true)
-                        .help("Passed on to `cargo test`: part of a test's name, or `-- --nocapture`"),
+                        .help("Passed on to each binary of tests: part of a test's name, or `--nocapture`"),
                 ),
         )
         .subcommand(bench::command())

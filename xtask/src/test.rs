@@ -1,21 +1,14 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
 use crate::build::{self, cargo};
 use crate::kafka::Broker;
 use crate::nginx::{self, Place, Proxy};
 use crate::postgres::Cluster;
 use crate::steps::Steps;
+use crate::suite::{self, Binary};
 use crate::{child, install};
-
-/// How many tests run at once for each processor: most of them wait for a database, for a process or for time to pass.
-const TESTS_PER_PROCESSOR: usize = 2;
-
-/// How they are run.
-const TEST: &[&str] = &["test", "--workspace", "--no-fail-fast"];
 
 /// Takes all steps, until one fails.
 ///
@@ -37,18 +30,17 @@ async fn take(steps: &mut Steps, test_args: &[String]) -> anyhow::Result<()> {
     let proxy = steps.take("nginx", proxy()).await?;
     // It takes seconds to start, while the compiler is at work.
     let kafka = Found::or_start("KAFKA_BROKERS", Broker::start(), |broker| broker.address().to_owned());
-    let (binary, kafka) = tokio::try_join!(check_and_build(steps), kafka)?;
+    let ((binary, tests), kafka) = tokio::try_join!(check_and_build(steps), kafka)?;
     // What an interrupted test cannot remove by itself goes with this folder.
     let folder = tempfile::Builder::new().prefix("daybook-test-").tempdir()?;
-    let threads = TESTS_PER_PROCESSOR * available_parallelism().map_or(1, NonZeroUsize::get);
-    let mut test = cargo(TEST);
-    test.args(test_args).env("DAYBOOK_BIN", binary).env("TMPDIR", folder.path());
-    test.env("DATABASE_URL", &postgres.address).env("KAFKA_BROKERS", &kafka.address);
-    test.env("RUST_TEST_THREADS", threads.to_string());
-    if let Some(proxy) = &proxy {
-        test.env("DAYBOOK_TEST_PROXY", &proxy.address);
-    }
-    steps.take("tests", child::run(&mut test)).await
+    let mut settings = vec![
+        ("DAYBOOK_BIN", binary.as_os_str()),
+        ("TMPDIR", folder.path().as_os_str()),
+        ("DATABASE_URL", postgres.address.as_ref()),
+        ("KAFKA_BROKERS", kafka.address.as_ref()),
+    ];
+    settings.extend(proxy.iter().map(|proxy| ("DAYBOOK_TEST_PROXY", proxy.address.as_ref())));
+    steps.take("tests", suite::run(tests, &settings, test_args)).await
 }
 
 /// The proxy that tests put in front of processes, and `jq`, which the README's tour reads answers with. Where there is
@@ -64,15 +56,15 @@ async fn proxy() -> anyhow::Result<Option<Found<Proxy>>> {
     Found::or_start("DAYBOOK_TEST_PROXY", start, Proxy::addresses).await.map(Some)
 }
 
-/// Takes the steps between the servers' start and the tests; answers where the binary is.
-async fn check_and_build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
+/// Takes the steps between the servers' start and the tests; answers where the binary is, and the tests.
+async fn check_and_build(steps: &mut Steps) -> anyhow::Result<(PathBuf, Vec<Binary>)> {
     let clippy = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.take("lints", child::run(&mut cargo(clippy))).await?;
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
     let [binary] = steps.take("the binary", build::binaries(["daybook"], "dev")).await?;
-    steps.take("the tests' build", child::run(cargo(TEST).arg("--no-run"))).await?;
-    Ok(binary)
+    let tests = steps.take("the tests' build", suite::build()).await?;
+    Ok((binary, tests))
 }
 
 /// A server that the tests use.

@@ -153,21 +153,12 @@ impl Database {
                 if number < 150_000 {
                     return Err(DatabaseError::TooOld(version));
                 }
-                [("fsync", fsync), ("synchronous_commit", commit), ("full_page_writes", pages)]
-                    .into_iter()
-                    .find(|(_, value)| value == "off")
-                    .map(|(name, _)| format!("`{name}` is off"))
+                lacking_on_postgres([&fsync, &commit, &pages])
             }
             Self::Sqlite(file) => {
                 let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(file.writer()).await?;
                 let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(file.writer()).await?;
-                if synchronous < 2 {
-                    Some(format!("`synchronous` is {synchronous} and not FULL"))
-                } else if journal != "wal" {
-                    Some(format!("`journal_mode` is {journal} and not wal"))
-                } else {
-                    None
-                }
+                lacking_on_sqlite(synchronous, &journal)
             }
         };
         match lacking {
@@ -185,6 +176,49 @@ impl Database {
         match self {
             Self::Postgres(pool) => pool.close().await,
             Self::Sqlite(file) => file.close().await,
+        }
+    }
+}
+
+/// What PostgreSQL lacks to be durable, by the values of `fsync`, `synchronous_commit` and `full_page_writes`.
+fn lacking_on_postgres(values: [&str; 3]) -> Option<String> {
+    let names = ["fsync", "synchronous_commit", "full_page_writes"];
+    let (name, _) = names.into_iter().zip(values).find(|(_, value)| *value == "off")?;
+    Some(format!("`{name}` is off"))
+}
+
+/// What SQLite lacks to be durable.
+fn lacking_on_sqlite(synchronous: i64, journal: &str) -> Option<String> {
+    match (synchronous, journal) {
+        (..2, _) => Some(format!("`synchronous` is {synchronous} and not FULL")),
+        (_, "wal") => None,
+        _ => Some(format!("`journal_mode` is {journal} and not wal")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_lets_postgresql_forget_is_named() {
+        for (index, name) in ["fsync", "synchronous_commit", "full_page_writes"].into_iter().enumerate() {
+            let mut values = ["on"; 3];
+            assert_eq!(lacking_on_postgres(values), None);
+            values[index] = "off";
+            assert_eq!(lacking_on_postgres(values), Some(format!("`{name}` is off")));
+        }
+    }
+
+    #[test]
+    fn sqlite_has_to_flush_a_write_ahead_log_with_each_commit() {
+        assert_eq!(lacking_on_sqlite(2, "wal"), None);
+        assert_eq!(lacking_on_sqlite(3, "wal"), None);
+        for (synchronous, journal, named) in
+            [(1, "wal", "`synchronous`"), (0, "wal", "`synchronous`"), (2, "delete", "`journal_mode`")]
+        {
+            let lacking = lacking_on_sqlite(synchronous, journal).unwrap_or_default();
+            assert!(lacking.starts_with(named), "{synchronous} {journal}: {lacking}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Why a command got no receipt.
 
+use std::sync::Arc;
+
 use daybook_core::{DecodeError, InputError, Rejection, Revision};
 use daybook_keys::KeyError;
 use daybook_log::LogError;
@@ -45,6 +47,10 @@ pub enum DispatchError {
     /// What is personal could not be sealed; nothing was appended.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// A rule or authorization said no, and that could not be recorded, so it is not answered. Nothing came of the
+    /// command, whatever became of the record.
+    #[error("a refusal could not be recorded: {0}")]
+    Unrecorded(Arc<DispatchError>),
     /// The program made something that cannot be written.
     #[error("internal: {0}")]
     Internal(String),
@@ -76,6 +82,7 @@ impl DispatchError {
             Self::KeyReused => "key_reused",
             Self::Log(LogError::Unavailable(_) | LogError::Busy | LogError::Unknown | LogError::Closed)
             | Self::Keys(KeyError::Unavailable(_)) => "unavailable",
+            Self::Unrecorded(cause) => cause.outcome(),
             Self::Log(_) | Self::Keys(_) | Self::Internal(_) => "failed",
         }
     }

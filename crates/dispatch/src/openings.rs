@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use daybook_core::{Event, StreamId, event_set};
-use daybook_log::{Append, LogError, NewRecord, Verdict};
+use daybook_log::{Append, NewRecord, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -70,7 +70,7 @@ impl Dispatcher {
         };
         match self.log.append(append).await? {
             Verdict::Committed(_) => Ok(()),
-            verdict => Err(LogError::Unavailable(format!("an opening was not written: {verdict:?}")).into()),
+            verdict => Err(DispatchError::Internal(format!("an opening was not written: {verdict:?}"))),
         }
     }
 }

@@ -92,7 +92,7 @@ struct Waiting {
 }
 
 /// Whether the first of a kind was written; `None` as long as nobody knows.
-type Written = watch::Receiver<Option<Result<(), Arc<LogError>>>>;
+type Written = watch::Receiver<Option<Result<(), Arc<DispatchError>>>>;
 
 /// How far a kind is.
 enum State {
@@ -159,7 +159,7 @@ impl Refusals {
 
     /// Writes the first of a kind, then how many followed whenever a window is over, and forgets the kind after a quiet
     /// one.
-    async fn keep(self, kind: Kind, first: Waiting, tell: watch::Sender<Option<Result<(), Arc<LogError>>>>) {
+    async fn keep(self, kind: Kind, first: Waiting, tell: watch::Sender<Option<Result<(), Arc<DispatchError>>>>) {
         let written = self.write(first).await.map_err(Arc::new);
         let failed = written.is_err();
         if failed {
@@ -216,10 +216,9 @@ impl Refusals {
         }
     }
 
-    async fn write(&self, refused: Waiting) -> Result<(), LogError> {
+    async fn write(&self, refused: Waiting) -> Result<(), DispatchError> {
         let actor = refused.metadata.actor.as_deref().unwrap_or("anonymous");
-        let record = NewRecord::new(StreamId::new(CATEGORY, actor), &refused.event())
-            .map_err(|error| LogError::Unavailable(format!("a refusal has no JSON form: {error}")))?;
+        let record = NewRecord::new(StreamId::new(CATEGORY, actor), &refused.event())?;
         let append = Append {
             id: actor.to_owned(),
             command_id: refused.metadata.command_id,
@@ -232,7 +231,7 @@ impl Refusals {
         };
         match self.log.append(append).await? {
             Verdict::Committed(_) => Ok(()),
-            verdict => Err(LogError::Unavailable(format!("a refusal was not written: {verdict:?}"))),
+            verdict => Err(DispatchError::Internal(format!("a refusal was not written: {verdict:?}"))),
         }
     }
 }
@@ -255,17 +254,12 @@ fn count(counted: &mut Option<Box<Waiting>>, more: Waiting) {
 }
 
 /// Waits until the first of a kind was written. Everybody who waits for it gets its error.
-async fn outcome(mut written: Written) -> Result<(), LogError> {
-    let outcome = written.wait_for(Option::is_some).await.map_err(|_| LogError::Closed)?.clone();
-    let Some(Err(error)) = outcome else { return Ok(()) };
-    Err(match &*error {
-        LogError::Busy => LogError::Busy,
-        LogError::Unknown => LogError::Unknown,
-        LogError::Closed => LogError::Closed,
-        LogError::History(error) => LogError::History(error.clone()),
-        LogError::Unavailable(reason) => LogError::Unavailable(reason.clone()),
-        error => LogError::Unavailable(error.to_string()),
-    })
+async fn outcome(mut written: Written) -> Result<(), DispatchError> {
+    let closed = |_| DispatchError::Unrecorded(Arc::new(LogError::Closed.into()));
+    match &*written.wait_for(Option::is_some).await.map_err(closed)? {
+        Some(Err(error)) => Err(DispatchError::Unrecorded(Arc::clone(error))),
+        _ => Ok(()),
+    }
 }
 
 impl Refusal {

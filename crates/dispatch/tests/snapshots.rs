@@ -7,13 +7,15 @@ use daybook_core::{
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_dispatch::{Dispatcher, Request, Settings};
-use daybook_keys::{Keys, MasterKeys};
+use daybook_keys::{Keys, MasterKeys, OpenedDocuments};
 use daybook_log::Log;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-on_both!(&[Schema::Log, Schema::Keys], a_snapshot_holds_what_is_personal_sealed);
+on_both!(&[Schema::Log, Schema::Keys], a_snapshot_is_sealed_and_forgotten_with_its_subject);
 
 const ADA: Uuid = Uuid::from_u128(0xada);
 
@@ -84,7 +86,7 @@ async fn snapshot(database: &Database, revision: i64) -> Option<String> {
     .expect("the table answers")
 }
 
-async fn a_snapshot_holds_what_is_personal_sealed(_: Location, database: Database) {
+async fn a_snapshot_is_sealed_and_forgotten_with_its_subject(_: Location, database: Database) {
     let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
     let keys = Keys::open(&database, masters).await.expect("the keys open");
     let log = Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens");
@@ -101,5 +103,17 @@ async fn a_snapshot_holds_what_is_personal_sealed(_: Location, database: Databas
         assert_eq!(read.entries.len() as i64, revision);
         assert_eq!(state.matches(r#""sealed":"#).count() as i64, revision, "{state}");
     }
+
+    let kept = snapshot(&database, 3).await.expect("the newest");
+    let read = || keys.open_documents(vec![RawValue::from_string(kept.clone()).expect("JSON")], &|_| true);
+    let entries = |opened: OpenedDocuments| {
+        let state: Value = serde_json::from_str(opened.documents[0].get()).expect("JSON");
+        state["entries"].clone()
+    };
+    let open = json!(["Dear diary 1", "Dear diary 2", "Dear diary 3"]);
+    assert_eq!(entries(read().await.expect("the keys answer")), open);
+    keys.forget(&account_subject(ADA)).await.expect("the key is deleted");
+    let erased = json!({"erased": true});
+    assert_eq!(entries(read().await.expect("the keys answer")), json!([erased, erased, erased]));
     log.close().await;
 }

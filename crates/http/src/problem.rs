@@ -272,6 +272,14 @@ impl From<DispatchError> for Problem {
             ),
             DispatchError::Log(error) => error.into(),
             DispatchError::Keys(error) => error.into(),
+            DispatchError::Unrecorded(cause) => match &*cause {
+                DispatchError::Log(LogError::Busy) => LogError::Busy.into(),
+                DispatchError::Log(_) => {
+                    let told = "What became of this could not be recorded. Nothing came of it. Try again.";
+                    Self::unavailable("unavailable", told).because(detail)
+                }
+                _ => Self::internal(&detail),
+            },
             DispatchError::Internal(cause) => Self::internal(&cause),
         }
     }

@@ -22,6 +22,7 @@ on_both!(
     a_registered_account_can_sign_in,
     a_taken_address_is_rejected_in_any_spelling,
     of_two_registrations_at_once_one_wins,
+    a_registration_whose_refusal_cannot_be_recorded_leaves_nothing_behind,
     a_repeated_registration_answers_the_same_account,
     unknown_addresses_and_wrong_passwords_get_the_same_answer,
     a_refresh_token_is_used_once,
@@ -209,6 +210,33 @@ async fn of_two_registrations_at_once_one_wins(location: Location, database: Dat
     one.login(EMAIL, PASSWORD).await.expect("the winner signs in");
     two.log.close().await;
     other.close().await;
+}
+
+async fn a_registration_whose_refusal_cannot_be_recorded_leaves_nothing_behind(_: Location, database: Database) {
+    let process = start(&database).await;
+    process.register(EMAIL).await.expect("registers");
+    let unrecorded = match &database {
+        Database::Postgres(pool) => sqlx::raw_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this'; END $$; \
+             CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW \
+             WHEN (NEW.type = 'daybook.command.rejected') EXECUTE FUNCTION refuse()",
+        )
+        .execute(pool)
+        .await
+        .map(drop),
+        Database::Sqlite(file) => sqlx::raw_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.type = 'daybook.command.rejected' \
+             BEGIN SELECT RAISE(ABORT, 'not this'); END",
+        )
+        .execute(file.writer())
+        .await
+        .map(drop),
+    };
+    unrecorded.expect("refusals cannot be recorded");
+    let answer = process.register(EMAIL).await;
+    assert!(matches!(answer, Err(IdentityError::Dispatch(DispatchError::Unrecorded(_)))), "{answer:?}");
+    assert_eq!(count(&database, "credentials").await, 1);
+    assert_eq!(count(&database, "subject_keys WHERE subject LIKE 'account-%'").await, 1);
 }
 
 async fn a_repeated_registration_answers_the_same_account(_: Location, database: Database) {

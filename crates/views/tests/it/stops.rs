@@ -27,12 +27,14 @@ async fn an_event_that_cannot_be_read_stops_its_projection_there(_: Location, da
     // The second round is after a restart.
     for _ in 0..2 {
         let projectors = start(&views, 1_000);
-        let status = until(&views, "counters", |status| status.stopped.is_some()).await;
+        // In the second round it is known from the first, while somebody goes to see once more.
+        let is_over = |status: &Status| status.stopped.is_some() && status.owners.is_empty();
+        let status = until(&views, "counters", is_over).await;
         let Some(Stopped { position, reason }) = status.stopped else { unreachable!() };
         assert_eq!(position, bad);
         assert!(reason.contains("(`counter.added` version 1) cannot be read: invalid type"), "{reason}");
         assert_eq!((status.position, status.lag_events), (Position::new(7), 2));
-        assert!(status.owners.is_empty() && status.lag_seconds >= 0.0);
+        assert!(status.lag_seconds >= 0.0);
         // Everything before is there, and is served with its honest position.
         let answer = views.get("counters", "a", None).await.expect("an answer");
         assert_eq!((answer.position, answer.data.expect("the document").revision.get()), (Position::new(7), 7));
