@@ -13,8 +13,8 @@ use tokio::process::Command;
 use crate::build::{MESSAGES, artifacts, cargo};
 use crate::child;
 
-/// How many binaries run at once.
-const BINARIES: usize = 3;
+/// How many binaries run at once. More would load the machine so much that what tests give time to is not done in it.
+const BINARIES: usize = 2;
 
 /// How many tests of one binary run at once for each processor.
 const TESTS_PER_PROCESSOR: usize = 2;
