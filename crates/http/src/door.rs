@@ -6,13 +6,18 @@
 //! it to be closed. Nor is one let in that is not answered.
 
 use std::cell::Cell;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Shutdown, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, ServerHandle, ServiceResponse};
+use actix_web::HttpRequest;
+use actix_web::dev::{Extensions, ResponseHead, ServerHandle};
 use actix_web::http::ConnectionType;
 use socket2::{SockFilter, SockRef};
 use tokio::time::{Instant, sleep};
@@ -20,7 +25,7 @@ use tokio::time::{Instant, sleep};
 /// How long a connection is kept open that nobody uses. A proxy keeps its own for less long.
 pub(crate) const KEPT: Duration = Duration::from_secs(5);
 
-/// How long it takes until whoever is about to connect is let in.
+/// How long a handshake takes that was begun, and how long the server to do what it was told.
 const SETTLES: Duration = Duration::from_millis(50);
 
 /// How often to look whether connections are left.
@@ -35,30 +40,53 @@ pub(crate) struct Connections {
     open: Arc<()>,
 }
 
-/// A connection over which another request may come.
-struct Connection(Cell<Option<Arc<()>>>);
+/// A connection, for as long as another request may come over it.
+#[derive(Clone)]
+struct Connection(Rc<Cell<Option<Arc<()>>>>);
+
+/// The way out of an answer. It is there before the answer is, since a request that takes too long, or whose handler panics, is
+/// gone by then.
+pub(crate) struct WayOut {
+    connections: Arc<Connections>,
+    connection: Option<Connection>,
+}
 
 impl Connections {
     /// Counts a new one.
     pub(crate) fn opened(&self, connection: &mut Extensions) {
-        connection.insert(Connection(Cell::new(Some(self.open.clone()))));
+        connection.insert(Connection(Rc::new(Cell::new(Some(self.open.clone())))));
     }
 
-    /// Says with the answer that it is the connection's last one, if it is to be.
-    pub(crate) fn answered<B>(&self, answer: &mut ServiceResponse<B>) {
-        let head = answer.response_mut().head_mut();
-        if self.closing.load(Ordering::Acquire) {
-            head.set_connection_type(ConnectionType::Close);
-        }
-        if head.connection_type() == ConnectionType::Close
-            && let Some(Connection(open)) = answer.request().conn_data()
-        {
-            open.set(None);
-        }
+    /// Those of a server that closes.
+    #[cfg(test)]
+    pub(crate) fn closing() -> Arc<Self> {
+        let connections = Self::default();
+        connections.closing.store(true, Ordering::Release);
+        Arc::new(connections)
     }
 
     fn are_left(&self) -> bool {
         Arc::strong_count(&self.open) > 1
+    }
+}
+
+impl WayOut {
+    /// The one of a request's answer; `None` where nothing is lost with a request.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
+        let connections = request.app_data::<Arc<Connections>>()?.clone();
+        Some(Self { connections, connection: request.conn_data().cloned() })
+    }
+
+    /// Says with the answer that it is the connection's last one, if it is to be.
+    pub(crate) fn taken(self, answer: &mut ResponseHead) {
+        if self.connections.closing.load(Ordering::Acquire) {
+            answer.set_connection_type(ConnectionType::Close);
+        }
+        if answer.connection_type() == ConnectionType::Close
+            && let Some(Connection(open)) = self.connection
+        {
+            open.set(None);
+        }
     }
 }
 
@@ -92,14 +120,60 @@ impl Door {
         }
     }
 
-    /// Has connections refused, at once, but for those that the kernel has taken: it would reset them with the listener.
+    /// Has connections refused, at once, but for those that the kernel has taken: it would reset them with the listener. So
+    /// that one stays until nobody waits to be let in.
     async fn shut(&self, server: &ServerHandle) -> io::Result<()> {
         let listener = SockRef::from(&self.listener);
         listener.attach_filter(&NOBODY_NEW)?;
-        sleep(SETTLES).await;
-        server.pause().await;
-        sleep(SETTLES).await;
-        listener.shutdown(Shutdown::Both)
+        let queue = AcceptQueue::of(&self.listener)?;
+        let end = Instant::now() + self.patience;
+        loop {
+            sleep(SETTLES).await;
+            while queue.len()? > 0 && Instant::now() < end {
+                sleep(POLL).await;
+            }
+            server.pause().await;
+            // It stops to accept a while after it was told.
+            sleep(SETTLES).await;
+            let left = queue.len()?;
+            if left == 0 || Instant::now() >= end {
+                listener.shutdown(Shutdown::Both)?;
+                return match left {
+                    0 => Ok(()),
+                    left => Err(io::Error::other(format!("{left} were not let in within {:?}", self.patience))),
+                };
+            }
+            server.resume().await;
+        }
+    }
+}
+
+/// Who waits at a listener to be let in. `TCP_INFO` says the same, but not to code that is safe.
+struct AcceptQueue {
+    /// What the kernel calls the listener.
+    inode: String,
+}
+
+impl AcceptQueue {
+    fn of(listener: &TcpListener) -> io::Result<Self> {
+        let socket = File::from(OwnedFd::from(listener.try_clone()?));
+        Ok(Self { inode: socket.metadata()?.ino().to_string() })
+    }
+
+    /// How many wait.
+    fn len(&self) -> io::Result<u32> {
+        for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+            let Ok(table) = fs::read_to_string(table) else { continue };
+            let mut sockets = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let listener = sockets.find(|fields| fields.get(9).is_some_and(|inode| **inode == self.inode));
+            // How much a connection has to send, and to be read. Of a listener, the second is the length of its queue.
+            let queues = listener
+                .and_then(|fields| fields.get(4)?.split_once(':').map(|(_, len)| u32::from_str_radix(len, 16)));
+            if let Some(len) = queues {
+                return len.map_err(io::Error::other);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the listener is not among the kernel's sockets"))
     }
 }
 
@@ -114,3 +188,24 @@ const NOBODY_NEW: [SockFilter; 4] = [
 const LOAD_BYTE: u16 = 0x30;
 const JUMP_IF_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_to_be_let_in_is_counted() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let queue = AcceptQueue::of(&listener).expect("a socket");
+            assert_eq!(queue.len().expect("listed"), 0);
+            let to = listener.local_addr().expect("an address");
+            let waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(to).expect("the kernel takes it")).collect();
+            assert_eq!(queue.len().expect("listed"), waiting.len() as u32);
+            let _let_in = listener.accept().expect("one waits");
+            assert_eq!(queue.len().expect("listed"), 2);
+        }
+    }
+}
