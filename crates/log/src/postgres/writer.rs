@@ -25,9 +25,16 @@ use crate::{Head, LogError, append, stored};
 /// How long the database may take over anything but waiting for other writers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// [`TURN`] in milliseconds, where a statement can name it.
+macro_rules! turn_ms {
+    () => {
+        200
+    };
+}
+
 /// How long others wait for a writer whose turn it is, unless it gives it back. Once it has begun to write, 12 ms of it, or
 /// 256 events ([`TIP`]), so that changing over does not cost more than what is written.
-const TURN: Duration = Duration::from_millis(200);
+const TURN: Duration = Duration::from_millis(turn_ms!());
 /// How often they look whether it was used.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -41,10 +48,15 @@ const PLANS: &str = "\
 /// Which log it is and where it ends.
 macro_rules! tip {
     () => {
-        "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
-            CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
-                OR position - turn_at < 256 AND turn_until > clock_timestamp() + interval '188 ms') THEN turn_of END \
-         FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
+        concat!(
+            "SELECT log_id, epoch, fence, coalesce(position, 0), id, coalesce(recorded_at, 'epoch'), \
+                CASE WHEN turn_until > clock_timestamp() AND (turn_at = coalesce(position, 0) \
+                    OR position - turn_at < 256 \
+                    AND turn_until > clock_timestamp() + interval '",
+            turn_ms!(),
+            " ms' - interval '12 ms') THEN turn_of END \
+             FROM log_identity LEFT JOIN (SELECT * FROM events ORDER BY position DESC LIMIT 1) AS newest ON true"
+        )
     };
 }
 const TIP: &str = tip!();
