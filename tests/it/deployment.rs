@@ -41,6 +41,21 @@ fn containers_may_do_little() {
 }
 
 #[test]
+fn keys_are_apart_from_the_log_and_its_backups() {
+    let server = |url: &Value| text(url).rsplit_once('@').expect("a URL").1.to_owned();
+    for (name, service) in services().into_iter().filter(|(_, service)| is_ours(service)) {
+        let environment = &service["environment"];
+        let [log, keys] = ["DATABASE_URL", "KEYS_DATABASE_URL"].map(|url| server(&environment[url]));
+        let host = |place: &str| place.split(':').next().map(str::to_owned);
+        assert_ne!(host(&log), host(&keys), "{name}: a base backup of the log has the keys");
+    }
+    let servers: Vec<_> =
+        services().into_values().filter(|service| text(&service["image"]).starts_with("postgres:")).collect();
+    let volumes: BTreeSet<_> = servers.iter().map(|server| text(&server["volumes"][0])).collect();
+    assert_eq!(volumes.len(), servers.len(), "they share a folder");
+}
+
+#[test]
 fn secrets_have_no_defaults() {
     let compose = read("docker/compose.yaml");
     for (place, _) in compose.match_indices("${") {

@@ -6,8 +6,12 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
+
+/// How often to look whether a child has ended.
+const POLL: Duration = Duration::from_millis(20);
 
 /// How long a child has to end by itself once it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -18,8 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// When it cannot be started or does not succeed.
 pub(crate) async fn run(command: &mut Command) -> anyhow::Result<()> {
-    let mut group = Group::spawn(command)?;
-    let status = group.child.wait().await?;
+    let status = Group::spawn(command)?.wait().await?;
     if !status.success() {
         bail!("`{}` ended with {status}", shown(command));
     }
@@ -37,7 +40,7 @@ pub(crate) async fn read(command: &mut Command) -> anyhow::Result<String> {
     if let Some(mut stdout) = group.child.stdout.take() {
         stdout.read_to_string(&mut text).await?;
     }
-    let status = group.child.wait().await?;
+    let status = group.wait().await?;
     if !status.success() {
         bail!("`{}` ended with {status}", shown(command));
     }
@@ -78,9 +81,13 @@ pub(crate) fn run_quietly(command: &mut std::process::Command) -> anyhow::Result
 /// A child in a process group of its own. A terminal's Ctrl-C reaches us alone, so the order in which things stop
 /// is ours; and what the child has started goes with it.
 /// Dropping it asks it to end, and ends it when it does not.
+///
+/// The group's number is its own for as long as the child was not waited for, and may be anybody's then. So whether it has
+/// ended is looked at without that, and it is waited for when all of its group was ended.
 pub(crate) struct Group {
     child: Child,
-    id: Option<u32>,
+    /// `None` once it was waited for.
+    id: Option<Pid>,
 }
 
 impl Group {
@@ -92,26 +99,48 @@ impl Group {
     pub(crate) fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
-        Ok(Self { id: child.id(), child })
+        let id = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        Ok(Self { id, child })
     }
 
-    /// The child's process id.
-    pub(crate) fn id(&self) -> Option<u32> {
+    /// The child's process id; `None` once it has ended, and that was noticed.
+    pub(crate) fn id(&self) -> Option<Pid> {
         self.id
     }
 
-    /// How the child has ended; `None` while it runs.
+    /// How the child has ended; `None` while it runs. What it leaves behind is ended.
     ///
     /// # Errors
     ///
     /// When it cannot be told.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        if self.runs() {
+            return Ok(None);
+        }
+        self.signal(Signal::KILL);
+        self.id = None;
         Ok(self.child.try_wait()?)
     }
 
+    /// Waits until the child ends, and ends what it leaves behind.
+    async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Whether the child has not ended. It is not waited for.
+    fn runs(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.id.is_some_and(|id| matches!(waitid(WaitId::Pid(id), look), Ok(None)))
+    }
+
     /// Asks all of it to end by a signal, and ends what does not: also what a child leaves behind that ended by itself.
-    pub(crate) fn stop(&mut self, signal: &str) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+    pub(crate) fn stop(&mut self, signal: Signal) {
+        if self.runs() {
             self.signal(signal);
             self.wait_for_end();
         }
@@ -120,32 +149,31 @@ impl Group {
 
     /// Ends all of it at once, and waits until the child is gone.
     pub(crate) fn kill(&mut self) {
-        self.signal("KILL");
+        self.signal(Signal::KILL);
         self.wait_for_end();
+        // When it does not end even so, it keeps its number.
+        let _ = self.ended();
     }
 
     /// Waits as long as the child has to end, and not longer.
     fn wait_for_end(&mut self) {
         let limit = Instant::now() + GRACE;
-        while Instant::now() < limit && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
+        while Instant::now() < limit && self.runs() {
+            std::thread::sleep(POLL);
         }
     }
 
-    fn signal(&self, name: &str) {
-        let Some(id) = self.id else { return };
-        // The shell's own `kill`: there is no other in a slim container. A group that is gone already is no error.
-        let _ = std::process::Command::new("sh")
-            .args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &id.to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = self.id {
+            // Nobody is left but a child that has ended: that is no error.
+            let _ = kill_process_group(id, signal);
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.stop("TERM");
+        self.stop(Signal::TERM);
     }
 }
 
@@ -173,7 +201,8 @@ mod tests {
             let mut stdout = tokio::io::BufReader::new(group.child.stdout.take().expect("it was asked for"));
             stdout.read_line(&mut first_line).await.expect("the shell says whom it started");
             if script.contains("KILL") {
-                group.child.wait().await.expect("it ends");
+                group.wait().await.expect("it ends");
+                assert!(group.id().is_none(), "the number may be somebody else's");
             }
 
             drop(group);

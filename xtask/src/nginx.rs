@@ -125,3 +125,61 @@ fn settings_for(Place { listen, behind }: Place) -> anyhow::Result<String> {
 fn local(host: u8, port: u16) -> SocketAddr {
     (Ipv4Addr::new(127, 0, 0, host), port).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_that_is_silent_costs_a_moment() {
+        let silent = TcpSocket::new_v4().expect("a socket");
+        silent.bind(local(1, 0)).expect("a port");
+        let silent = silent.listen(1).expect("it listens");
+        let there = TcpListener::bind(local(1, 0)).await.expect("a port");
+        let [gone, port] = [&silent, &there].map(|one| one.local_addr().expect("an address"));
+        let place = Place::in_front_of([gone.port(), port.port()]).expect("a port");
+        // Once its queue is full, its kernel passes over whoever wants to connect.
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(100), TcpStream::connect(gone)).await {
+            waiting.push(connected.expect("it listens"));
+        }
+        let server = tokio::spawn(answer_all(there));
+        let _proxy = Proxy::start(place).await.expect("there is nginx");
+
+        let mut waited = Vec::new();
+        for _ in 0..8 {
+            let begun = Instant::now();
+            assert!(ask(place.listen).await.starts_with("HTTP/1.1 204"));
+            waited.push(begun.elapsed());
+        }
+        // Those that went to the silent one first. How long others were kept from running is no matter of the proxy's.
+        let shortest = waited.iter().filter(|wait| **wait > Duration::from_millis(150)).min();
+        assert!(shortest.is_some_and(|wait| *wait < Duration::from_millis(900)), "{waited:?}");
+        server.abort();
+    }
+
+    async fn answer_all(there: TcpListener) {
+        loop {
+            let (mut connection, _) = there.accept().await.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request).await.expect("a request");
+            let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            connection.write_all(answer).await.expect("somebody listens");
+        }
+    }
+
+    async fn ask(proxy: SocketAddr) -> String {
+        let mut connection = TcpStream::connect(proxy).await.expect("it listens");
+        let request = b"GET / HTTP/1.1\r\nHost: daybook\r\nConnection: close\r\n\r\n";
+        connection.write_all(request).await.expect("it reads");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("it answers");
+        answer
+    }
+}

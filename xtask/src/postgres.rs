@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::child::run_quietly;
@@ -109,7 +110,7 @@ impl Place {
         kill.args(["stop", "--mode=immediate", "-w"]);
         // SIGTERM would wait for its clients.
         Server::new("PostgreSQL", command, Ready::Says(READY), self.folder.path().join("server.log"))
-            .stopped_by("INT")
+            .stopped_by(Signal::INT)
             .killed_by(kill)
     }
 

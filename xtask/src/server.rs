@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -36,7 +37,7 @@ pub(crate) struct Server {
     name: String,
     command: Command,
     ready: Ready,
-    stop_signal: &'static str,
+    stop_signal: Signal,
     kill: Option<std::process::Command>,
     log: PathBuf,
     running: Option<Group>,
@@ -46,11 +47,11 @@ impl Server {
     /// One that is not running yet. All that it says in a run is going to be in the file `log`.
     pub(crate) fn new(name: impl Into<String>, command: impl Into<Command>, ready: Ready, log: PathBuf) -> Self {
         let (name, command) = (name.into(), command.into());
-        Self { name, command, ready, stop_signal: "TERM", kill: None, log, running: None }
+        Self { name, command, ready, stop_signal: Signal::TERM, kill: None, log, running: None }
     }
 
     /// Asked to end by another signal than SIGTERM.
-    pub(crate) fn stopped_by(self, signal: &'static str) -> Self {
+    pub(crate) fn stopped_by(self, signal: Signal) -> Self {
         Self { stop_signal: signal, ..self }
     }
 
@@ -65,7 +66,7 @@ impl Server {
     }
 
     /// Its process id, while it runs.
-    pub(crate) fn process_id(&self) -> Option<u32> {
+    pub(crate) fn process_id(&self) -> Option<Pid> {
         self.running.as_ref().and_then(Group::id)
     }
 

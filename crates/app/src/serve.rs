@@ -16,12 +16,17 @@ use daybook_log::Log;
 use daybook_views::{Projectors, Views};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, Role};
 use crate::engine::{Databases, Engine};
 use crate::master::Missing;
 use crate::{demo, telemetry, terminal};
+
+/// How long to wait until a part that ended by itself is started again, at first and at most.
+const RESTART_MIN: Duration = Duration::from_secs(1);
+const RESTART_MAX: Duration = Duration::from_secs(60);
 
 /// How long everything else may take to end once the requests under way have ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,14 +74,15 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
             "the keys are in the log's database, so its backups hold both: `KEYS_DATABASE_URL` parts them"
         );
     }
-    let mut projectors = match config.roles.contains(&Role::Projector) {
-        true => Some(Projectors::start(&engine.views, projectors_settings(&config))),
-        false => None,
-    };
-    let mut relay = match (config.roles.contains(&Role::Relay), relay_settings(&config)) {
-        (true, Some(settings)) => Some(Relay::start(&engine.log, &engine.databases.log, settings)),
-        _ => None,
-    };
+    let start_projectors = || Projectors::start(&engine.views, projectors_settings(&config));
+    let mut projectors = config.roles.contains(&Role::Projector).then(start_projectors);
+    let start_relay = relay_settings(&config).filter(|_| config.roles.contains(&Role::Relay)).map(|settings| {
+        let (log, database) = (&engine.log, &engine.databases.log);
+        move || Relay::start(log, database, settings.clone())
+    });
+    let mut relay = start_relay.as_ref().map(|start| start());
+    // The other roles go on beside one of these. Where there is no other, a supervisor is told that nothing is done.
+    let goes_on = config.roles.len() > 1;
 
     let readiness = Readiness::default();
     let backend = backend(&engine, &config, readiness.clone());
@@ -118,7 +124,9 @@ pub(crate) async fn serve(domain: Domain, config: Config, kind: Kind) -> anyhow:
     };
     let outcome: anyhow::Result<()> = tokio::select! {
         failed = started => failed,
-        lost = part_lost(&engine.log, &mut projectors, &mut relay, &mut api, &mut metrics) => Err(lost),
+        lost = part_lost(&engine.log, &mut api, &mut metrics) => Err(lost),
+        lost = part_ended("projector", &mut projectors, Projectors::ended, goes_on.then_some(start_projectors)) => Err(lost),
+        lost = part_ended("relay", &mut relay, Relay::ended, start_relay.filter(|_| goes_on)) => Err(lost),
         () = end.wait() => Ok(()),
     };
 
@@ -211,21 +219,43 @@ fn on_this_host(process: String) -> String {
     }
 }
 
-/// Waits until a part ends without having been asked to; says which.
-async fn part_lost(
-    log: &Log,
-    projectors: &mut Option<Projectors>,
-    relay: &mut Option<Relay>,
-    api: &mut Option<Running>,
-    metrics: &mut Option<Running>,
-) -> anyhow::Error {
+/// Waits until a part that nothing goes on without ends, though it was not asked to; says which.
+async fn part_lost(log: &Log, api: &mut Option<Running>, metrics: &mut Option<Running>) -> anyhow::Error {
     let (part, outcome) = tokio::select! {
         () = log.ended() => ("the appender", Ok(())),
-        outcome = ended(projectors, Projectors::ended) => ("a projector", outcome),
-        outcome = ended(relay, Relay::ended) => ("the relay", outcome),
         outcome = ended(api, Running::ended) => ("the server of the API", outcome),
         outcome = ended(metrics, Running::ended) => ("the server of the metrics", outcome),
     };
+    lost(part, outcome)
+}
+
+/// Starts a part anew whenever it ends by itself, by `again`, and waits longer each time: what it ended of is a mistake in the
+/// program, and is there again. Where it is not to be started again, says why it ended.
+async fn part_ended<P>(
+    name: &'static str,
+    part: &mut Option<P>,
+    ended: impl AsyncFn(&mut P) -> Result<(), JoinError>,
+    again: Option<impl Fn() -> P>,
+) -> anyhow::Error {
+    let mut pause = RESTART_MIN;
+    loop {
+        let started = Instant::now();
+        let lost = lost(&format!("the {name}"), self::ended(part, &ended).await);
+        // What is left of it is ended before another one begins.
+        *part = None;
+        metrics::counter!("daybook_part_ended_total", "part" => name).increment(1);
+        if started.elapsed() > RESTART_MAX {
+            pause = RESTART_MIN;
+        }
+        let Some(again) = &again else { return lost };
+        tracing::error!(error = %format_args!("{lost:#}"), pause_s = pause.as_secs_f64(), "it is started again");
+        sleep(pause).await;
+        *part = Some(again());
+        pause = (pause * 2).min(RESTART_MAX);
+    }
+}
+
+fn lost(part: &str, outcome: anyhow::Result<()>) -> anyhow::Error {
     match outcome {
         Ok(()) => anyhow!("{part} ended by itself"),
         Err(error) => error.context(format!("{part} ended by itself")),
@@ -265,5 +295,29 @@ impl EndSignals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part that panics as soon as it works.
+    async fn panics((): &mut ()) -> Result<(), JoinError> {
+        tokio::spawn(async { panic!("a mistake in the program") }).await
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ended_is_started_again_where_others_go_on() {
+        let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+        let again = move || started.send(()).expect("somebody waits for it");
+        let (mut kept, mut alone) = (Some(()), Some(()));
+        tokio::select! {
+            lost = part_ended("part", &mut kept, panics, Some(again)) => panic!("{lost:#}"),
+            () = async { for _ in 0..2 { starts.recv().await.expect("it is started"); } } => {}
+        }
+        let lost = part_ended("part", &mut alone, panics, None::<fn()>).await;
+        let lost = format!("{lost:#}");
+        assert!(lost.contains("the part ended by itself") && lost.contains("a mistake in the program"), "{lost}");
     }
 }

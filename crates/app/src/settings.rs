@@ -129,7 +129,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "drain_s",
         "DAYBOOK_DRAIN_S",
         Some("20"),
-        "How long requests under way may go on after SIGTERM, in seconds; a proxy has to close idle connections sooner",
+        "How long requests under way may go on after SIGTERM, in seconds; below 5, proxies may lose some",
     ),
     setting(
         "trusted_proxies",

@@ -41,7 +41,7 @@ impl TrustedProxies {
         let mut client = peer.to_canonical();
         let mut before = said.iter().rev().flat_map(|line| line.as_ref().rsplit(',')).map(address);
         while self.contain(client) {
-            let Some(Ok(sender)) = before.next() else { break };
+            let Some(Some(sender)) = before.next() else { break };
             client = sender;
         }
         client
@@ -52,13 +52,13 @@ impl TrustedProxies {
     }
 }
 
-/// An address as a proxy writes it: some add the port, or the brackets that stand before one.
-fn address(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
+/// An address as a proxy writes it: some add the port, and some write brackets around one of IPv6 without it.
+fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
-    let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let plain = || in_brackets.map_or_else(|| text.parse(), |text| text.parse().map(IpAddr::V6));
-    let with_port = || text.parse().map(|address: SocketAddr| address.ip());
-    plain().or_else(|_| with_port()).map(|address| address.to_canonical())
+    let plain = || text.parse().ok();
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    plain().or_else(with_port).or_else(in_brackets).map(|address| address.to_canonical())
 }
 
 /// A network of IPv4 in the clothes of IPv6 is one of IPv4, as its addresses are.
@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(client(trusted, "203.0.113.9", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(client(trusted, "203.0.113.9", &["[2001:db8::7]:4711"]), "2001:db8::7");
         assert_eq!(client(trusted, "203.0.113.9", &["[2001:db8::7]"]), "2001:db8::7");
+        assert_eq!(client(trusted, "203.0.113.9", &["\t198.51.100.7 ", "  10.9.9.9\t"]), "198.51.100.7");
     }
 
     #[test]
@@ -111,19 +112,32 @@ mod tests {
 
     #[test]
     fn what_is_no_address_ends_the_search() {
-        for wrong in [
+        let none = [
             "unknown",
             "",
+            " ",
             "198.51.100",
             "_hidden",
             "198.51.100.7 6.6.6.6",
+            "198.51.100.7:",
             "198.51.100.7:65536",
+            "198.51.100.7:-1",
+            "198.051.100.007",
+            "0xc6336407",
+            "198.51.100.7/32",
             "[198.51.100.7]",
+            "[[2001:db8::7]]",
             "[2001:db8::7",
             "2001:db8::7]",
-            "[[2001:db8::7]]",
+            "[]",
+            "[2001:db8::7]:",
+            "[2001:db8::7]:65536",
+            "[ 2001:db8::7 ]",
             "fe80::7%eth0",
-        ] {
+            "[fe80::7%eth0]",
+            "\"[2001:db8::7]\"",
+        ];
+        for wrong in none {
             assert_eq!(
                 client("10.0.0.0/8", "10.1.2.3", &[&format!("198.51.100.7, {wrong}")]),
                 "10.1.2.3",

@@ -8,11 +8,13 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, ResponseHead, ServerHandle, ServiceResponse};
+use actix_web::HttpRequest;
+use actix_web::dev::{Extensions, ResponseHead, ServerHandle};
 use actix_web::http::ConnectionType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockFilter, SockRef};
@@ -21,7 +23,7 @@ use tokio::time::{Instant, sleep};
 /// How long a connection is kept open that nobody uses. A proxy keeps its own for less long.
 pub(crate) const KEPT: Duration = Duration::from_secs(5);
 
-/// How long it takes until whoever is about to connect has, over a network: some round trips.
+/// How long a handshake takes that was begun, over a network: some round trips.
 const SETTLES: Duration = Duration::from_millis(200);
 
 /// How long the server's thread may take to hear that it is to let nobody in.
@@ -39,40 +41,53 @@ pub(crate) struct Connections {
     open: Arc<()>,
 }
 
-/// A connection over which another request may come.
-struct Connection(Cell<Option<Arc<()>>>);
+/// A connection, for as long as another request may come over it.
+#[derive(Clone)]
+struct Connection(Rc<Cell<Option<Arc<()>>>>);
+
+/// The way out of an answer. It is there before the answer is, since a request that takes too long, or whose handler panics, is
+/// gone by then.
+pub(crate) struct WayOut {
+    connections: Arc<Connections>,
+    connection: Option<Connection>,
+}
 
 impl Connections {
     /// Counts a new one.
     pub(crate) fn opened(&self, connection: &mut Extensions) {
-        connection.insert(Connection(Cell::new(Some(self.open.clone()))));
+        connection.insert(Connection(Rc::new(Cell::new(Some(self.open.clone())))));
     }
 
-    /// Has each answer be the last one of its connection, from now on.
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    /// Says with an answer that it is the connection's last one, if it is to be.
-    pub(crate) fn mark(&self, answer: &mut ResponseHead) {
-        if self.closing.load(Ordering::Acquire) {
-            answer.set_connection_type(ConnectionType::Close);
-        }
-    }
-
-    /// The same, and what follows from it.
-    pub(crate) fn answered<B>(&self, answer: &mut ServiceResponse<B>) {
-        let head = answer.response_mut().head_mut();
-        self.mark(head);
-        if head.connection_type() == ConnectionType::Close
-            && let Some(Connection(open)) = answer.request().conn_data()
-        {
-            open.set(None);
-        }
+    /// Those of a server that closes.
+    #[cfg(test)]
+    pub(crate) fn closing() -> Arc<Self> {
+        let connections = Self::default();
+        connections.closing.store(true, Ordering::Release);
+        Arc::new(connections)
     }
 
     fn are_left(&self) -> bool {
         Arc::strong_count(&self.open) > 1
+    }
+}
+
+impl WayOut {
+    /// The one of a request's answer; `None` where nothing is lost with a request.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
+        let connections = request.app_data::<Arc<Connections>>()?.clone();
+        Some(Self { connections, connection: request.conn_data().cloned() })
+    }
+
+    /// Says with the answer that it is the connection's last one, if it is to be.
+    pub(crate) fn taken(self, answer: &mut ResponseHead) {
+        if self.connections.closing.load(Ordering::Acquire) {
+            answer.set_connection_type(ConnectionType::Close);
+        }
+        if answer.connection_type() == ConnectionType::Close
+            && let Some(Connection(open)) = self.connection
+        {
+            open.set(None);
+        }
     }
 }
 
@@ -99,25 +114,37 @@ impl Door {
         if let Err(error) = self.shut(server).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "connections may be reset that were let in");
         }
-        self.connections.close();
+        self.connections.closing.store(true, Ordering::Release);
         let end = Instant::now() + self.patience;
         while self.connections.are_left() && Instant::now() < end {
             sleep(POLL).await;
         }
     }
 
-    /// Has connections refused, at once, but for those that the kernel has taken: it would reset them with the listener.
+    /// Has connections refused, at once, but for those that the kernel has taken: it would reset them with the listener. So
+    /// that one stays until nobody waits to be let in.
     async fn shut(&self, server: &ServerHandle) -> io::Result<()> {
         let listener = SockRef::from(&self.listener);
         listener.attach_filter(&NOBODY_NEW)?;
-        sleep(SETTLES).await;
         let end = Instant::now() + self.patience;
-        while self.is_waited_at()? && Instant::now() < end {
-            sleep(POLL).await;
+        loop {
+            sleep(SETTLES).await;
+            while self.is_waited_at()? && Instant::now() < end {
+                sleep(POLL).await;
+            }
+            server.pause().await;
+            // It stops to accept a while after it was told.
+            sleep(HEARD).await;
+            let is_left = self.is_waited_at()?;
+            if !is_left || Instant::now() >= end {
+                listener.shutdown(Shutdown::Both)?;
+                return match is_left {
+                    false => Ok(()),
+                    true => Err(io::Error::other(format!("some were not let in within {:?}", self.patience))),
+                };
+            }
+            server.resume().await;
         }
-        server.pause().await;
-        sleep(HEARD).await;
-        listener.shutdown(Shutdown::Both)
     }
 
     /// Whether the kernel has taken connections that the server has not taken over yet, as on a machine that is busy.

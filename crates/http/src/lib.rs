@@ -46,7 +46,8 @@ pub struct Settings {
     pub wait_s_max: u64,
     /// How many threads answer requests.
     pub workers: usize,
-    /// How long requests under way may go on once the server is to stop, in seconds.
+    /// How long requests under way may go on once the server is to stop, in seconds. Connections that nobody uses are kept for
+    /// 5 s: when it is shorter, they are closed though a proxy may be about to use them.
     pub drain_s: u64,
     /// Who is believed when they say whom a request comes from.
     pub trusted_proxies: TrustedProxies,

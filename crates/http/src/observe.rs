@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{ResponseHead, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use daybook_core::Actor;
@@ -20,7 +19,7 @@ use metrics::{Label, SharedString};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::door::Connections;
+use crate::door::WayOut;
 use crate::server::Pattern;
 use crate::{Backend, Problem};
 
@@ -85,8 +84,8 @@ pub(crate) async fn observe(
             .map(|ip| ip.to_string()),
     ));
     request.extensions_mut().insert(info.clone());
+    let way_out = WayOut::of(request.request());
     let (method, path) = (request.method().clone(), request.path().to_owned());
-    let connections = request.app_data::<Arc<Connections>>().cloned();
 
     let limit = time_limit(&request);
     // The request itself cannot be kept meanwhile: the router needs it for itself.
@@ -138,26 +137,23 @@ pub(crate) async fn observe(
     metrics::counter!("daybook_http_requests_total", vec![method, route, Label::new("outcome", outcome)])
         .increment(1);
 
-    let dress = |headers: &mut HeaderMap| {
+    let leave = |head: &mut ResponseHead| {
         if let Ok(value) = HeaderValue::from_str(&info.correlation_id) {
-            headers.insert(CORRELATION_ID, value);
+            head.headers_mut().insert(CORRELATION_ID, value);
         }
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        head.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(way_out) = way_out {
+            way_out.taken(head);
+        }
     };
     match answered {
         Ok(mut response) => {
-            dress(response.headers_mut());
-            if let Some(connections) = connections {
-                connections.answered(&mut response);
-            }
+            leave(response.response_mut().head_mut());
             Ok(response)
         }
         Err(problem) => {
             let mut response = problem.to_response();
-            dress(response.headers_mut());
-            if let Some(connections) = connections {
-                connections.mark(response.head_mut());
-            }
+            leave(response.head_mut());
             Err(InternalError::from_response(problem, response).into())
         }
     }
@@ -179,30 +175,38 @@ fn known(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::dev::Service;
+    use actix_web::http::ConnectionType;
     use actix_web::middleware::from_fn;
-    use actix_web::test::{TestRequest, init_service};
+    use actix_web::test::{TestRequest, init_service, try_call_service};
     use actix_web::{App, HttpResponse};
 
     use super::*;
+    use crate::door::Connections;
 
-    async fn panics() -> HttpResponse {
-        panic!("as a handler may")
+    /// The answer of a server that closes.
+    async fn answer(path: &str) -> HttpResponse {
+        let panics = || async { panic!("the handler's mistake") as HttpResponse };
+        let app = App::new()
+            .app_data(Connections::closing())
+            .wrap(from_fn(observe))
+            .route("/well", web::to(HttpResponse::Ok))
+            .route("/panics", web::to(panics));
+        let service = init_service(app).await;
+        let request = TestRequest::get().uri(path).insert_header((CORRELATION_ID, "mine")).to_request();
+        match try_call_service(&service, request).await {
+            Ok(response) => response.into_parts().1.map_into_boxed_body(),
+            Err(error) => error.error_response(),
+        }
     }
 
-    /// What ends here has no answer of a handler's to be dressed.
     #[actix_web::test]
-    async fn an_answer_to_what_panicked_is_dressed_as_all_are() {
-        let connections = Arc::<Connections>::default();
-        connections.close();
-        let app = App::new().app_data(connections).wrap(from_fn(observe)).route("/", web::get().to(panics));
-        let app = init_service(app).await;
-        let request = TestRequest::get().insert_header((CORRELATION_ID, "one")).to_request();
-        let error = app.call(request).await.map(|answer| answer.status()).expect_err("it panicked");
-        let answer = error.error_response();
-        assert_eq!(answer.status().as_u16(), 500);
-        assert_eq!(answer.headers().get(CORRELATION_ID).expect("a header"), "one");
-        assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).expect("a header"), "nosniff");
-        assert_eq!(answer.head().connection_type(), actix_web::http::ConnectionType::Close);
+    async fn every_answer_bears_what_all_do() {
+        for (path, status) in [("/well", 200), ("/nowhere", 404), ("/panics", 500)] {
+            let answer = answer(path).await;
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+            assert_eq!(answer.headers().get(CORRELATION_ID).expect("its id"), "mine", "{path}");
+            assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).expect("it has it"), "nosniff", "{path}");
+            assert_eq!(answer.head().connection_type(), ConnectionType::Close, "{path}");
+        }
     }
 }

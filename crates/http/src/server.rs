@@ -76,6 +76,10 @@ pub fn start(backend: Backend, listener: TcpListener) -> io::Result<Running> {
     let (workers, drain) = (backend.settings.workers, Duration::from_secs(backend.settings.drain_s));
     // Idle connections are closed within it; what is under way then has the rest.
     let patience = drain.min(KEPT);
+    if patience < KEPT {
+        let kept_s = KEPT.as_secs();
+        tracing::warn!("`drain_s` is below {kept_s}: requests may be lost that a proxy sends as the server stops");
+    }
     let description = web::Data::new(openapi::Document::of(&backend.domain));
     let verifying = web::Data::new(Verifying::new());
     let settings = &backend.settings;
