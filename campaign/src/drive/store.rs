@@ -71,7 +71,12 @@ impl Store {
 
     /// Connects to it, past every proxy.
     pub(crate) async fn connect(&self) -> anyhow::Result<Database> {
-        Ok(Database::connect(&self.location, &Options::default()).await?)
+        self.connect_with(&Options::default()).await
+    }
+
+    /// The same, as somebody does who waits longer, say.
+    pub(crate) async fn connect_with(&self, options: &Options) -> anyhow::Result<Database> {
+        Ok(Database::connect(&self.location, options).await?)
     }
 
     /// A connection to its server's administration.

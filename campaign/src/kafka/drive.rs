@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use daybook_core::Position;
-use daybook_database::Database;
+use daybook_database::{Database, Options};
 use daybook_kafka::{Origin, Status, TopicName};
 use daybook_log::{Log, Verdict};
 use daybook_views::{Document, Projectors, ViewError, Views};
@@ -95,11 +95,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long an append may take. On SQLite, a process that is stopped within a transaction holds the file (L10).
+    /// How long an append may take. On SQLite, a process that is stopped within a transaction holds the file (L10), and another
+    /// one may be stopped as soon as it has it.
     fn answer_limit(&self) -> Duration {
         match self.backend {
             Backend::Postgres => ANSWER_LIMIT,
-            Backend::Sqlite => ANSWER_LIMIT + SLEEP_LIMIT.max(Harm::longest(relay::LEASE)),
+            Backend::Sqlite => ANSWER_LIMIT + 2 * SLEEP_LIMIT.max(Harm::longest(relay::LEASE)),
         }
     }
 }
@@ -124,7 +125,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Summary> {
 async fn campaign(plan: &Plan, store: &Store, fed_from_log: &Store) -> anyhow::Result<Summary> {
     let begun = Instant::now();
     let mut dice = Dice::new(plan.seed);
-    let (database, other) = (store.connect().await?, fed_from_log.connect().await?);
+    let patient = Options { busy_timeout: plan.answer_limit(), ..Options::default() };
+    let (database, other) = (store.connect_with(&patient).await?, fed_from_log.connect().await?);
     let (log, views) = domain::open(database.clone()).await?;
     let views = Fed { from_topic: views, from_log: domain::views(other.clone(), &log)? };
     let undisturbed = Projectors::start(&views.from_log, process::projectors());
