@@ -302,7 +302,14 @@ impl Desk {
             Err(DispatchError::Log(error @ (LogError::Unavailable(_) | LogError::Busy | LogError::Closed))) => {
                 Answer::NotDone(error.to_string())
             }
-            Err(DispatchError::Unrecorded(cause)) if matches!(*cause, DispatchError::Log(_)) => {
+            Err(DispatchError::Unrecorded(cause))
+                if matches!(
+                    *cause,
+                    DispatchError::Log(
+                        LogError::Unavailable(_) | LogError::Busy | LogError::Closed | LogError::Unknown
+                    )
+                ) =>
+            {
                 Answer::NotDone(cause.to_string())
             }
             Err(error) => Answer::Wrong(error.to_string()),

@@ -55,7 +55,7 @@ pub(crate) async fn read(command: &mut Command) -> anyhow::Result<String> {
 pub(crate) async fn record(command: &mut Command) -> anyhow::Result<(ExitStatus, String)> {
     let mut written = tempfile::tempfile()?;
     let mut group = Group::spawn(command.stdout(written.try_clone()?).stderr(written.try_clone()?))?;
-    let status = group.child.wait().await?;
+    let status = group.wait().await?;
     written.rewind()?;
     let mut bytes = Vec::new();
     written.read_to_end(&mut bytes)?;

@@ -88,6 +88,7 @@ pub(crate) async fn run(
 
 impl Binary {
     async fn run(mut self) -> Run {
+        println!("    {} begins", self.name);
         let start = Instant::now();
         let (succeeded, text) = match child::record(&mut self.command).await {
             Ok((status, text)) => (status.success(), text),

@@ -241,7 +241,7 @@ async fn part_ended<P>(
     loop {
         let started = Instant::now();
         let lost = lost(&format!("the {name}"), self::ended(part, &ended).await);
-        // What is left of it is ended before another one begins.
+        // What is left of it is told to end before another one begins.
         *part = None;
         metrics::counter!("daybook_part_ended_total", "part" => name).increment(1);
         if started.elapsed() > RESTART_MAX {

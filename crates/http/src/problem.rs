@@ -274,7 +274,9 @@ impl From<DispatchError> for Problem {
             DispatchError::Keys(error) => error.into(),
             DispatchError::Unrecorded(cause) => match &*cause {
                 DispatchError::Log(LogError::Busy) => LogError::Busy.into(),
-                DispatchError::Log(_) => {
+                DispatchError::Log(
+                    LogError::Unavailable(_) | LogError::Closed | LogError::Unknown | LogError::History(_),
+                ) => {
                     let told = "What became of this could not be recorded. Nothing came of it. Try again.";
                     Self::unavailable("unavailable", told).because(detail)
                 }

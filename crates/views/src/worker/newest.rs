@@ -94,9 +94,16 @@ impl Newest {
         open.at = *from;
         let taken = open.tail.take(from.position, through, limit);
         self.patience.seen(open.tail.newest(), now);
+        let taken = match taken {
+            // Only in the log an event can be missing.
+            Taken::Events(events) => match from.precedes(&events) {
+                Ok(()) => Taken::Events(events),
+                Err(error) => Taken::Failed(error.to_string()),
+            },
+            taken => taken,
+        };
         match taken {
             Taken::Events(events) => {
-                from.precedes(&events)?;
                 if let Some(last) = events.last() {
                     open.at = from.at(last);
                     self.patience.reached(last.position, now);
