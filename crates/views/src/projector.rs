@@ -62,10 +62,12 @@ impl Projector {
     pub(crate) async fn run(mut self) {
         let projection = self.view.table.projection;
         let mut changed = self.view.generations_changed.subscribe();
+        // What was just begun or given up is not in the standings yet.
+        let mut looks = true;
         while !*self.stopping.borrow() {
             changed.mark_unchanged();
             self.standings.mark_unchanged();
-            if !self.is_settled()
+            if (std::mem::take(&mut looks) || !self.is_settled())
                 && let Err(error) = self.look().await
             {
                 tracing::warn!(projection, %error, "could not look for generations");
@@ -74,7 +76,7 @@ impl Projector {
                 biased;
                 _ = self.stopping.wait_for(|stop| *stop) => {}
                 Some(Ok(ended)) = self.workers.join_next() => drop(self.running.remove(&ended)),
-                _ = changed.changed() => {}
+                told = changed.changed() => looks = told.is_ok(),
                 // Nobody keeps its leases any more.
                 seen = self.standings.changed() => if seen.is_err() { break },
             }

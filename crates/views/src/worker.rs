@@ -372,8 +372,9 @@ impl Worker {
             self.check().await?;
         }
         self.tell();
-        if self.leads() {
-            self.advance(&generations).await?;
+        if self.leads() && self.advance(&generations).await? {
+            // The next step may be possible at once.
+            self.standings.mark_changed();
         }
         Ok(())
     }

@@ -13,40 +13,39 @@ use crate::store::rebuilds::{Comparison, Difference};
 const REPORTED_MAX: usize = 20;
 
 impl Worker {
-    /// Does the next step, when it can be done.
-    pub(super) async fn advance(&mut self, generations: &[Generation]) -> Result<(), Halt> {
+    /// Does the next step, when it can be done: whether it was.
+    pub(super) async fn advance(&mut self, generations: &[Generation]) -> Result<bool, Halt> {
         let (id, phase) = (self.generation.id, self.generation.phase);
         let live = served(generations, self.view.table.version).cloned();
         match (phase, &live) {
             (Phase::CatchUp, Some(live)) if self.lowest_of(&[id]).await? >= self.lowest_of(&[live.id]).await? => {
-                self.store.set_phase(id, phase, Phase::Verify).await?;
+                Ok(self.store.set_phase(id, phase, Phase::Verify).await?)
             }
             (Phase::Verify, Some(live)) if self.generation.report.is_none() => {
-                let Some(report) = self.compare(live).await? else { return Ok(()) };
+                let Some(report) = self.compare(live).await? else { return Ok(false) };
                 let differs = report["differing"] != json!(0);
                 let held = differs && self.generation.confirm_diff;
                 let to = if held { Phase::Held } else { Phase::Verify };
-                if self.store.end_verify(id, &report.to_string(), to).await? && !held {
-                    self.cut_over(Some(live)).await?;
-                }
+                let ends = self.store.end_verify(id, &report.to_string(), to).await?;
+                Ok(ends && !held && self.cut_over(Some(live)).await?)
             }
-            (Phase::Held, _) if self.generation.confirm_diff => {}
-            (Phase::Verify | Phase::Held, live) => self.cut_over(live.as_ref()).await?,
-            (Phase::CatchUp, None) => self.cut_over(None).await?,
-            _ => {}
+            (Phase::Held, _) if self.generation.confirm_diff => Ok(false),
+            (Phase::Verify | Phase::Held, live) => self.cut_over(live.as_ref()).await,
+            (Phase::CatchUp, None) => self.cut_over(None).await,
+            _ => Ok(false),
         }
-        Ok(())
     }
 
-    async fn cut_over(&mut self, live: Option<&Generation>) -> Result<(), Halt> {
+    async fn cut_over(&mut self, live: Option<&Generation>) -> Result<bool, Halt> {
         let (id, phase) = (self.generation.id, self.generation.phase);
         let old = live.map(|live| (live.id, live.version == self.generation.version));
         // When it is behind, or somebody was faster, it is tried again with the next look.
-        if self.store.cut_over((id, phase), old).await? {
+        let is_served = self.store.cut_over((id, phase), old).await?;
+        if is_served {
             tracing::info!(table = self.table.name, "it is served from now on");
             self.view.generations_changed.send_replace(());
         }
-        Ok(())
+        Ok(is_served)
     }
 
     async fn lowest_of(&mut self, generations: &[i64]) -> Result<Position, Halt> {

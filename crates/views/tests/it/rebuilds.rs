@@ -14,6 +14,7 @@ use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, 
 on_both!(
     &[Schema::Log, Schema::Views],
     a_view_is_rebuilt_while_it_is_written_and_read,
+    a_rebuild_goes_through_its_phases_without_waiting_for_the_next_sign_of_life,
     a_rebuild_that_does_not_fit_into_memory_is_written_in_parts,
     a_rebuild_goes_on_after_a_crash_in_whatever_phase,
     a_rebuild_honours_what_was_done_about_dead_letters,
@@ -100,6 +101,21 @@ async fn a_view_is_rebuilt_while_it_is_written_and_read(_: Location, database: D
     assert_eq!(found, plain_fold(&own));
     projectors.stop().await;
     world.log.close().await;
+}
+
+async fn a_rebuild_goes_through_its_phases_without_waiting_for_the_next_sign_of_life(
+    _: Location,
+    database: Database,
+) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    // A quarter of it is much longer than anything here waits.
+    let projectors = Projectors::start(&views, Settings { lease: 40 * LIMIT, ..Settings::default() });
+    let last = world.append_any(&mut Dice(22), 100).await;
+    read_all(&views, last).await;
+    views.rebuild("counters", false, &metadata()).await.expect("begun");
+    live(&views, 2).await;
+    projectors.stop().await;
 }
 
 async fn a_rebuild_that_does_not_fit_into_memory_is_written_in_parts(_: Location, database: Database) {
