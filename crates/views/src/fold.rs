@@ -39,7 +39,7 @@ pub(crate) fn open(
 /// Documents to which nothing is applied from a position on, with the reason.
 pub(crate) type Failed = HashMap<String, (Position, String)>;
 
-/// Folds a page into the documents. What cannot be applied goes into `failed`; `None` when there is any of that: then
+/// Folds a page into the documents. What could not be applied goes into `failed`; `None` when there was any of that: then
 /// the documents are as good as unknown, and the page has to be folded again, without it.
 pub(crate) fn fold(
     documents: &mut dyn Documents,
@@ -53,13 +53,15 @@ pub(crate) fn fold(
         false => failed.get(key).map(|(position, _)| *position),
     };
     let not_applied = documents.fold(batch, &until);
-    let before = failed.len();
+    let mut is_any = false;
     for one in &not_applied {
         if let Some(error) = &one.error {
+            // Earlier than what it may have been known to fail at.
             failed.insert(one.key.clone(), (events[one.index].position, error.clone()));
+            is_any = true;
         }
     }
-    if failed.len() > before {
+    if is_any {
         documents.clear();
         return None;
     }
@@ -85,5 +87,97 @@ pub(crate) fn fewer(events: &[RecordedEvent], unfit: &Unfit) -> usize {
     match unfit.position {
         Some(culprit) => events.partition_point(|event| event.position < culprit).min(events.len() - 1),
         None => events.len() / 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use daybook_core::{
+        Access, Envelope, Event, JsonText, Keys, Projection, ProjectionSpec, Revision, StreamId, event_set,
+        projection,
+    };
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+    struct Counted {
+        by: u32,
+    }
+
+    impl Event for Counted {
+        const TYPE: &'static str = "counted";
+        const VERSION: u32 = 1;
+    }
+
+    event_set! { enum Events { Counted } }
+
+    /// Sums up in one document, and panics over 13.
+    struct Sums;
+
+    impl Projection for Sums {
+        type Event = Events;
+        type View = u32;
+
+        fn spec() -> ProjectionSpec {
+            ProjectionSpec {
+                name: "sums",
+                version: 1,
+                summary: "",
+                category: "sum",
+                fields: &[],
+                indexes: &[],
+                access: Access::anyone(),
+                owner: None,
+            }
+        }
+
+        fn keys(_: &Envelope<'_, Events>, keys: &mut Keys) {
+            keys.add("all");
+        }
+
+        fn apply(_: &str, view: &mut Option<u32>, event: &Envelope<'_, Events>) {
+            let Events::Counted(Counted { by }) = event.event;
+            assert_ne!(by, 13, "thirteen");
+            *view = Some(view.unwrap_or(0) + by);
+        }
+    }
+
+    fn counted(position: u64, by: u32) -> RecordedEvent {
+        RecordedEvent {
+            position: Position::new(position),
+            stream: StreamId::new("sum", "all"),
+            revision: Revision::new(position),
+            id: Uuid::from_u128(u128::from(position)),
+            event_type: "counted".into(),
+            schema_version: 1,
+            recorded_at: DateTime::UNIX_EPOCH,
+            metadata: JsonText::new("{}"),
+            payload: JsonText::new(format!("{{\"by\":{by}}}")),
+        }
+    }
+
+    #[test]
+    fn what_fails_earlier_than_it_was_known_to_leaves_what_stands_before_it() {
+        let projection = projection::<Sums>();
+        let events: Arc<[RecordedEvent]> =
+            [(1, 1), (2, 13), (3, 1), (4, 1)].map(|(at, by)| counted(at, by)).into();
+        let mut documents = projection.documents();
+        // The fourth was passed over, as is known from later on in the log.
+        let mut failed = Failed::from([("all".to_owned(), (Position::new(4), "it is passed over".to_owned()))]);
+        let mut fold_again = |failed: &mut Failed| {
+            let mut batch = projection.open(events.clone(), &|_| true).expect("readable");
+            fold(&mut *documents, &mut *batch, &events, &|_| false, failed)
+        };
+        assert!(fold_again(&mut failed).is_none(), "it is to be folded again");
+        let letters = fold_again(&mut failed).expect("all that fails is known");
+        let parked: Vec<(u64, bool)> =
+            letters.iter().map(|letter| (letter.position.get(), letter.error.is_some())).collect();
+        assert_eq!(parked, [(2, true), (3, false), (4, false)]);
+        let changed = documents.changed().expect("JSON");
+        assert_eq!(changed.iter().map(|one| one.body.as_deref()).collect::<Vec<_>>(), [Some("1")]);
     }
 }

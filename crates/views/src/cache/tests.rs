@@ -67,10 +67,10 @@ impl Model {
         self.commits.retain(|(to, _), _| kept.is_none_or(|kept| *to >= kept));
     }
 
-    /// Another generation, which is as far as this one at least, and whose commits are known from somewhere on.
+    /// Another generation, which is in each range as far as this one at least, and whose commits are known from somewhere on.
     fn cut_over(&mut self, ahead: u64) {
-        let position = self.ranges.into_iter().max().unwrap_or(0) + ahead;
-        *self = Self { generation: self.generation + 1, ranges: [position; RANGES], commits: BTreeMap::new() };
+        let ranges = self.ranges.map(|position| position + ahead);
+        *self = Self { generation: self.generation + 1, ranges, commits: BTreeMap::new() };
     }
 
     fn document(&self, key: u64) -> Document {

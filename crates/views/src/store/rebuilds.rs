@@ -255,22 +255,21 @@ macro_rules! rebuilds {
                     Box::pin(async move {
                         let (id, phase) = generation;
                         // Nobody moves the one that is served while the two are compared.
-                        let locked = concat!("SELECT position FROM view_ranges WHERE generation = $1 ORDER BY slice_from", $lock);
-                        let old = match live {
-                            Some((live, _)) => {
-                                let positions: Vec<i64> =
-                                    sqlx::query_scalar(locked).bind(live).fetch_all(&mut *transaction).await?;
-                                positions.into_iter().min().unwrap_or_default()
-                            }
-                            None => 0,
-                        };
-                        let new: i64 = sqlx::query_scalar(
-                            "SELECT coalesce(min(position), -1) FROM view_ranges WHERE generation = $1",
+                        let locked = concat!("SELECT 1 FROM view_ranges WHERE generation = $1 ORDER BY slice_from", $lock);
+                        let live_id = live.map_or(0, |(live, _)| live);
+                        sqlx::query(locked).bind(live_id).fetch_all(&mut *transaction).await?;
+                        // Slice by slice: a document may have been read as it was far ahead of the lowest range.
+                        let (new, behind): (i64, i64) = sqlx::query_as(
+                            "SELECT coalesce(min(built.position), -1), count(served.position) FROM view_ranges AS built \
+                             LEFT JOIN view_ranges AS served ON served.generation = $2 AND built.position < served.position \
+                                AND served.slice_from < built.slice_to AND built.slice_from < served.slice_to \
+                             WHERE built.generation = $1",
                         )
                         .bind(id)
+                        .bind(live_id)
                         .fetch_one(&mut *transaction)
                         .await?;
-                        let mut fit = new >= old;
+                        let mut fit = new >= 0 && behind == 0;
                         let steps = [
                             live.filter(|(_, same)| *same).map(|(live, _)| (live, Phase::Live, Phase::Retired)),
                             Some((id, phase, Phase::Live)),

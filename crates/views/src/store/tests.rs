@@ -25,6 +25,7 @@ on_both!(
     a_first_generation_is_begun_by_one_alone,
     a_selection_is_in_the_order_of_keys,
     a_look_reads_what_changed_only_where_that_is_all,
+    a_generation_that_is_behind_in_some_slice_is_not_served,
 );
 
 const FIELDS: [Field; 3] = [
@@ -291,4 +292,24 @@ async fn a_selection_is_in_the_order_of_keys(_: Location, database: Database) {
 
     let nobodys = Ready { table: Table { owner: None, ..ready.table.clone() }, ..ready };
     assert!(nobodys.all(Selection { owner, ..Selection::default() }).await.is_empty());
+}
+
+async fn a_generation_that_is_behind_in_some_slice_is_not_served(_: Location, database: Database) {
+    let served = Ready::of_orders(database.clone()).await;
+    served.store.split(served.generation, served.claim, 512).await.expect("an answer");
+    let board = served.store.board(served.generation, "a", LONG).await.expect("an answer").expect("it is there");
+    let claims: Vec<Claim> = board.ranges.iter().map(Range::claim).collect();
+    assert_eq!(claims.len(), 2);
+    assert!(served.commit(&claims[..1], 0, 5, &[]).await.expect("an answer"));
+    assert!(served.commit(&claims[1..], 0, 10, &[]).await.expect("an answer"));
+    let built = Ready::begun(database, &table(), Phase::Replay).await;
+    let (id, store) = (built.generation, &built.store);
+    store.finish_replay(id, &built.table, 1).await.expect("indexed");
+    let serve =
+        async || store.cut_over((id, Phase::CatchUp), Some((served.generation, true))).await.expect("an answer");
+    // Ahead of the lowest of them.
+    assert!(built.commit(&[built.claim], 0, 6, &[]).await.expect("an answer"));
+    assert!(!serve().await);
+    assert!(built.commit(&[built.claim], 6, 10, &[]).await.expect("an answer"));
+    assert!(serve().await);
 }

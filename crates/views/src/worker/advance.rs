@@ -55,7 +55,8 @@ impl Worker {
 
     /// Compares the generation with the one that is served; `None` when it is not known yet in what they differ. What
     /// differs may just be folded further in one than in the other: it counts when it differs in the same way once the
-    /// one behind has passed the one ahead.
+    /// one behind has passed the one ahead. One of an older version differs anyway, and may not be fed any more: nothing
+    /// waits for that.
     async fn compare(&mut self, live: &Generation) -> Result<Option<Value>, Halt> {
         let id = self.generation.id;
         let table = self.view.table.of(live);
@@ -67,8 +68,9 @@ impl Worker {
         }
         let now = self.store.compare((live.id, &table), (id, &self.table)).await?;
         let (lowest, highest) = now.positions;
+        let is_older = live.version != self.generation.version;
         let differences: Vec<&Difference> = match &self.suspected {
-            _ if now.differing == 0 || lowest == highest => now.differences.iter().collect(),
+            _ if now.differing == 0 || lowest == highest || is_older => now.differences.iter().collect(),
             Some(before) => {
                 now.differences.iter().filter(|difference| before.differences.contains(difference)).collect()
             }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use daybook_core::{AnyProjection, Position, projection};
+use daybook_core::{AnyProjection, Envelope, Keys, Position, Projection, ProjectionSpec, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
 use tokio::time::Instant;
 
-use crate::domain::{Added, Counters, Superstitious, plain_fold};
+use crate::domain::{Added, Counter, CounterEvent, Counters, Superstitious, plain_fold};
 use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
@@ -21,6 +21,7 @@ on_both!(
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
     a_newer_version_builds_itself_while_the_older_one_is_served,
+    a_newer_version_does_not_wait_for_an_older_one_that_nobody_feeds,
     a_version_that_was_given_up_is_built_when_somebody_asks_for_it,
     a_view_that_nobody_has_begun_is_built_when_somebody_asks_for_it,
     what_cannot_be_done_is_not_on_record,
@@ -285,6 +286,49 @@ async fn a_newer_version_builds_itself_while_the_older_one_is_served(_: Location
     assert_eq!(older.status().await.expect("available")[0].version, 1);
     of_newer.stop().await;
     of_older.stop().await;
+    world.log.close().await;
+}
+
+/// The counters, told differently.
+struct Retold;
+
+impl Projection for Retold {
+    type Event = CounterEvent;
+    type View = Counter;
+
+    fn spec() -> ProjectionSpec {
+        Counters::<2>::spec()
+    }
+
+    fn keys(event: &Envelope<'_, CounterEvent>, keys: &mut Keys) {
+        Counters::<2>::keys(event, keys);
+    }
+
+    fn apply(key: &str, view: &mut Option<Counter>, event: &Envelope<'_, CounterEvent>) {
+        Counters::<2>::apply(key, view, event);
+        if let Some(counter) = view {
+            counter.sum.total += 1;
+        }
+    }
+}
+
+async fn a_newer_version_does_not_wait_for_an_older_one_that_nobody_feeds(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let mut dice = Dice(28);
+    let older = world.views(&counters());
+    let of_older = start(&older, 1_000);
+    let last = world.append_any(&mut dice, 100).await;
+    read_all(&older, last).await;
+    of_older.stop().await;
+    // It stays behind for ever, and all that is written down differs.
+    let last = world.append_any(&mut dice, 20).await;
+    let newer = world.views(&[projection::<Retold>()]);
+    let of_newer = start(&newer, 1_000);
+    let status = until(&newer, "counters", |status| status.version == 2).await;
+    assert_eq!(read_all(&newer, last).await.len(), plain_fold(&world.history().await).len());
+    let built = generation(&newer, "counters", status.generation.expect("it is served"), |_| true).await;
+    assert_ne!(built.report.expect("they were compared")["differing"], 0);
+    of_newer.stop().await;
     world.log.close().await;
 }
 
