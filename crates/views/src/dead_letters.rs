@@ -82,7 +82,7 @@ impl Views {
     ///
     /// # Errors
     ///
-    /// When another one is the first, or the log does not take it.
+    /// When another one is the first, when the view is being built anew, or the log does not take it.
     pub async fn skip(
         &self,
         view: &str,
@@ -93,6 +93,12 @@ impl Views {
         let first = self.first_dead_letter(view, key).await?.position;
         if first != position {
             return Err(ViewError::Refused(format!("the first dead letter of `{key}` is the one at {first}")));
+        }
+        // What is built may have applied by now what is to be passed over, and would keep it.
+        let generations = self.store().generations(self.view(view)?.table.projection).await?;
+        if generations.iter().any(|one| one.phase.is_built()) {
+            let reason = "it is being built anew: what is passed over waits until that is served, or given up";
+            return Err(ViewError::Refused(reason.into()));
         }
         let (projection, key) = (view.to_owned(), key.to_owned());
         self.record(DeadLetterSkipped { projection, key, position: position.get() }, metadata).await

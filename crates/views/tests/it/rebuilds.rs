@@ -175,7 +175,11 @@ async fn a_rebuild_honours_what_was_done_about_dead_letters(_: Location, databas
     views.get("superstitious", "all", at_least(last)).await.expect("in time");
     let before = views.dead_letters("superstitious", None, None).await.expect("available");
     assert_eq!(before.len(), 2);
+    projectors.stop().await;
     views.rebuild("superstitious", true, &metadata()).await.expect("begun");
+    let meanwhile = views.skip("superstitious", "all", before[0].position, &metadata()).await;
+    assert!(matches!(meanwhile, Err(ViewError::Refused(_))), "what is built may have applied it by then");
+    let projectors = start(&views, 1_000);
     let built = generation(&views, "superstitious", 2, |one| one.phase == Phase::Live).await;
     assert_eq!(built.report.expect("compared")["differing"], 0);
     let answer = views.get("superstitious", "all", at_least(last)).await.expect("in time");
