@@ -30,7 +30,7 @@ pub(crate) fn command() -> Command {
         .args([
             flag("filled").help("Go on with streams of a filled log"),
             flag("random-ids").help("Name new streams with random UUIDs, not with ordered ones"),
-            flag("nothing-personal").help("Leave out address and user agent, which are sealed"),
+            flag("in-clear").help("Have address and user agent in clear, where nothing is sealed"),
             flag("snapshot").help("Have a snapshot of the database open all the time"),
         ])
 }
@@ -43,8 +43,8 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     let count: u64 = arguments::parse(arguments, "callers")?;
     let appending = |index| {
         let mut appending = Appending::new(&log, &keys, before, index);
-        if arguments.get_flag("nothing-personal") {
-            appending.request = Request { client_ip: None, user_agent: None, ..appending.request };
+        if arguments.get_flag("in-clear") {
+            appending.request = in_clear(appending.request);
         }
         appending.streams.random_ids = arguments.get_flag("random-ids");
         appending
@@ -69,6 +69,13 @@ pub(crate) async fn measure(arguments: &ArgMatches) -> anyhow::Result<Value> {
     log.close().await;
     database.close().await;
     Ok(measured.to_json())
+}
+
+/// Has what is sealed in metadata where nothing is: in the correlation id.
+fn in_clear(request: Request) -> Request {
+    let texts = [Some(request.correlation_id), request.client_ip, request.user_agent];
+    let correlation_id = texts.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    Request { correlation_id, client_ip: None, user_agent: None, ..request }
 }
 
 /// Begins to look at the database as it is now, as a backup does.

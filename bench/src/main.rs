@@ -123,9 +123,8 @@ mod tests {
     #[test]
     fn the_embedded_store_is_measured() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for (index, verb) in ["append", "append --nothing-personal", "hot --streams 2", "hot", "batch-writer"]
-            .into_iter()
-            .enumerate()
+        for (index, verb) in
+            ["append", "append --in-clear", "hot --streams 2", "hot", "batch-writer"].into_iter().enumerate()
         {
             let path = folder.path().join(format!("{index}.db"));
             let words = format!("bench {verb} --warm-up 0.1 --seconds 0.4 --file {}", path.display());

@@ -54,6 +54,9 @@ pub(crate) async fn build() -> anyhow::Result<Vec<Binary>> {
         command.current_dir(folder);
         binaries.push(Binary { name, command });
     }
+    for long in LONGEST {
+        ensure!(binaries.iter().any(|binary| binary.name == *long), "there is no `{long}`, which takes long");
+    }
     binaries.sort_by_key(|binary| LONGEST.iter().position(|name| *name == binary.name).unwrap_or(LONGEST.len()));
     Ok(binaries)
 }

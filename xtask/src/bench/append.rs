@@ -18,14 +18,14 @@ enum Run {
     ByHand {
         callers: u32,
     },
-    NothingPersonal,
+    InClear,
     SqliteBare,
     SqliteAppend,
     SnapshotClosed,
     SnapshotOpen,
 }
 
-/// Address and user agent are sealed in all appends but those with nothing personal.
+/// Address and user agent are sealed in all appends but those that have them in clear.
 const SEALED: Run = Run::Append { callers: 64 };
 
 /// Measures what is wanted of it.
@@ -47,7 +47,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         if !runs.contains(&SEALED) {
             runs.push(SEALED);
         }
-        runs.push(Run::NothingPersonal);
+        runs.push(Run::InClear);
     }
     if plan.wants("append.sqlite.c64") {
         runs.extend([Run::SqliteBare, Run::SqliteAppend]);
@@ -68,9 +68,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
                     .measure(programs.load("append-by-hand", plan.pace).args(["--callers", &callers.to_string()]))
                     .await
             }
-            Run::NothingPersonal => {
-                server.measure(programs.load("append", plan.pace).arg("--nothing-personal")).await
-            }
+            Run::InClear => server.measure(programs.load("append", plan.pace).arg("--in-clear")).await,
             Run::SqliteBare => server.measure_file(programs.load("batch-writer", plan.pace)).await,
             Run::SqliteAppend => server.measure_file(programs.load("append", plan.pace)).await,
             Run::SnapshotClosed => server.measure(&mut programs.load("append", long)).await,
@@ -94,7 +92,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
         }
     }
     for (name, run, baseline) in [
-        ("append.sealing", SEALED, Run::NothingPersonal),
+        ("append.sealing", SEALED, Run::InClear),
         ("append.sqlite.c64", Run::SqliteAppend, Run::SqliteBare),
         ("append.snapshot_open", Run::SnapshotOpen, Run::SnapshotClosed),
     ] {

@@ -84,8 +84,8 @@ The baseline is a bare `INSERT`, one in each transaction, of a row with as much 
 metadata, by `pgbench -n -M prepared` with 1 or 64 clients. On SQLite it is a bare writer in groups of 64: the same rows,
 as many streams begun and gone on with. How much faster than single `INSERT`s groups can be depends on how long a flush takes, so `append.c64.by_hand`
 and `append.c256.by_hand` compare with what this machine allows: as many callers, whose rows (the same, with metadata sealed
-once) are written in groups, one statement for all that wait, by hand: no verdicts, claims or keys. `append.sealing` is compared with the same appends without address and user agent, which are what is
-sealed, and `append.snapshot_open`, after it was open for a time, with the same appends without.",
+once) are written in groups, one statement for all that wait, by hand: no verdicts, claims or keys. `append.sealing` is compared with the same appends that have what is sealed, address and user agent, in
+clear (in their correlation id), and `append.snapshot_open`, after it was open for a time, with the same appends without.",
         takes_daybook: false,
         metrics: &[
             metric(
@@ -124,7 +124,7 @@ sealed, and `append.snapshot_open`, after it was open for a time, with the same 
                 "append.sealing",
                 "events/s",
                 RatioAtLeast(0.9),
-                "Two short texts to encrypt for each append, and metadata that is longer for it.",
+                "Two short texts to encrypt for each append, and metadata that is longer for it: whose they are, where they belong, and base64.",
             ),
             metric(
                 "append.sqlite.c64",
