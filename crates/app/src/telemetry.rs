@@ -1,5 +1,7 @@
 //! Logs and metrics of the process.
 
+mod json_lines;
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use self::json_lines::JsonLines;
 use crate::config::LogFormat;
 
 /// Starts to log to standard error.
@@ -22,7 +25,7 @@ pub(crate) fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<()
     if text {
         lines.with_ansi(std::io::stderr().is_terminal()).init();
     } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        lines.event_format(JsonLines).init();
     }
     Ok(())
 }
