@@ -42,6 +42,11 @@ pub(crate) enum Seen {
 pub(crate) struct Sight(pub(crate) BTreeMap<String, Seen>);
 
 impl Sight {
+    /// Whether nobody is in them, so that there is nothing to open.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether anything personal is open.
     pub(crate) fn is_open(&self) -> bool {
         self.0.values().any(|seen| *seen == Seen::Open)

@@ -365,7 +365,8 @@ impl Keys {
             }
         }
         if !unknown.is_empty() {
-            let found = self.look_up(&unknown).await?;
+            // On the heap: most of what waits for this finds all keys in memory.
+            let found = Box::pin(self.look_up(&unknown)).await?;
             self.inner.subjects.add(&found);
             keys.extend(found);
         }

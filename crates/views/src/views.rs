@@ -138,7 +138,8 @@ impl Views {
             return Ok(Answer { data: Some(found.data), position: found.position });
         }
         let selection = Selection { key: Some(key.to_owned()), limit: 1, ..Selection::default() };
-        let selected = self.read(view, &selection, at_least).await?;
+        // On the heap, so that what is found above has not to move about what it takes to ask the database.
+        let selected = Box::pin(self.read(view, &selection, at_least)).await?;
         let generation = selected.served;
         let answer = Answer::one(selected)?;
         if let Some(generation) = generation {
@@ -172,7 +173,7 @@ impl Views {
             after: query.after.clone(),
             limit: rows_for(limit),
         };
-        let selected = self.read(view, &selection, at_least).await?;
+        let selected = Box::pin(self.read(view, &selection, at_least)).await?;
         let generation = selected.served;
         let answer = Answer::page(selected, limit as usize)?;
         if let Some(generation) = generation {
