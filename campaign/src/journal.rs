@@ -12,7 +12,7 @@ use anyhow::Context;
 use daybook_core::Receipt;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Act, Seen};
+use crate::domain::{Act, Changed, Seen};
 
 /// Microseconds since 1970.
 pub type Micros = u64;
@@ -62,6 +62,17 @@ pub enum Record {
         /// What it says.
         answer: Answer,
     },
+    /// Somebody tried out what would be, once, and was answered.
+    TriedOut {
+        /// What.
+        intent: Intent,
+        /// When it was sent.
+        sent: Micros,
+        /// When it was answered.
+        at: Micros,
+        /// What that says.
+        answer: Answer,
+    },
     /// Nobody is going to ask again.
     Abandoned {
         /// What.
@@ -75,6 +86,13 @@ pub enum Record {
 pub enum Answer {
     /// It is done, now or before.
     Done(Receipt),
+    /// It was only tried out, and would be done.
+    WouldBe {
+        /// Where the log was.
+        position: u64,
+        /// What would happen to which things.
+        changes: Vec<(String, Changed)>,
+    },
     /// A rule says no.
     Rejected {
         /// Which rule.
@@ -102,7 +120,14 @@ pub enum Answer {
 impl Answer {
     /// Whether nobody asks again after it.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Done(_) | Self::Rejected { .. } | Self::Precondition { .. } | Self::Wrong(_))
+        matches!(
+            self,
+            Self::Done(_)
+                | Self::WouldBe { .. }
+                | Self::Rejected { .. }
+                | Self::Precondition { .. }
+                | Self::Wrong(_)
+        )
     }
 }
 

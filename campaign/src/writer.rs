@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use daybook_core::{Command, Receipt, Revision};
+use daybook_core::{Command, CommandSpec, Receipt, Revision};
 use daybook_database::{Database, Location, Options};
-use daybook_dispatch::{DispatchError, Dispatcher, Request, Settings};
+use daybook_dispatch::{DispatchError, Dispatcher, Preview, PreviewEvent, Request, Settings};
 use daybook_keys::{Keys, MasterKeys};
 use daybook_log::{Log, LogError};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -173,7 +173,7 @@ fn waiting(plan: &WriterPlan, writer: u32) -> anyhow::Result<Vec<Intent>> {
                 Record::Abandoned { token } => {
                     over.insert(token);
                 }
-                Record::Intent(_) | Record::Sent { .. } | Record::Answered { .. } => {}
+                Record::Intent(_) | Record::Sent { .. } | Record::TriedOut { .. } | Record::Answered { .. } => {}
             }
         }
     }
@@ -218,6 +218,10 @@ impl Desk {
             let if_match = known.filter(|_| dice.one_in(8));
             let keyed = !dice.one_in(5);
             let intent = Intent { token: format!("{name}.{count}"), act, keyed, if_match };
+            if dice.one_in(10) {
+                self.try_out(intent).await?;
+                continue;
+            }
             self.journal.write(&Record::Intent(intent.clone()))?;
             if let Some(Answer::Done(receipt)) = self.ask(&intent, &mut dice).await? {
                 remember(&mut revisions, &receipt);
@@ -279,41 +283,73 @@ impl Desk {
         Ok(answer)
     }
 
-    async fn send(&self, intent: &Intent) -> Answer {
-        let command = Perform { token: intent.token.clone(), act: intent.act.clone() };
-        let request = Request {
-            idempotency_key: intent.keyed.then(|| intent.token.clone()),
-            if_match: intent.if_match.map(Revision::new),
-            ..Request::system("campaign")
+    /// Asks what would be done, once, and notes the answer down.
+    async fn try_out(&self, intent: Intent) -> anyhow::Result<()> {
+        let (command, request) = asked(&intent);
+        let (spec, body) = (CommandSpec::of::<Perform>(), serde_json::to_vec(&command)?);
+        let sent = now();
+        let answer = match timeout(ANSWER_LIMIT, self.dispatcher.preview(&spec, &body, &request)).await {
+            Ok(Ok(preview)) => would_be(preview)?,
+            Ok(Err(error)) => refusal(error),
+            Err(_) => Answer::GaveUp,
         };
-        match self.dispatcher.run(Perform::NAME, Perform::ACCESS, &command, &request).await {
-            Ok(receipt) => Answer::Done(receipt),
-            Err(DispatchError::Rejected(rejection)) => {
-                let seen = seen_in(&rejection);
-                match rejection.code.into_owned() {
-                    code if seen.is_empty() => Answer::Wrong(format!("{code}: of nothing")),
-                    code => Answer::Rejected { code, seen },
-                }
+        self.journal.write(&Record::TriedOut { intent, sent, at: now(), answer })?;
+        Ok(())
+    }
+
+    async fn send(&self, intent: &Intent) -> Answer {
+        let (command, request) = asked(intent);
+        let answer = self.dispatcher.run(Perform::NAME, Perform::ACCESS, &command, &request).await;
+        answer.map_or_else(refusal, Answer::Done)
+    }
+}
+
+/// The command, and how it is sent.
+fn asked(intent: &Intent) -> (Perform, Request) {
+    let command = Perform { token: intent.token.clone(), act: intent.act.clone() };
+    let request = Request {
+        idempotency_key: intent.keyed.then(|| intent.token.clone()),
+        if_match: intent.if_match.map(Revision::new),
+        ..Request::system("campaign")
+    };
+    (command, request)
+}
+
+fn would_be(preview: Preview) -> anyhow::Result<Answer> {
+    let change =
+        |event: PreviewEvent| Ok((event.stream.id().to_owned(), serde_json::from_str(event.payload.get())?));
+    let changes = preview.events.into_iter().map(change).collect::<anyhow::Result<_>>()?;
+    Ok(Answer::WouldBe { position: preview.position.get(), changes })
+}
+
+/// What it means that a command was not done.
+fn refusal(error: DispatchError) -> Answer {
+    match error {
+        DispatchError::Rejected(rejection) => {
+            let seen = seen_in(&rejection);
+            match rejection.code.into_owned() {
+                code if seen.is_empty() => Answer::Wrong(format!("{code}: of nothing")),
+                code => Answer::Rejected { code, seen },
             }
-            Err(DispatchError::Precondition { actual, .. }) => Answer::Precondition { actual: actual.get() },
-            Err(DispatchError::Log(LogError::Unknown)) => Answer::Unknown,
-            Err(DispatchError::InFlight) => Answer::InFlight,
-            Err(error @ DispatchError::Conflict) => Answer::NotDone(error.to_string()),
-            Err(DispatchError::Log(error @ (LogError::Unavailable(_) | LogError::Busy | LogError::Closed))) => {
-                Answer::NotDone(error.to_string())
-            }
-            Err(DispatchError::Unrecorded(cause))
-                if matches!(
-                    *cause,
-                    DispatchError::Log(
-                        LogError::Unavailable(_) | LogError::Busy | LogError::Closed | LogError::Unknown
-                    )
-                ) =>
-            {
-                Answer::NotDone(cause.to_string())
-            }
-            Err(error) => Answer::Wrong(error.to_string()),
         }
+        DispatchError::Precondition { actual, .. } => Answer::Precondition { actual: actual.get() },
+        DispatchError::Log(LogError::Unknown) => Answer::Unknown,
+        DispatchError::InFlight => Answer::InFlight,
+        error @ DispatchError::Conflict => Answer::NotDone(error.to_string()),
+        DispatchError::Log(error @ (LogError::Unavailable(_) | LogError::Busy | LogError::Closed)) => {
+            Answer::NotDone(error.to_string())
+        }
+        DispatchError::Unrecorded(cause)
+            if matches!(
+                *cause,
+                DispatchError::Log(
+                    LogError::Unavailable(_) | LogError::Busy | LogError::Closed | LogError::Unknown
+                )
+            ) =>
+        {
+            Answer::NotDone(cause.to_string())
+        }
+        error => Answer::Wrong(error.to_string()),
     }
 }
 

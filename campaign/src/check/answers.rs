@@ -10,8 +10,17 @@ use super::history::{History, Place};
 use super::report::Counts;
 use super::requests::{Attempt, Request};
 use super::times::Times;
-use crate::domain::{Change, Claiming, Seen, TAKEN};
-use crate::journal::{Answer, Micros};
+use crate::domain::{Change, Changed, Claiming, Seen, TAKEN};
+use crate::journal::{Answer, Intent, Micros};
+
+/// When an answer was found out that depends on who holds a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claims {
+    /// At the same time as all else that it was drawn from.
+    WithTheRest,
+    /// Later: a dry run looks once it has decided.
+    Later,
+}
 
 /// Looks at answers in the light of what the log says.
 pub(super) struct Judge<'a> {
@@ -36,19 +45,19 @@ impl Judge<'_> {
                     let first = receipt.is_none();
                     receipt.get_or_insert(this);
                     if !same {
-                        self.breach(Breach::OtherReceipt, request, &format!("{receipt:?} and {this:?}"));
+                        self.breach(Breach::OtherReceipt, intent, &format!("{receipt:?} and {this:?}"));
                     }
                     if first { self.acknowledged(request, this, at) } else { Ok(()) }
                 }
                 Answer::Rejected { code, seen } => {
                     refused = true;
                     self.not_there(request, attempt, at);
-                    self.rejected(request, code, seen, window())
+                    self.rejected(intent, code, seen, window(), Claims::WithTheRest)
                 }
                 Answer::Precondition { actual } => {
                     refused = true;
                     self.not_there(request, attempt, at);
-                    self.precondition(request, *actual, window())
+                    self.precondition(intent, *actual, window())
                 }
                 Answer::NotDone(reason) => {
                     self.counts.not_done += 1;
@@ -63,10 +72,11 @@ impl Judge<'_> {
                     Ok(())
                 }
                 Answer::InFlight => Ok(()),
+                Answer::WouldBe { .. } => Err((Breach::WrongAnswer, "it was not only tried out".into())),
                 Answer::Wrong(what) => Err((Breach::WrongAnswer, what.clone())),
             };
             if let Err((breach, detail)) = found {
-                self.breach(breach, request, &detail);
+                self.breach(breach, intent, &detail);
             }
         }
         let answered = receipt.is_some() || refused;
@@ -80,12 +90,31 @@ impl Judge<'_> {
         let pending = intent.keyed && !request.abandoned && !answered;
         let wrong = request.answers().any(|(.., answer)| matches!(answer, Answer::Wrong(_)));
         if pending && !wrong {
-            self.breach(Breach::Unresolved, request, &format!("{:?}", request.attempts.last()));
+            self.breach(Breach::Unresolved, intent, &format!("{:?}", request.attempts.last()));
         }
     }
 
-    fn breach(&mut self, breach: Breach, request: &Request<'_>, detail: &str) {
-        self.violations.push(Violation::new(breach, format!("{:?}: {detail}", request.intent)));
+    /// Looks at what was answered to somebody who only tried out what would be, over the log as it was within `window`.
+    pub(super) fn judge_dry_run(&mut self, intent: &Intent, window: RangeInclusive<u64>, answer: &Answer) {
+        let found = match answer {
+            Answer::WouldBe { position, changes } => self.would_be(intent, *position, changes, &window),
+            Answer::Rejected { code, seen } => self.rejected(intent, code, seen, window, Claims::Later),
+            Answer::Precondition { actual } => self.precondition(intent, *actual, window),
+            // Nothing is said of the log.
+            Answer::NotDone(_) | Answer::Unknown | Answer::GaveUp => return,
+            Answer::Done(_) | Answer::InFlight => {
+                Err((Breach::WrongAnswer, format!("it was only tried out: {answer:?}")))
+            }
+            Answer::Wrong(what) => Err((Breach::WrongAnswer, what.clone())),
+        };
+        self.counts.tried_out += 1;
+        if let Err((breach, detail)) = found {
+            self.breach(breach, intent, &format!("tried out: {detail}"));
+        }
+    }
+
+    fn breach(&mut self, breach: Breach, intent: &Intent, detail: &str) {
+        self.violations.push(Violation::new(breach, format!("{intent:?}: {detail}")));
     }
 
     /// What was acknowledged is there, as acknowledged.
@@ -96,16 +125,8 @@ impl Judge<'_> {
             if let Some(place) = self.history.place(&intent.token) {
                 return lost(&format!("there was something to do, and it is at position {}", place.first));
             }
-            // There was nothing to do, where the receipt says.
-            let position = receipt.position.get();
-            let (seen, values) = self.history.read_at(intent, position);
-            return match intent.act.decide(&values) {
-                Ok(change) if change.values.is_empty() => {
-                    let held = position..position + 1;
-                    in_time(held, &self.times.between(request.first_sent(), at), &format!("{receipt:?}"))
-                }
-                change => Err((Breach::Lost, format!("{receipt:?}, but {seen:?} comes to {change:?}"))),
-            };
+            let window = self.times.between(request.first_sent(), at);
+            return self.nothing_to_do(intent, receipt.position.get(), &window);
         }
         let Some(place) = self.history.place(&intent.token) else { return lost("it is not there") };
         if (place.last, place.last - place.first + 1) != (receipt.position.get(), receipt.events.len() as u64) {
@@ -124,6 +145,73 @@ impl Judge<'_> {
             }
         }
         Ok(())
+    }
+
+    /// There was nothing to do at a position.
+    fn nothing_to_do(
+        &self,
+        intent: &Intent,
+        position: u64,
+        window: &RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let (seen, values) = self.history.read_at(intent, position);
+        match intent.act.decide(&values) {
+            Ok(change) if change.values.is_empty() => {
+                in_time(position..position + 1, window, &format!("nothing to do over {seen:?}"))
+            }
+            change => {
+                let detail = format!("nothing to do at position {position}, but {seen:?} comes to {change:?}");
+                Err((Breach::Lost, detail))
+            }
+        }
+    }
+
+    /// What would be is what comes of a state that was true at some time while it was asked for.
+    fn would_be(
+        &self,
+        intent: &Intent,
+        position: u64,
+        changes: &[(String, Changed)],
+        window: &RangeInclusive<u64>,
+    ) -> Result<(), (Breach, String)> {
+        let Some((_, Changed { seen, .. })) = changes.first() else {
+            return self.nothing_to_do(intent, position, window);
+        };
+        let together = self.together(seen)?;
+        let (due, values) = self.history.read_at(intent, together.start);
+        let is: Vec<_> = changes.iter().map(|(thing, changed)| (thing.as_str(), changed.value)).collect();
+        let decided = intent.act.decide(&values);
+        let comes_to = |change: &Change| {
+            let values = change.values.iter();
+            values.map(|(thing, value)| (due[*thing].thing.as_str(), *value)).collect::<Vec<_>>()
+        };
+        let wanted = intent.if_match.is_none_or(|revision| revision == due[0].revision);
+        if due != *seen || !wanted || !decided.as_ref().is_ok_and(|change| comes_to(change) == is) {
+            return Err((Breach::WrongAnswer, format!("{is:?} over {seen:?}: {decided:?} over {due:?}")));
+        }
+        in_time(together, window, &format!("{is:?} over {seen:?}"))?;
+        match decided {
+            Ok(Change { claim: Some(Claiming::Take(name)), .. }) => {
+                let within = *window.start()..window.end().saturating_add(1);
+                self.name_was(name, within, |holder| holder.is_none_or(|holder| holder == intent.act.target()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After which positions all of this was so.
+    fn together(&self, seen: &[Seen]) -> Result<Range<u64>, (Breach, String)> {
+        let mut together = 0..u64::MAX;
+        for one in seen {
+            let Some(when) = self.history.when(one) else {
+                return Err((Breach::Uncommitted, format!("decided over {one:?}, which never was")));
+            };
+            together = together.start.max(when.start)..together.end.min(when.end);
+        }
+        if together.is_empty() {
+            return Err((Breach::Mixed, format!("decided over {seen:?}, which was never so at one time")));
+        }
+        Ok(together)
     }
 
     /// What was not done is not there, unless it was done another time that it was asked for.
@@ -177,30 +265,22 @@ impl Judge<'_> {
             self.counts.twins_disagree += 1;
         } else {
             let detail = format!("refused at {at}, and at position {}: {:?}", place.first, request.attempts);
-            self.breach(Breach::RefusedYetThere, request, &detail);
+            self.breach(Breach::RefusedYetThere, request.intent, &detail);
         }
     }
 
     /// A rule said no, over a state that was true at some time while it was asked for.
     fn rejected(
         &self,
-        request: &Request<'_>,
+        intent: &Intent,
         code: &str,
         seen: &[Seen],
         window: RangeInclusive<u64>,
+        claims: Claims,
     ) -> Result<(), (Breach, String)> {
-        let mut together = 0..u64::MAX;
-        for one in seen {
-            let Some(when) = self.history.when(one) else {
-                return Err((Breach::Uncommitted, format!("rejected over {one:?}, which never was")));
-            };
-            together = together.start.max(when.start)..together.end.min(when.end);
-        }
-        if together.is_empty() {
-            return Err((Breach::Mixed, format!("rejected over {seen:?}, which was never so at one time")));
-        }
-        let (due, values) = self.history.read_at(request.intent, together.start);
-        let decided = request.intent.act.decide(&values);
+        let together = self.together(seen)?;
+        let (due, values) = self.history.read_at(intent, together.start);
+        let decided = intent.act.decide(&values);
         let borne_out = match &decided {
             Err(rule) => *rule == code,
             // The rules let it through, and another one held the name.
@@ -214,27 +294,30 @@ impl Judge<'_> {
         }
         in_time(together.clone(), &window, &format!("rejected over {seen:?}"))?;
         match decided {
-            Ok(Change { claim: Some(Claiming::Take(name)), .. }) => self.taken(request, name, &together, &window),
+            Ok(Change { claim: Some(Claiming::Take(name)), .. }) => {
+                let (from, to) = (*window.start(), window.end().saturating_add(1));
+                let within = match claims {
+                    Claims::WithTheRest => together.start.max(from)..together.end.min(to),
+                    Claims::Later => from..to,
+                };
+                self.name_was(name, within, |holder| holder.is_some_and(|holder| holder != intent.act.target()))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Another one held the name, at some time while it was asked for, and while the rest was as the answer says.
-    fn taken(
+    /// A name was held as it `is` to be, or not, after one of these positions.
+    fn name_was(
         &self,
-        request: &Request<'_>,
         name: u64,
-        together: &Range<u64>,
-        window: &RangeInclusive<u64>,
+        within: Range<u64>,
+        is: impl Fn(Option<&str>) -> bool,
     ) -> Result<(), (Breach, String)> {
-        let target = request.intent.act.target();
-        let within = together.start.max(*window.start())..together.end.min(window.end().saturating_add(1));
         let mut when = std::iter::once(within.start).chain(self.history.name_changes(name, within.clone()));
-        let held = when.any(|at| self.history.holder(name, at).is_some_and(|holder| holder != target));
-        if held {
+        if when.any(|at| is(self.history.holder(name, at))) {
             Ok(())
         } else {
-            let detail = format!("name {name} was not another's after any of the positions {within:?}");
+            let detail = format!("name {name} was not held so after any of the positions {within:?}");
             Err((Breach::Uncommitted, detail))
         }
     }
@@ -242,12 +325,12 @@ impl Judge<'_> {
     /// The target was where the answer says, and not where it had to be, at some time while it was asked for.
     fn precondition(
         &self,
-        request: &Request<'_>,
+        intent: &Intent,
         actual: u64,
         window: RangeInclusive<u64>,
     ) -> Result<(), (Breach, String)> {
-        let target = request.intent.act.target();
-        if request.intent.if_match.is_none_or(|expected| expected == actual) {
+        let target = intent.act.target();
+        if intent.if_match.is_none_or(|expected| expected == actual) {
             return Err((Breach::WrongAnswer, format!("it is at {actual}, as it has to be")));
         }
         match self.history.when_at(&target, actual) {

@@ -27,7 +27,7 @@ use answers::Judge;
 use history::History;
 use times::Times;
 
-use crate::journal::Answer;
+use crate::journal::{Answer, Record};
 
 /// Checks all that a campaign leaves behind.
 pub fn check(evidence: &Evidence) -> Report {
@@ -66,6 +66,11 @@ pub fn check(evidence: &Evidence) -> Report {
     let mut judge = Judge { log, history: &history, times: &times, counts, violations };
     for request in requests.values() {
         judge.judge(request);
+    }
+    for record in evidence.journals.iter().flat_map(|(_, records)| records) {
+        if let Record::TriedOut { intent, sent, at, answer } = record {
+            judge.judge_dry_run(intent, times.between(*sent, *at), answer);
+        }
     }
     Report { violations: judge.violations, counts: judge.counts }
 }

@@ -11,6 +11,8 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Intents that were refused: by a rule, or since something was not where it had to be.
     pub refused: u64,
+    /// Intents that were only tried out, and answered with what would be or with a refusal.
+    pub tried_out: u64,
     /// Intents that were answered "unknown" at least once, and in the end with yes or no.
     pub unknown_resolved: u64,
     /// Intents that were answered "unknown" and had no key to ask again with, or nobody who did.

@@ -53,7 +53,7 @@ pub(super) fn gather(journals: &[(String, Vec<Record>)]) -> BTreeMap<&str, Reque
         let mut open: HashMap<(&str, u32), Attempt<'_>> = HashMap::new();
         for record in records {
             match record {
-                Record::Intent(_) => {}
+                Record::Intent(_) | Record::TriedOut { .. } => {}
                 Record::Sent { token, attempt, at } => {
                     let sent = Attempt { life, sent: *at, answered: None };
                     // The same that was done is asked for again, from the first time on.

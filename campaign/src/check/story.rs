@@ -130,6 +130,30 @@ impl Story {
         self.answer(token, Answer::Rejected { code, seen });
     }
 
+    /// Somebody tries out what would be, and is answered.
+    pub(super) fn try_out(&mut self, act: Act, answer: Answer) {
+        let intent = Intent { token: "dry".into(), act, keyed: false, if_match: None };
+        let (sent, at) = (self.tick(), self.tick());
+        self.note(0, Record::TriedOut { intent, sent, at, answer });
+    }
+
+    /// What is answered to somebody who tries an act out over `state`.
+    pub(super) fn would_be(&self, act: &Act, state: &State) -> Answer {
+        let (seen, values) = read(act, state);
+        match act.decide(&values) {
+            Err(code) => Answer::Rejected { code: code.into(), seen },
+            Ok(change) => {
+                let parts = change.values.len();
+                let changed = |(part, (thing, value)): (usize, (usize, i64))| {
+                    let (token, seen) = ("dry".into(), seen.clone());
+                    (seen[thing].thing.clone(), Changed { token, part: (part, parts), value, seen })
+                };
+                let changes = (1..).zip(change.values).map(changed).collect();
+                Answer::WouldBe { position: self.evidence.head, changes }
+            }
+        }
+    }
+
     pub(super) fn check(&self) -> Report {
         check(&self.evidence)
     }

@@ -486,3 +486,69 @@ fn an_answer_that_must_never_be_given_is_found() {
     story.answer("point", Answer::Wrong("internal".into()));
     assert_eq!(story.breaches(), [Breach::WrongAnswer]);
 }
+
+/// Answers to somebody who only tried it out, over what is so.
+fn tried_out(acts: &[Act]) -> Story {
+    let mut story = honest();
+    for act in acts {
+        let answer = story.would_be(act, &story.state);
+        story.try_out(act.clone(), answer);
+    }
+    story
+}
+
+#[test]
+fn what_was_tried_out_and_is_true_is_found_honest() {
+    let acts = [ADD, ADD_TO_ODD, TRANSFER, LEAVE_SECOND, PUT, Act::Take { holder: 2, name: 2 }];
+    let report = tried_out(&acts).check();
+    assert_eq!((report.violations, report.counts.tried_out), (vec![], acts.len() as u64));
+}
+
+#[test]
+fn what_was_tried_out_over_what_is_not_so_is_found() {
+    // Written over by nobody, and committed by nobody: whatever comes of it.
+    for act in [ADD, ADD_TO_ODD] {
+        let mut story = tried_out(&[]);
+        let mut ahead = story.state.clone();
+        let counter = ahead.get_mut("counter.1").expect("it was added to");
+        (counter.revision, counter.value, counter.tip) = (2, 2, "lost".into());
+        let answer = story.would_be(&act, &ahead);
+        story.try_out(act, answer);
+        assert_eq!(story.breaches(), [Breach::Uncommitted]);
+    }
+    // As it was before others were known to have changed it.
+    for act in [ADD, ADD_TO_ODD] {
+        let mut story = tried_out(&[]);
+        let answer = story.would_be(&act, &State::new());
+        story.try_out(act, answer);
+        assert_eq!(story.breaches(), [Breach::Stale]);
+    }
+}
+
+#[test]
+fn what_does_not_come_of_what_was_so_is_found() {
+    let mut story = tried_out(&[]);
+    let Answer::WouldBe { position, mut changes } = story.would_be(&ADD_TO_ODD, &story.state) else {
+        panic!("it is odd")
+    };
+    changes[0].1.value += 1;
+    story.try_out(ADD_TO_ODD, Answer::WouldBe { position, changes });
+    assert_eq!(story.breaches(), [Breach::WrongAnswer]);
+
+    let mut story = tried_out(&[]);
+    story.try_out(TRANSFER, Answer::WouldBe { position: story.evidence.head, changes: Vec::new() });
+    assert_eq!(story.breaches(), [Breach::Lost]);
+}
+
+#[test]
+fn a_name_that_was_tried_out_and_is_not_so_is_found() {
+    // It is another's, and would be taken; and it is nobody's, and is said to be.
+    let held = take(3);
+    let mut story = tried_out(&[held]);
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+    story = tried_out(&[]);
+    let free = Act::Take { holder: 3, name: 2 };
+    let seen = vec![Seen { thing: free.target(), revision: 0, tip: String::new() }];
+    story.try_out(free, Answer::Rejected { code: "taken".into(), seen });
+    assert_eq!(story.breaches(), [Breach::Uncommitted]);
+}

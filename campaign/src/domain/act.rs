@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Something that is acted on. All kinds have the same shape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thing {
     /// How often it was changed: its stream's revision.
     pub revision: u64,
@@ -31,7 +31,7 @@ pub struct Seen {
 
 /// What somebody wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "what", rename_all = "snake_case")]
 pub enum Act {
     /// Adds one to a counter, if it is odd or even as asked. Every change makes that answer another one.
     Add {

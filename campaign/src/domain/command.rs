@@ -1,7 +1,8 @@
 //! The domain as the engine sees it: one aggregate, one event, one command.
 
 use daybook_core::{
-    Access, Aggregate, Command, Context, Decision, Entity, Event, NotLoaded, Reads, Rejection, StreamId, event_set,
+    Access, Aggregate, Command, Context, Decision, Entity, Event, NotLoaded, Reads, Rejection, Snapshots,
+    StreamId, event_set,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ pub const CATEGORY: &str = "thing";
 
 /// What kind of claim a name is.
 pub const CLAIM: &str = "campaign.name";
+
+/// After how many events of a thing another snapshot is made: those that everybody wants have many.
+const SNAPSHOT_EVERY: u64 = 5;
 
 /// A thing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +44,7 @@ event_set! {
 impl Aggregate for Thing {
     const CATEGORY: &'static str = CATEGORY;
     type Event = ThingEvent;
+    const SNAPSHOTS: Option<Snapshots<Self>> = Some(Snapshots::every(SNAPSHOT_EVERY, 1));
 
     fn apply(&mut self, ThingEvent::Changed(changed): &ThingEvent) {
         self.revision += 1;

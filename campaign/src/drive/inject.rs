@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Campaign;
 use super::faults::Fault;
+use crate::journal::now;
 use crate::proxy::{Cut, Moment};
 use crate::{Dice, signal};
 
@@ -71,7 +72,11 @@ impl Campaign<'_> {
                 let held = self.hold(time).await?;
                 return Ok(held.then_some(name));
             }
-            Fault::Crash => self.crash().await?,
+            Fault::Crash => {
+                let from = now();
+                self.crash().await?;
+                self.crashes.push(from..=now());
+            }
             Fault::FullDisk(time) => self.fill_disk(time).await?,
         }
         Ok(Some(name))

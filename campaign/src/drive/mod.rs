@@ -9,20 +9,23 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use daybook_database::Database;
 use daybook_log::{Log, LogError};
 use tokio::time::sleep;
 
 pub use store::Backend;
-pub use summary::Summary;
+pub use summary::{Silence, Summary};
 
+use crate::Dice;
 use crate::check::{Evidence, Violation, check};
 use crate::domain::{CLAIM, NAMES};
+use crate::journal::{self, Micros};
 use crate::proxy::Proxy;
 use crate::reader::Reader;
-use crate::{Dice, journal};
 use faults::Means;
 use fleet::{Launch, Writer};
 pub(crate) use store::{Store, with_store};
@@ -85,6 +88,8 @@ struct Campaign<'a> {
     /// The proxy of each writer, on PostgreSQL.
     proxies: Vec<Proxy>,
     faults: BTreeMap<String, u64>,
+    /// When the server was down.
+    crashes: Vec<RangeInclusive<Micros>>,
     violations: Vec<Violation>,
 }
 
@@ -117,8 +122,8 @@ impl<'a> Campaign<'a> {
         let database = store.connect().await?;
         let log = Log::open(database.clone(), daybook_log::Settings::default()).await?;
         let reader = Reader::start(log.clone());
-        let (faults, violations) = (BTreeMap::new(), Vec::new());
-        let mut campaign = Self { plan, store, means, dice, writers, proxies, faults, violations };
+        let (faults, crashes, violations) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut campaign = Self { plan, store, means, dice, writers, proxies, faults, crashes, violations };
 
         campaign.go_wrong(start + plan.time_limit.unwrap_or(TIME_LIMIT)).await?;
         campaign.work_on(&log).await?;
@@ -127,6 +132,7 @@ impl<'a> Campaign<'a> {
         read.compare(&log).await?;
         let head = log.head().await?.position.get();
         let names = names(&log).await?;
+        let snapshots = snapshots(&database).await?;
         log.close().await;
         database.close().await;
 
@@ -148,7 +154,8 @@ impl<'a> Campaign<'a> {
             time: start.elapsed(),
             faults: campaign.faults,
             counts: report.counts,
-            longest_silence: summary::longest_silence(&evidence.journals),
+            snapshots,
+            silence: Silence::new(&evidence.journals, &campaign.crashes),
             violations,
             shortcomings: Vec::new(),
         };
@@ -233,6 +240,16 @@ async fn names(log: &Log) -> Result<Vec<(String, String)>, LogError> {
         }
     }
     Ok(names)
+}
+
+/// How many states are kept beside the log.
+async fn snapshots(database: &Database) -> Result<u64, sqlx::Error> {
+    let count = "SELECT count(*) FROM snapshots";
+    let count: i64 = match database {
+        Database::Postgres(pool) => sqlx::query_scalar(count).fetch_one(pool).await?,
+        Database::Sqlite(file) => sqlx::query_scalar(count).fetch_one(file.readers()).await?,
+    };
+    Ok(count.unsigned_abs())
 }
 
 /// Puts what was found beside the journals.

@@ -125,32 +125,39 @@ async fn what_cannot_be_found_out_is_resolved_by_asking_again_with_the_same_key(
 /// arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_still_arrive_is_shut_out_before_anything_is_said_without_it() {
-    let settings = Settings { look_up_timeout: LOOK_UP_TIMEOUT, ..Settings::default() };
-    behind_a_proxy_with(settings, async |behind| {
-        commit(&behind.log, one()).await;
-        let late = behind.proxy.arm_at(Moment::Statement, Cut::Late(LATER));
-        let append = one();
-        let stream = append.events[0].stream.clone();
-        let log = behind.log.clone();
-        let answer = tokio::spawn(async move { log.append(append).await });
-        made(late).await;
-        behind.proxy.close();
-        let answer = answer.await.expect("no panic");
-        assert!(matches!(answer, Err(LogError::Unknown)), "{answer:?}");
-        behind.proxy.open();
+    // A transaction whose COMMIT does not come holds the log until it is cut off; this one comes before that.
+    for (moment, append, cut, look_up_timeout) in [
+        (Moment::Statement, one as fn() -> _, Cut::Late(LATER), LOOK_UP_TIMEOUT),
+        (Moment::Commit, one_in_a_transaction, Cut::Late(LATE), LATE / 6),
+    ] {
+        let settings = Settings { look_up_timeout, ..Settings::default() };
+        behind_a_proxy_with(settings, async move |behind| {
+            let known = commit(&behind.log, one()).await.position;
+            let late = behind.proxy.arm_at(moment, cut);
+            let append: Append = append();
+            let stream = append.events[0].stream.clone();
+            let log = behind.log.clone();
+            let answer = tokio::spawn(async move { log.append(append).await });
+            made(late).await;
+            behind.proxy.close();
+            let answer = answer.await.expect("no panic");
+            assert!(matches!(answer, Err(LogError::Unknown)), "{moment}: {answer:?}");
+            behind.proxy.open();
 
-        // A question that writes nothing: whether the stream is still not there.
-        let expected = vec![Expected { stream: stream.clone(), revision: Revision::NONE, read_at: None }];
-        let said = behind.log.append(Append { events: Vec::new(), expected, ..one() }).await;
-        let there = match said.expect("the server is there") {
-            Verdict::Committed(_) => 0,
-            Verdict::Conflict(_) => 1,
-            other => panic!("{other:?}"),
-        };
-        behind.proxy.delivered().await;
-        assert_eq!(count(&behind.other, &stream).await, there);
-    })
-    .await;
+            // A question that writes nothing: whether the stream is still not there.
+            let expected =
+                vec![Expected { stream: stream.clone(), revision: Revision::NONE, read_at: Some(known) }];
+            let said = behind.log.append(Append { events: Vec::new(), expected, ..one() }).await;
+            let there = match said.expect("the server is there") {
+                Verdict::Committed(_) => 0,
+                Verdict::Conflict(_) => 1,
+                other => panic!("{moment}: {other:?}"),
+            };
+            behind.proxy.delivered().await;
+            assert_eq!(count(&behind.other, &stream).await, there, "{moment}");
+        })
+        .await;
+    }
 }
 
 /// How many events there are in a stream.

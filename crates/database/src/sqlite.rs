@@ -1,5 +1,8 @@
 //! A SQLite file: one writer, many readers.
 
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +17,8 @@ use crate::Options;
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
     path: PathBuf,
+    /// The device that it is on, and its number there.
+    id: (u64, u64),
     writing: Arc<SqliteConnectOptions>,
     writer: SqlitePool,
     readers: SqlitePool,
@@ -21,7 +26,7 @@ pub struct SqliteFile {
 
 impl SqliteFile {
     pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, sqlx::Error> {
-        make_private_file(path)?;
+        let id = file_id(&make_private_file(path)?);
         let connect = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -48,12 +53,26 @@ impl SqliteFile {
             .min_connections(1)
             .connect_with(connect.pragma("query_only", "1"))
             .await?;
-        Ok(Self { path: path.to_owned(), writing, writer, readers })
+        Ok(Self { path: path.to_owned(), id, writing, writer, readers })
     }
 
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file at the path is still the one that was opened: connections stay with that one when it is moved away
+    /// or another takes its place.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be seen.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        match self.path.metadata() {
+            Ok(there) => Ok(file_id(&there) == self.id),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The connection that writes now and then. Start transactions with `begin_with("BEGIN IMMEDIATE")`: one that reads first
@@ -94,9 +113,13 @@ async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error
 }
 
 /// Makes the file, readable for nobody else, unless it is there. SQLite gives the files beside it the same rights.
-fn make_private_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+fn make_private_file(path: &Path) -> io::Result<Metadata> {
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.metadata()
+}
+
+/// What tells a file from every other one that there is.
+fn file_id(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The way of a command, step by step.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::Utc;
 use daybook_core::{
-    Access, AnyCommand, ClaimChange, CommandSpec, Context, DecodedCommand, Metadata, Receipt, Ruling,
+    Access, AnyCommand, ClaimChange, CommandSpec, Context, DecodedCommand, Metadata, Receipt, Ruling, StreamId,
 };
 use daybook_keys::Keys;
 use daybook_log::{IdempotencyKey, Log, LogError, Verdict};
@@ -116,14 +117,31 @@ impl Dispatcher {
             Done::Preview(position, decision) => (position, decision),
             Done::Receipt(_) => return Err(DispatchError::Internal("a command was not only tried".into())),
         };
-        for change in &decision.claims {
-            if let ClaimChange::Take { name, key, holder, taken } = change
-                && self.log.claim_holder(name, key).await?.is_some_and(|other| other != *holder)
-            {
-                return Err(DispatchError::Rejected(taken.clone()));
+        self.try_claims(&decision.claims).await?;
+        Preview::new(position, &decision)
+    }
+
+    /// Works claims off in their order, as an append does: what one gives back, the next may take.
+    async fn try_claims(&self, claims: &[ClaimChange]) -> Result<(), DispatchError> {
+        let mut holders: HashMap<(&str, &str), Option<&StreamId>> = HashMap::new();
+        for change in claims {
+            let (ClaimChange::Take { name, key, holder: wanted, .. }
+            | ClaimChange::Release { name, key, holder: wanted }) = change;
+            let claim = (*name, key.as_str());
+            let is_held_by_another = match holders.get(&claim) {
+                Some(holder) => holder.is_some_and(|holder| holder != wanted),
+                None => self.log.claim_holder(name, key).await?.is_some_and(|holder| holder != *wanted),
+            };
+            match change {
+                ClaimChange::Take { taken, .. } if is_held_by_another => {
+                    return Err(DispatchError::Rejected(taken.clone()));
+                }
+                ClaimChange::Take { .. } => drop(holders.insert(claim, Some(wanted))),
+                ClaimChange::Release { .. } if is_held_by_another => {}
+                ClaimChange::Release { .. } => drop(holders.insert(claim, None)),
             }
         }
-        Preview::new(position, &decision)
+        Ok(())
     }
 
     /// Runs a command that is already decoded: authorizes, loads, decides, appends.

@@ -4,6 +4,9 @@
 //! minute are counted, and the count is written when the minute is over. So whoever is refused a million times
 //! buys at most two events a minute, and the audit trail still says how often it was. None is answered before the first
 //! of its kind is written.
+//!
+//! Whoever is refused in very many ways within a minute is refused in few beyond that: what is not told apart any more is
+//! counted under the first of it. Whose it is stays known.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,8 +66,18 @@ event_set! {
 /// The category of the streams that refusals are recorded in, one for each actor. Never an aggregate's.
 const CATEGORY: &str = "daybook.refusals";
 
-/// The most kinds of refusals that are told apart at a time. Beyond that, actors are no longer told apart.
-const KINDS_MAX: usize = 10_000;
+/// How many kinds of refusals are told apart at a time, so that nobody fills the memory.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Of one actor. What is of none of these is counted as one kind.
+    of_actor: usize,
+    /// Of all actors. From then on, each new refusal counts among those of its actor that are not told apart.
+    of_all: usize,
+    /// In all. Beyond that, actors are no longer told apart.
+    in_all: usize,
+}
+
+const LIMITS: Limits = Limits { of_actor: 100, of_all: 10_000, in_all: 20_000 };
 
 /// Who said no.
 #[derive(Debug, Clone)]
@@ -77,8 +90,16 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     actor: Option<String>,
-    command: &'static str,
-    code: Option<String>,
+    what: What,
+}
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum What {
+    /// This command, with this code when it was rejected.
+    One { command: &'static str, code: Option<String> },
+    /// Whatever else there is of the actor.
+    Others { rejected: bool },
 }
 
 /// The first refusal of a kind that was counted and not written, and how many there are.
@@ -102,16 +123,59 @@ enum State {
     Counted(Option<Box<Waiting>>),
 }
 
+/// The kinds that are told apart, by actor.
+#[derive(Default)]
+struct Kinds {
+    actors: HashMap<Option<String>, HashMap<What, State>>,
+    count: usize,
+}
+
+impl Kinds {
+    fn get_mut(&mut self, kind: &Kind) -> Option<&mut State> {
+        self.actors.get_mut(&kind.actor)?.get_mut(&kind.what)
+    }
+
+    fn insert(&mut self, kind: Kind, state: State) {
+        let before = self.actors.entry(kind.actor).or_default().insert(kind.what, state);
+        self.count += usize::from(before.is_none());
+    }
+
+    fn remove(&mut self, kind: &Kind) {
+        let Some(kinds) = self.actors.get_mut(&kind.actor) else { return };
+        self.count -= usize::from(kinds.remove(&kind.what).is_some());
+        if kinds.is_empty() {
+            self.actors.remove(&kind.actor);
+        }
+    }
+
+    /// As which kind a refusal counts.
+    fn kind(&self, actor: Option<String>, command: &'static str, code: Option<String>, limits: &Limits) -> Kind {
+        let known = self.actors.get(&actor);
+        let is_known = |what: &What| known.is_some_and(|kinds| kinds.contains_key(what));
+        let others = What::Others { rejected: code.is_some() };
+        let one = What::One { command, code };
+        let is_full = self.count >= limits.of_all || known.is_some_and(|kinds| kinds.len() >= limits.of_actor);
+        if is_known(&one) || !is_full {
+            Kind { actor, what: one }
+        } else if is_known(&others) || self.count < limits.in_all {
+            Kind { actor, what: others }
+        } else {
+            Kind { actor: None, what: one }
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Refusals {
     log: Log,
     window: Duration,
-    kinds: Arc<Mutex<HashMap<Kind, State>>>,
+    limits: Limits,
+    kinds: Arc<Mutex<Kinds>>,
 }
 
 impl Refusals {
     pub(crate) fn new(log: Log, window: Duration) -> Self {
-        Self { log, window, kinds: Arc::default() }
+        Self { log, window, limits: LIMITS, kinds: Arc::default() }
     }
 
     pub(crate) async fn record(
@@ -121,13 +185,13 @@ impl Refusals {
         refusal: Refusal,
         metadata: Metadata,
     ) -> Result<(), DispatchError> {
-        let mut kind = Kind { actor: metadata.actor.clone(), command, code: refusal.code() };
         let mut one = Waiting { count: 1, stream: target.clone(), refusal, metadata };
         loop {
             let (written, is_first) = {
                 let mut kinds = self.kinds();
-                if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
-                    kind.actor = None;
+                let kind = kinds.kind(one.metadata.actor.clone(), command, one.refusal.code(), &self.limits);
+                if kind.actor != one.metadata.actor {
+                    metrics::counter!("daybook_refusals_without_actor_total").increment(1);
                     let metadata = one.metadata;
                     one.metadata = Metadata { actor: None, client: None, traceparent: None, ..metadata };
                 }
@@ -153,7 +217,7 @@ impl Refusals {
         }
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, State>> {
+    fn kinds(&self) -> MutexGuard<'_, Kinds> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -189,7 +253,7 @@ impl Refusals {
     /// Whether nothing is counted; then the kind is forgotten.
     fn is_quiet(&self, kind: &Kind) -> bool {
         let mut kinds = self.kinds();
-        let quiet = matches!(kinds.get(kind), None | Some(State::Counted(None)));
+        let quiet = matches!(kinds.get_mut(kind), None | Some(State::Counted(None)));
         if quiet {
             kinds.remove(kind);
         }
@@ -200,7 +264,11 @@ impl Refusals {
     pub(crate) async fn flush(&self) {
         let waiting: Vec<_> = {
             let mut kinds = self.kinds();
-            kinds.iter_mut().filter_map(|(kind, waiting)| Some((kind.clone(), waiting.take()?))).collect()
+            let taken = kinds.actors.iter_mut().flat_map(|(actor, kinds)| {
+                let kind = |what: &What| Kind { actor: actor.clone(), what: what.clone() };
+                kinds.iter_mut().filter_map(move |(what, state)| Some((kind(what), state.take()?)))
+            });
+            taken.collect()
         };
         for (kind, waiting) in waiting {
             self.write_or_keep(kind, waiting).await;
@@ -209,7 +277,7 @@ impl Refusals {
 
     async fn write_or_keep(&self, kind: Kind, waiting: Waiting) {
         if let Err(error) = self.write(waiting.clone()).await {
-            tracing::warn!(%error, command = kind.command, count = waiting.count, "refusals are not written yet");
+            tracing::warn!(%error, command = waiting.metadata.command, count = waiting.count, "refusals are not written yet");
             if let Some(State::Counted(counted)) = self.kinds().get_mut(&kind) {
                 count(counted, waiting);
             }

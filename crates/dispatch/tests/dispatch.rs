@@ -101,6 +101,47 @@ impl Command for Pay {
     }
 }
 
+/// Gives a purse a name that no other one has: another one's, when it is `from` that one.
+#[derive(Debug, Serialize, Deserialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields)]
+struct Name {
+    #[garde(skip)]
+    from: Option<Uuid>,
+    #[garde(skip)]
+    to: Uuid,
+    #[garde(skip)]
+    name: String,
+}
+
+impl Command for Name {
+    const NAME: &'static str = "purse.name";
+    const ACCESS: Access = Access::roles(&[Role::Staff]);
+    type Model = (Option<Entity<Purse>>, Entity<Purse>);
+
+    fn target(&self, _: &Context) -> StreamId {
+        StreamId::new("purse", self.to)
+    }
+
+    fn load(&self, reads: &mut Reads<'_>, _: &Context) -> Result<Self::Model, NotLoaded> {
+        let from = self.from.map(|from| reads.get(from));
+        let to = reads.get(self.to);
+        Ok((from.transpose()?, to?))
+    }
+
+    fn handle(&self, (from, to): &Self::Model, _: &Context) -> Result<Decision, Rejection> {
+        let mut decision = Decision::new().emit(to, Paid { amount: 0, owner: None, note: None });
+        if let Some(from) = from {
+            decision = decision.release(from, "purse.name", &self.name);
+        }
+        Ok(decision.claim(
+            to,
+            "purse.name",
+            &self.name,
+            Rejection::rule("name_taken", "Another one has this name."),
+        ))
+    }
+}
+
 async fn keys(database: &Database) -> Keys {
     let masters = MasterKeys::parse(&"5e".repeat(32)).expect("a master key");
     Keys::open(database, masters).await.expect("the keys open")
@@ -304,6 +345,24 @@ async fn a_dry_run_answers_what_would_be_and_writes_nothing(_: Location, databas
     log.close().await;
 }
 
+async fn a_dry_run_works_claims_off_as_an_append_does(_: Location, database: Database) {
+    let (dispatcher, log) = dispatcher(database).await;
+    let (spec, staff) = (CommandSpec::of::<Name>(), request(Role::Staff));
+    let body = |from: Option<u128>, to: u128| {
+        let name = Name { from: from.map(Uuid::from_u128), to: Uuid::from_u128(to), name: "savings".into() };
+        serde_json::to_vec(&name).expect("JSON")
+    };
+    dispatcher.dispatch(&spec, &body(None, 1), &staff).await.expect("a receipt");
+    for (from, to, is_taken) in [(None, 2, true), (Some(3), 2, true), (None, 1, false), (Some(1), 2, false)] {
+        let body = body(from, to);
+        let (preview, done) =
+            (dispatcher.preview(&spec, &body, &staff).await, dispatcher.dispatch(&spec, &body, &staff).await);
+        assert_eq!(matches!(preview, Err(DispatchError::Rejected(_))), is_taken, "{from:?} to {to}: {preview:?}");
+        assert_eq!((preview.is_err(), done.is_err()), (is_taken, is_taken), "{from:?} to {to}: {done:?}");
+    }
+    log.close().await;
+}
+
 async fn refusals_are_in_the_log_once_and_counted(_: Location, database: Database) {
     let (dispatcher, log) = dispatcher(database).await;
     let spec = CommandSpec::of::<Pay>();
@@ -429,6 +488,7 @@ on_both!(
     a_stale_precondition_is_told_and_writes_nothing,
     of_two_with_the_same_precondition_one_is_told,
     a_dry_run_answers_what_would_be_and_writes_nothing,
+    a_dry_run_works_claims_off_as_an_append_does,
     refusals_are_in_the_log_once_and_counted,
     a_window_that_is_over_writes_its_count,
     a_twin_in_another_process_gets_the_winners_receipt,

@@ -186,6 +186,11 @@ impl MasterKeys {
         &self.keys[0]
     }
 
+    /// All but the current one, which may be given more than once.
+    pub(crate) fn others(&self) -> Vec<MasterId> {
+        self.keys.iter().map(|key| key.id).filter(|id| *id != self.current().id).collect()
+    }
+
     /// Whether it is one, from a file.
     pub(crate) fn is_one_from_file(&self) -> bool {
         self.file.is_some() && self.keys.len() == 1

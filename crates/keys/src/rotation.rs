@@ -23,6 +23,8 @@ pub struct Rotated {
     pub to: MasterId,
     /// Whether it was drawn now, and the ones before it are gone from their file.
     pub drawn: bool,
+    /// The others that are given: nothing is wrapped under them any more.
+    pub others: Vec<MasterId>,
     /// How many keys were wrapped anew.
     pub rewrapped: u64,
 }
@@ -63,7 +65,7 @@ pub async fn rotate(database: &Database, masters: MasterKeys) -> Result<Rotated,
     if drawn {
         masters.drop_old()?;
     }
-    Ok(Rotated { from, to, drawn, rewrapped })
+    Ok(Rotated { from, to, drawn, others: masters.others(), rewrapped })
 }
 
 /// Wraps a table's rows anew.

@@ -320,7 +320,7 @@ async fn truncate(file: &SqliteFile) -> Result<bool, KeyError> {
 const REWRITTEN_BYTES_MAX: i64 = 256 << 20;
 
 /// Writes the tables of keys anew, without old versions. Where that would keep others waiting, their space
-/// is only given back, and what was in it goes when it is used again.
+/// is only given back, and what was in it goes when it is used again; that is said, since somebody can do better.
 async fn vacuum(pool: &PgPool) -> Result<bool, KeyError> {
     // A connection of its own, since its settings are others.
     let mut connection = PgConnection::connect_with(pool.connect_options().as_ref()).await?;
@@ -332,7 +332,15 @@ async fn vacuum(pool: &PgPool) -> Result<bool, KeyError> {
         sqlx::raw_sql("VACUUM subject_keys, secrets, signing_keys").execute(&mut connection).await?;
     }
     connection.close().await?;
-    Ok(rewritten || bytes > REWRITTEN_BYTES_MAX)
+    let is_too_large = bytes > REWRITTEN_BYTES_MAX;
+    if is_too_large {
+        tracing::warn!(
+            bytes,
+            "`subject_keys` is too large to be written anew at work: what was in a deleted key's place stays in its file \
+             until the place is used again, or somebody runs VACUUM FULL"
+        );
+    }
+    Ok(rewritten || is_too_large)
 }
 
 /// The tables of keys, each with its name, as lines for a backup. What is wrapped stays wrapped.

@@ -307,11 +307,9 @@ impl Worker {
         {
             let plan = group.decide(known.tip.position, &answers);
             if group.is_proven_by(&plan) {
-                let written = write_at(&mut *self.writer, &known.tip, &plan, self.look_up_timeout).await;
-                if matches!(written, Err(Failure::Unknown)) {
-                    self.unresolved = plan.first();
-                }
-                if let Some(tip) = written? {
+                let written =
+                    write_at(&mut *self.writer, &known.tip, &plan, &mut self.unresolved, self.look_up_timeout);
+                if let Some(tip) = written.await? {
                     known.advance(tip, plan.changes());
                     self.make_known(&[], tip.mark());
                     return Ok(plan.verdicts);
@@ -320,7 +318,9 @@ impl Worker {
             metrics::counter!("daybook_append_groups_locked_total").increment(1);
         }
         marks.push(known.tip.mark());
-        let verdicts = write_locked(&mut *self.writer, known, &marks, &group, self.look_up_timeout).await?;
+        let written =
+            write_locked(&mut *self.writer, known, &marks, &group, &mut self.unresolved, self.look_up_timeout);
+        let verdicts = written.await?;
         let tip = known.tip.mark();
         self.make_known(&marks, tip);
         Ok(verdicts)
@@ -361,6 +361,7 @@ async fn write_at(
     writer: &mut dyn Writer,
     tip: &Tip,
     plan: &Plan<'_>,
+    unresolved: &mut Option<(Position, Uuid)>,
     look_up_timeout: Duration,
 ) -> Result<Option<Tip>, Failure> {
     if plan.is_empty() {
@@ -368,7 +369,10 @@ async fn write_at(
         return Ok((newest.id == tip.id).then_some(newest));
     }
     match writer.write_at(tip, plan).await {
-        Err(Failure::Unknown) => find_out(writer, plan.first(), look_up_timeout).await,
+        Err(Failure::Unknown) => {
+            *unresolved = plan.first();
+            find_out(writer, unresolved, look_up_timeout).await
+        }
         written => written,
     }
     .map(|recorded_at| recorded_at.map(|recorded_at| plan.tip(tip, recorded_at)))
@@ -380,13 +384,15 @@ async fn write_locked(
     known: &mut Known,
     seen: &[Mark],
     group: &Group<'_>,
+    unresolved: &mut Option<(Position, Uuid)>,
     look_up_timeout: Duration,
 ) -> Result<Vec<Verdict>, Failure> {
     let written = writer.write_locked(&known.tip, seen, group).await?;
-    if let Err(first) = written.commit
-        && find_out(writer, first, look_up_timeout).await?.is_none()
-    {
-        return Err(Failure::Unavailable("the connection broke before the group was committed".into()));
+    if let Err(first) = written.commit {
+        *unresolved = first;
+        if find_out(writer, unresolved, look_up_timeout).await?.is_none() {
+            return Err(Failure::Unavailable("the connection broke before the group was committed".into()));
+        }
     }
     match written.changes {
         Some(changes) => known.advance(written.tip, changes),

@@ -136,4 +136,7 @@ pub enum HistoryError {
         "the event at position {0} is not the one that the checkpoint remembers: the log was rolled back and went on"
     )]
     OtherEvent(Position),
+    /// The file that it is in was moved away, or another one was put in its place.
+    #[error("the log's file is not the one that was opened: it was moved away, or another one is in its place")]
+    OtherFile,
 }

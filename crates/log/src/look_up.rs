@@ -12,14 +12,14 @@ use crate::store::{Failure, Writer};
 /// How long to wait between two tries.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Finds out when a group was recorded, if it was, whose first event this is. A try is given up when the
-/// time is over: it may have to connect first, and to wait for the head.
+/// Finds out when a group was recorded, if it was, whose first event is this `unresolved` one, which it is until that is
+/// known. A try is given up when the time is over: it may have to connect first, and to wait for the head.
 pub(crate) async fn find_out(
     writer: &mut dyn Writer,
-    first: Option<(Position, Uuid)>,
+    unresolved: &mut Option<(Position, Uuid)>,
     within: Duration,
 ) -> Result<Option<DateTime<Utc>>, Failure> {
-    let first = first.ok_or(Failure::Unknown)?;
+    let first = unresolved.ok_or(Failure::Unknown)?;
     let tries = async {
         loop {
             match writer.look_up(first).await {
@@ -33,6 +33,7 @@ pub(crate) async fn find_out(
     };
     match timeout(within, tries).await {
         Ok(found) => {
+            *unresolved = None;
             tracing::warn!(position = %first.0, committed = found.is_some(), "looked up the outcome of a commit");
             Ok(found)
         }
@@ -77,8 +78,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_try_that_gets_no_answer_ends_with_the_time() {
-        let first = Some((Position::new(1), Uuid::nil()));
-        let found = find_out(&mut Silent, first, Duration::from_millis(1)).await;
+        let mut unresolved = Some((Position::new(1), Uuid::nil()));
+        let found = find_out(&mut Silent, &mut unresolved, Duration::from_millis(1)).await;
         assert!(matches!(found, Err(Failure::Unknown)), "{found:?}");
+        assert!(unresolved.is_some(), "it may still arrive");
     }
 }

@@ -70,3 +70,30 @@ async fn on_postgresql_a_server_needs_a_master_key_and_says_when_keys_and_log_sh
     let shown = config.iter().find(|setting| setting["key"] == "master_key_file").expect("it is listed");
     assert_eq!(shown["value"], json!(null), "{shown}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_never_says_that_the_current_master_key_is_not_needed() {
+    let mut daybook = Daybook::start(Arc::new(Store::new(Backend::Sqlite).await), &["demo"]).await;
+    assert!(daybook.terminate().await.success());
+    let store = daybook.store();
+    let old = std::fs::read_to_string(store.data().join("master.key")).expect("it is there");
+    let (old, new) = (old.trim().to_owned(), "02".repeat(32));
+    let both = format!("{new},{old}");
+    let rotations =
+        [&old, &old, &both, &both].map(|keys| format!("DAYBOOK_MASTER_KEY={keys} daybook keys rotate"));
+    let said = store.shell(&format!("PATH=target/release:$PATH; {}", rotations.join(" && ")));
+    assert!(said.status.success(), "{said:?}");
+    let said: Vec<_> = said.stdout.lines().collect();
+    let ids: Vec<_> = said.iter().step_by(2).filter_map(|line| line.rsplit(' ').next()).collect();
+    let [old, _, new, again] = ids[..] else { panic!("{said:?}") };
+    assert!(old != new && new == again, "{said:?}");
+
+    // With one alone there is nothing to rotate to; done again, as after one that broke off, the same one is named.
+    assert_eq!(
+        said[3],
+        format!("{old} is the only master key that is given: to rotate, put a new one in front of it")
+    );
+    for line in [said[5], said[7]] {
+        assert_eq!(line, format!("need not be given any more: {old}"));
+    }
+}

@@ -17,20 +17,24 @@ pub(crate) async fn keys(config: &Config, arguments: &ArgMatches, as_json: bool)
     let masters = master::keys(config, &databases.keys, Missing::IsMadeForEmbedded).await?;
     let rotated = daybook_keys::rotate(&databases.keys, masters).await;
     databases.close().await;
-    let Rotated { from, to, drawn, rewrapped } = rotated?;
+    let Rotated { from, to, drawn, others, rewrapped } = rotated?;
     let from = from.map(|id| id.to_string());
+    let others: Vec<_> = others.into_iter().map(|id| id.to_string()).collect();
     if as_json {
         return terminal::json(&json!({
-            "from": from, "to": to.to_string(), "drawn": drawn, "rewrapped": rewrapped,
+            "from": from, "to": to.to_string(), "drawn": drawn, "others": others, "rewrapped": rewrapped,
         }));
     }
     terminal::line(format_args!("{rewrapped} keys are wrapped under the master key {to}"))?;
-    match (from, drawn) {
-        (Some(from), true) => terminal::line(format_args!(
+    match from {
+        Some(from) if drawn => terminal::line(format_args!(
             "{from} is gone from {}: {to} is there now",
             config.master_key_file.display()
         )),
-        (Some(from), false) => terminal::line(format_args!("{from} need not be given any more")),
-        (None, _) => Ok(()),
+        None if drawn => Ok(()),
+        _ if others.is_empty() => terminal::line(format_args!(
+            "{to} is the only master key that is given: to rotate, put a new one in front of it"
+        )),
+        _ => terminal::line(format_args!("need not be given any more: {}", others.join(", "))),
     }
 }

@@ -104,6 +104,21 @@ pub(crate) async fn execute(database: &Database, sql: &str) {
     done.expect("whoever owns the database can do anything");
 }
 
+/// Takes the log back to where it ended at a position.
+pub(crate) async fn roll_back(database: &Database, position: u64) {
+    let delete = format!("DELETE FROM events WHERE position > {position}");
+    let [before, after] = match database {
+        Database::Postgres(_) => [
+            "ALTER TABLE events DISABLE TRIGGER events_never_change",
+            "ALTER TABLE events ENABLE ALWAYS TRIGGER events_never_change",
+        ],
+        Database::Sqlite(_) => ["DROP TRIGGER IF EXISTS events_never_delete", "SELECT 1"],
+    };
+    for statement in [before, &delete, after] {
+        execute(database, statement).await;
+    }
+}
+
 /// The messages of a topic, partition by partition, up to where a reader of committed ones sees it end at this moment.
 pub(crate) async fn read(brokers: &str, topic: &str) -> Vec<Vec<Published>> {
     let (brokers, topic) = (brokers.to_owned(), topic.to_owned());

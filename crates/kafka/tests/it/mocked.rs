@@ -26,6 +26,7 @@ on_both!(
     one_publishes_and_another_takes_over,
     one_whose_lease_was_taken_moves_nothing,
     another_history_is_not_published,
+    a_log_that_is_rolled_back_under_a_relay_at_work_is_published_no_further,
     another_number_of_partitions_is_refused,
     a_topic_that_was_made_anew_is_refused,
     without_brokers_the_log_goes_on,
@@ -231,6 +232,31 @@ async fn another_history_is_not_published(_: Location, database: Database) {
     assert!(problem.contains("the event at position 5 is not the one"), "{problem}");
     relay.stop().await;
     assert_eq!(count(&cluster.read().await), 5);
+}
+
+/// As putting an older backup in its place does: the log ends there, or has gone on beyond where the relay was.
+async fn a_log_that_is_rolled_back_under_a_relay_at_work_is_published_no_further(_: Location, database: Database) {
+    for further in [0, 2] {
+        let (cluster, log) = (Cluster::start(), open(&database).await);
+        append(&log, 5).await;
+        let end = log.head().await.expect("the log answers").position.get();
+        let relay = start(&log, &database, &cluster.settings());
+        published(&database, &log).await;
+        roll_back(&database, end - 1).await;
+        let other = open(&database).await;
+        append(&other, further).await;
+        let mut acknowledged = relay.acknowledged();
+        tokio::select! {
+            problem = problem(&database, &other) => assert!(problem.contains("rolled back"), "{problem}"),
+            Ok(reached) = acknowledged.wait_for(|reached| reached.get() > end) => {
+                panic!("{} is of another history", *reached)
+            }
+        }
+        relay.stop().await;
+        assert_eq!(count(&cluster.read().await) as u64, end, "as it was");
+        other.close().await;
+        execute(&database, "DELETE FROM relays").await;
+    }
 }
 
 async fn another_number_of_partitions_is_refused(_: Location, database: Database) {

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::writer::{SqliteWriter, uuid};
-use super::{SqliteStore, time};
+use super::{SqliteStore, check_place, time};
 use crate::group::Kept;
 use crate::seen::Mark;
 use crate::sql::{self, event_columns};
@@ -55,6 +55,7 @@ fn event(line: &str) -> Result<RecordedEvent, LogError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn head(&self) -> Result<Head, LogError> {
+        check_place(&self.file)?;
         let (log_id, epoch, position, event_id): (String, i64, i64, Option<String>) =
             sqlx::query_as(sql::HEAD).fetch_one(self.file.readers()).await?;
         Ok(Head {

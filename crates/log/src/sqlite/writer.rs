@@ -11,7 +11,7 @@ use serde::Serialize;
 use sqlx::{Connection, Executor, QueryBuilder, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
-use super::time;
+use super::{check_place, time};
 use crate::append;
 use crate::checkpoint::check_log;
 use crate::group::{Answers, Group, Plan};
@@ -46,10 +46,12 @@ impl SqliteWriter {
         Self { file, log: (log.log_id, log.epoch), connection: None }
     }
 
-    async fn take(&mut self) -> Result<SqliteConnection, sqlx::Error> {
+    /// Nothing is begun in a file that nobody else finds.
+    async fn take(&mut self) -> Result<SqliteConnection, LogError> {
+        check_place(&self.file)?;
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.file.connect().await,
+            None => Ok(self.file.connect().await?),
         }
     }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use daybook_core::{Position, Revision};
-use daybook_database::{Database, Location, on_both};
+use daybook_database::testing::{Backend, run};
+use daybook_database::{Database, Location, Schema, on_both};
 use daybook_log::{Append, Expected, HistoryError, Log, LogError, Verdict};
 use tokio::time::timeout;
 
 use crate::fixture::{
-    at, commit, event, nothing, open, open_again, open_alone, order, read_all, restored, roll_back, to, to_at,
+    at, commit, event, execute, nothing, open, open_again, open_alone, order, read_all, restored, roll_back, to,
+    to_at,
 };
 use crate::loading::missing;
 use crate::snapshots::revisions;
@@ -201,4 +203,27 @@ async fn a_checkpoint_notices_a_rollback(location: Location, database: Database)
     commit(&other, to(&[&order(2)])).await;
     assert!(matches!(other.check(&checkpoint).await, Err(LogError::History(HistoryError::OtherEvent(_)))));
     other.close().await;
+}
+
+/// What a restore does while a process was forgotten: the log is as this process knows it, and not the file that it has open.
+#[tokio::test]
+async fn a_file_that_was_moved_away_or_swapped_is_noticed() {
+    for swapped in [false, true] {
+        run(Backend::Sqlite, &[Schema::Log], async move |location, database| {
+            let Location::Sqlite(path) = location else { panic!("a file was asked for") };
+            let (log, following) = (open_alone(&database).await, open(&database).await);
+            commit(&log, to(&[&order(1)])).await;
+            if swapped {
+                let copy = path.with_extension("copy");
+                execute(&database, &format!("VACUUM INTO '{}'", copy.display())).await.expect("a copy");
+                std::fs::rename(copy, path).expect("it takes its place");
+            } else {
+                std::fs::rename(&path, path.with_extension("away")).expect("it is moved");
+            }
+            assert_eq!(history(&log, to(&[&order(1)])).await, HistoryError::OtherFile, "swapped: {swapped}");
+            ends(&log).await;
+            ends(&following).await;
+        })
+        .await;
+    }
 }
