@@ -179,6 +179,7 @@ impl Publisher {
         let (producer, resting) = (make(first)?, make(second)?);
         let mut publisher = Self { settings, producer, resting, runtime, origin, end, pages, open: None };
         let topic = publisher.open_topic()?;
+        // Both, before anybody goes on from the checkpoint: either may have sent what is not acknowledged yet.
         for _ in 0..2 {
             publisher
                 .patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
