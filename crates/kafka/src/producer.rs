@@ -4,6 +4,10 @@
 //! when it was begun, or as much of it as makes it big: so no event waits for more than the transaction before its own,
 //! however its pages came. The first error ends all of it, and whoever publishes goes on from the checkpoint, with a producer
 //! of its own: that has the broker abort what is open.
+//!
+//! It is two of librdkafka's, which take turns. A broker writes the end of a transaction into its partitions after it has said
+//! that it is committed; whoever begins the next one before that is told to come again, and librdkafka does so after 20 ms.
+//! For a transaction of another producer, there is nothing to wait for.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -36,10 +40,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// reads committed events only waits for its end.
 const TRANSACTION_EVENTS_MAX: usize = 50_000;
 const TRANSACTION_OPEN_MAX: Duration = Duration::from_secs(1);
-
-/// How long a broker takes to write the end of a transaction into its partitions, which it does after it has said that
-/// it is committed. Whoever begins the next one before that is told to come again, and librdkafka does so after 20 ms.
-const SETTLE: Duration = Duration::from_millis(5);
 
 /// How many pages wait for the producer. While a transaction is committed, they are small, and reading them is most of what
 /// they cost; what comes meanwhile is read at once behind them.
@@ -134,14 +134,15 @@ impl ProducerContext for Watcher {
 /// The thread's work.
 pub(crate) struct Publisher {
     pub(crate) settings: Settings,
+    /// The one whose turn it is.
     pub(crate) producer: BaseProducer<Watcher>,
+    /// The other one, which has no transaction open.
+    resting: BaseProducer<Watcher>,
     pub(crate) runtime: Handle,
     origin: Origin,
     end: watch::Receiver<Position>,
     pages: mpsc::Receiver<Page>,
     open: Option<Transaction>,
-    /// When the newest one was committed.
-    committed: Option<Instant>,
 }
 
 /// A transaction that is open.
@@ -170,12 +171,20 @@ impl Publisher {
         pages: mpsc::Receiver<Page>,
         told: &mpsc::UnboundedSender<Told>,
     ) -> Result<(), Trouble> {
-        let producer =
-            settings.producer(&transactional_id(&settings, &origin)).create_with_context(Watcher::default());
-        let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
-        let mut publisher = Self { settings, producer, runtime, origin, end, pages, open: None, committed: None };
+        let make = |id: &String| {
+            let producer = settings.producer(id).create_with_context(Watcher::default());
+            producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))
+        };
+        let [first, second] = &transactional_ids(&settings, &origin);
+        let (producer, resting) = (make(first)?, make(second)?);
+        let mut publisher = Self { settings, producer, resting, runtime, origin, end, pages, open: None };
         let topic = publisher.open_topic()?;
-        publisher.patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
+        // Both, before anybody goes on from the checkpoint: either may have sent what is not acknowledged yet.
+        for _ in 0..2 {
+            publisher
+                .patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
+            publisher.take_turns();
+        }
         let _ = told.send(Told::Ready(topic));
         let outcome = publisher.publish(told);
         // Whoever begins again has it aborted, so there is nothing to wait for: one that is being committed could not be,
@@ -220,12 +229,12 @@ impl Publisher {
         events.iter().try_for_each(|event| self.send(event))
     }
 
-    /// Begins a transaction, when the broker is done with the one before.
     fn begin(&self) -> Result<(), Trouble> {
-        if let Some(committed) = self.committed {
-            std::thread::sleep(SETTLE.saturating_sub(committed.elapsed()));
-        }
         self.producer.begin_transaction().map_err(|error| self.trouble("beginning", &error))
+    }
+
+    fn take_turns(&mut self) {
+        std::mem::swap(&mut self.producer, &mut self.resting);
     }
 
     fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
@@ -259,7 +268,7 @@ impl Publisher {
         }
         self.check("publishing")?;
         self.patiently("committing", |slice| self.producer.commit_transaction(slice))?;
-        self.committed = Some(Instant::now());
+        self.take_turns();
         let Some(ended) = self.open.take() else { return Ok(None) };
         let topic = self.settings.topic.to_string();
         metrics::counter!("daybook_relay_transactions_total", "topic" => topic.clone()).increment(1);
@@ -323,10 +332,10 @@ impl Publisher {
     /// What somebody has to grant, when that is what an error says.
     fn missing_right(&self, code: RDKafkaErrorCode) -> Option<String> {
         match code {
-            RDKafkaErrorCode::TransactionalIdAuthorizationFailed => Some(format!(
-                "`Write` on the transactional id `{}`",
-                transactional_id(&self.settings, &self.origin)
-            )),
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed => {
+                let [first, second] = transactional_ids(&self.settings, &self.origin);
+                Some(format!("`Write` on the transactional ids `{first}` and `{second}`"))
+            }
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 Some(format!("`Write` on the topic `{}`", self.settings.topic))
             }
@@ -364,9 +373,12 @@ impl Publisher {
     }
 }
 
-/// What the broker knows all producers of a log and a topic by.
-fn transactional_id(settings: &Settings, origin: &Origin) -> String {
-    format!("daybook-{}-{}", origin.log_id, settings.topic)
+/// What the broker knows all producers of a log and a topic by. No topic has a colon in its name, so the second is never the
+/// first of another topic.
+fn transactional_ids(settings: &Settings, origin: &Origin) -> [String; 2] {
+    let first = format!("daybook-{}-{}", origin.log_id, settings.topic);
+    let second = format!("{first}:2");
+    [first, second]
 }
 
 /// Whether the same may succeed if it is asked again.

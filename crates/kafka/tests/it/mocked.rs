@@ -153,7 +153,8 @@ async fn a_right_that_is_missing_is_named(_: Location, database: Database) {
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED; 9];
     let log = open(&database).await;
     append(&log, 5).await;
-    let id = format!("transactional id `daybook-{}-{TOPIC}`", log.head().await.expect("the log answers").log_id);
+    let log_id = log.head().await.expect("the log answers").log_id;
+    let id = format!("transactional ids `daybook-{log_id}-{TOPIC}` and `daybook-{log_id}-{TOPIC}:2`");
     let cases = [
         (RDKafkaApiKey::FindCoordinator, ID_FORBIDDEN, id.as_str()),
         (RDKafkaApiKey::InitProducerId, ID_FORBIDDEN, id.as_str()),

@@ -1,14 +1,23 @@
 //! Against the broker of `KAFKA_BROKERS`.
 
+use std::time::Duration;
+
 use daybook_database::{Database, Location, on_both};
+use daybook_kafka::{Message, Origin};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, Producer};
 use uuid::Uuid;
 
 use crate::fixture::*;
 
-on_both!(&[Schema::Log], a_topic_that_is_missing_is_made, what_is_committed_is_the_whole_log);
+on_both!(
+    &[Schema::Log],
+    a_topic_that_is_missing_is_made,
+    what_is_committed_is_the_whole_log,
+    what_another_one_may_still_send_is_shut_out,
+);
 
 pub(crate) fn brokers() -> String {
     std::env::var("KAFKA_BROKERS")
@@ -55,5 +64,46 @@ async fn what_is_committed_is_the_whole_log(_: Location, database: Database) {
     let read = read(&brokers(), &topic).await;
     assert_holds(&read, &log).await;
     assert_eq!(count(&read), 190, "nothing twice");
+    remove(&topic).await;
+}
+
+async fn what_another_one_may_still_send_is_shut_out(_: Location, database: Database) {
+    let (log, topic) = (open(&database).await, topic());
+    append(&log, 10).await;
+    let relay = start(&log, &database, &settings(&brokers(), &topic));
+    published(&database, &log).await;
+    relay.stop().await;
+    let head = log.head().await.expect("the log answers");
+    let origin = Origin { log_id: head.log_id, epoch: head.epoch };
+    let event = log.event(head.position).await.expect("the log answers").expect("the newest event");
+    let limit = Duration::from_secs(20);
+    let id = format!("daybook-{}-{topic}", head.log_id);
+    let name = topic.clone();
+    // As if it had been frozen within a transaction, whosever turn that was.
+    let freezing = tokio::task::spawn_blocking(move || {
+        let message = Message::new(&event, &origin);
+        [id.clone(), format!("{id}:2")].map(|id| {
+            let mut config = ClientConfig::new();
+            config.set("bootstrap.servers", brokers()).set("transactional.id", id);
+            let producer: BaseProducer = config.create().expect("a producer");
+            producer.init_transactions(limit).expect("the brokers answer");
+            producer.begin_transaction().expect("begun");
+            producer.send(message.record(&name)).map_err(|(error, _)| error).expect("taken");
+            producer.flush(limit).expect("acknowledged");
+            producer
+        })
+    });
+    let frozen = freezing.await.expect("no panic");
+    append(&log, 5).await;
+    let relay = start(&log, &database, &settings(&brokers(), &topic));
+    published(&database, &log).await;
+    let thawing = tokio::task::spawn_blocking(move || frozen.map(|producer| producer.commit_transaction(limit)));
+    for committed in thawing.await.expect("no panic") {
+        assert!(committed.is_err(), "it was shut out");
+    }
+    relay.stop().await;
+    let read = read(&brokers(), &topic).await;
+    assert_holds(&read, &log).await;
+    assert_eq!(count(&read), 15, "nothing twice");
     remove(&topic).await;
 }
