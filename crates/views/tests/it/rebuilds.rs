@@ -8,7 +8,7 @@ use daybook_database::{Database, Location, on_both};
 use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
 use tokio::time::Instant;
 
-use crate::domain::{Added, Counters, Superstitious, plain_fold};
+use crate::domain::{Added, Counters, Opened, Superstitious, plain_fold};
 use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
@@ -18,6 +18,7 @@ on_both!(
     a_rebuild_that_does_not_fit_into_memory_is_written_in_parts,
     a_rebuild_goes_on_after_a_crash_in_whatever_phase,
     a_rebuild_honours_what_was_done_about_dead_letters,
+    a_rebuild_ends_though_a_text_has_no_place_in_an_index,
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
     a_newer_version_builds_itself_while_the_older_one_is_served,
@@ -184,6 +185,31 @@ async fn a_rebuild_honours_what_was_done_about_dead_letters(_: Location, databas
         letters.into_iter().map(|one| (one.key, one.position, one.error)).collect::<Vec<_>>()
     };
     assert_eq!(plain(after), plain(before));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn a_rebuild_ends_though_a_text_has_no_place_in_an_index(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    let mut dice = Dice(28);
+    let mut owner = |bytes: usize| (0..bytes).map(|_| char::from(b'#' + dice.below(57) as u8)).collect::<String>();
+    let owners = [("a", 9), ("b", 3_000), ("c", 9)].map(|(key, bytes)| (key, owner(bytes)));
+    let last = world.append(owners.map(|(key, owner)| event(key, &Opened { owner })).into()).await;
+    let last = last.max(world.append(["b", "c"].map(|key| event(key, &Added { by: 1 })).into()).await);
+    for number in [1, 2] {
+        live(&views, number).await;
+        assert_eq!(read_all(&views, last).await.into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        let letters = views.dead_letters("counters", None, None).await.expect("available");
+        let found: Vec<_> = letters.iter().map(|one| (&*one.key, one.position.get())).collect();
+        assert_eq!(found, [("b", 2), ("b", 4)]);
+        let error = letters[0].error.as_deref().unwrap_or_default();
+        assert!(error.contains("too_long_for_owner"), "it says what is wrong: {error}");
+        if number == 1 {
+            views.rebuild("counters", true, &metadata()).await.expect("begun");
+        }
+    }
     projectors.stop().await;
     world.log.close().await;
 }
