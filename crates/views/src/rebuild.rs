@@ -305,7 +305,7 @@ fn refused(reason: &str) -> ViewError {
 
 fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus {
     let position = one.position(lowest);
-    let seconds = one.worked_seconds(Utc::now());
+    let seconds = one.worked_seconds();
     let rate = (one.phase.is_built() && seconds > 0.0).then(|| position.get() as f64 / seconds);
     let left = head.get().saturating_sub(position.get()) as f64;
     GenerationStatus {

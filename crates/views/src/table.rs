@@ -288,6 +288,7 @@ mod tests {
             phase_at: DateTime::UNIX_EPOCH,
             paused_at: None,
             paused_seconds: 0.0,
+            seen_at: DateTime::UNIX_EPOCH,
         }
     }
 
