@@ -107,6 +107,9 @@ async fn status(opened: &LogAndViews, arguments: &ArgMatches, as_json: bool) -> 
                 "    {position} of {target} events, {rate:.0} a second, {eta:.0} s to go"
             ))?;
         }
+        if one.dead_letters > 0 {
+            terminal::line(format_args!("    {} dead letters", one.dead_letters))?;
+        }
         one.report.iter().try_for_each(print_report)?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use daybook_database::{Database, Location, on_both};
 use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
 use tokio::time::Instant;
 
-use crate::domain::{Added, Counters, Opened, Superstitious, plain_fold};
+use crate::domain::{Added, Counters, Mistaken, Opened, Superstitious, plain_fold};
 use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
@@ -20,6 +20,7 @@ on_both!(
     a_rebuild_honours_what_was_done_about_dead_letters,
     a_rebuild_ends_though_a_text_has_no_place_in_an_index,
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
+    dead_letters_of_what_is_built_are_counted_before_it_is_served,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
     a_newer_version_builds_itself_while_the_older_one_is_served,
     a_version_that_was_given_up_is_built_when_somebody_asks_for_it,
@@ -247,6 +248,26 @@ async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, dat
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn dead_letters_of_what_is_built_are_counted_before_it_is_served(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let older = world.views(&counters());
+    let of_older = start(&older, 1_000);
+    let last =
+        world.append([("a", 1), ("b", 13), ("b", 2)].map(|(key, by)| event(key, &Added { by })).into()).await;
+    read_all(&older, last).await;
+    let newer = world.views(&[projection::<Mistaken>()]);
+    newer.rebuild("counters", true, &metadata()).await.expect("begun");
+    let of_newer = start(&newer, 1_000);
+    let held = generation(&newer, "counters", 2, |one| one.phase == Phase::Held).await;
+    let served = live(&newer, 1).await;
+    assert_eq!((served.dead_letters, held.dead_letters), (0, 2));
+    let status = newer.status().await.expect("available").remove(0);
+    assert_eq!((status.dead_letters, status.building.expect("it is held").dead_letters), (0, 2));
+    of_newer.stop().await;
+    of_older.stop().await;
     world.log.close().await;
 }
 
