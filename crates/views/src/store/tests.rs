@@ -2,6 +2,7 @@
 
 mod copying;
 mod pausing;
+mod piecewise;
 
 use daybook_core::{Access, Field, FieldKind, ProjectionSpec};
 use daybook_database::testing::{Backend, run};

@@ -56,8 +56,13 @@ impl Worker {
                     self.documents.clear();
                     return self.share().await;
                 }
-                // Page by page, the culprit is found.
-                Err(Refused::Unfit(_) | Refused::Document { .. }) => self.take_one_page(group).await?,
+                // Page by page, the culprit is found; and that is not to be folded into what was written with it.
+                Err(Refused::Unfit(_) | Refused::Document { .. }) => {
+                    if is_empty && !self.store.empty(self.generation.id, &self.table, &group.claims).await? {
+                        return self.share().await;
+                    }
+                    self.take_one_page(group).await?;
+                }
             }
         } else if !is_last {
             self.take_one_page(group).await?;
@@ -83,6 +88,9 @@ impl Worker {
     /// Folds as much as fits. `None` when it is not to go on.
     async fn fold_part(&mut self, group: &Group, failed: &mut Failed) -> Result<Option<Part>, Halt> {
         let mut noted = Instant::now();
+        let is_first = group.checkpoint.position.get() == 0;
+        let later_max = if is_first { usize::MAX } else { self.store.later_part_bytes_max() };
+        let bytes_max = self.settings.rebuild_bytes_max.min(later_max);
         // Where the first document could not be folded that others stand before.
         let mut ends_at = None;
         'again: loop {
@@ -105,7 +113,7 @@ impl Worker {
                     Next::Other => return Ok(Some(part)),
                 };
                 self.foresee(&*batch, &events, failed);
-                if group.checkpoint.position.get() > 0 {
+                if !is_first {
                     let keys = batch.keys().into_iter().map(str::to_owned).collect();
                     match self.load(keys, failed).await {
                         Err(Refused::Halt(halt)) => return Err(halt),
@@ -138,7 +146,7 @@ impl Worker {
                         return Ok(None);
                     }
                 }
-                if self.documents.bytes() + part.letter_bytes > self.settings.rebuild_bytes_max {
+                if self.documents.bytes() + part.letter_bytes > bytes_max {
                     return Ok(Some(part));
                 }
             }

@@ -19,6 +19,7 @@ on_both!(
     a_rebuild_goes_on_after_a_crash_in_whatever_phase,
     a_rebuild_honours_what_was_done_about_dead_letters,
     a_rebuild_ends_though_a_text_has_no_place_in_an_index,
+    a_part_that_is_refused_leaves_nothing_behind,
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
     dead_letters_of_what_is_built_are_counted_before_it_is_served,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
@@ -211,6 +212,25 @@ async fn a_rebuild_ends_though_a_text_has_no_place_in_an_index(_: Location, data
             views.rebuild("counters", true, &metadata()).await.expect("begun");
         }
     }
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+/// More documents than are written at a time, before the one that is refused.
+async fn a_part_that_is_refused_leaves_nothing_behind(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    for group in 0..6 {
+        let key = |nth| format!("c{:04}", group * 900 + nth);
+        world.append((0..900).map(|nth| event(&key(nth), &Added { by: 1 })).collect()).await;
+    }
+    let last = world.append(vec![event("refused", &Opened { owner: "x".repeat(3_000) })]).await;
+    views.get("counters", "c0000", at_least(last)).await.expect("in time");
+    views.rebuild("counters", true, &metadata()).await.expect("begun");
+    let built = generation(&views, "counters", 2, |one| !one.phase.is_built() || one.phase == Phase::Held).await;
+    let report = built.report.expect("compared");
+    assert_eq!((&report["differing"], &report["built"], built.dead_letters), (&0.into(), &5_400.into(), 1));
     projectors.stop().await;
     world.log.close().await;
 }
