@@ -28,7 +28,8 @@ pub struct Settings {
     /// The most memory that the documents take which a projector keeps, so as not to read again what it has just
     /// written: for each view, in bytes.
     pub memory_bytes_max: usize,
-    /// The most memory that the documents of a rebuild take before they are written, in bytes.
+    /// The most memory that the documents of a rebuild take before they are written, in bytes. Of several, one at a time takes
+    /// it.
     pub rebuild_bytes_max: usize,
     /// How many events a rebuild reads at a time.
     pub rebuild_page_events: usize,

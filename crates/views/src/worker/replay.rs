@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use daybook_core::RecordedEvent;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Ahead, Next, Opened};
 use super::{Group, Halt, Refused, Worker};
@@ -27,8 +28,9 @@ struct Part {
 }
 
 impl Worker {
-    /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end.
-    pub(super) async fn replay(&mut self, group: &Group) -> Result<(), Halt> {
+    /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end. It needs
+    /// no memory while it makes indexes.
+    pub(super) async fn replay(&mut self, group: &Group, memory: OwnedSemaphorePermit) -> Result<(), Halt> {
         let (generation, table) = (self.generation.id, &self.table);
         match group.checkpoint.position.get() {
             // An attempt that was broken off may have left documents behind.
@@ -67,6 +69,7 @@ impl Worker {
         } else if !is_last {
             self.take_one_page(group).await?;
         }
+        drop(memory);
         if is_last {
             self.store.finish_replay(self.generation.id, &self.table, self.settings.shards).await?;
             self.share().await?;

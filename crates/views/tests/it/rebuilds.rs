@@ -1,7 +1,8 @@
 //! P4: a view is built anew while it is served, and put in place of the old one without anybody noticing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use daybook_core::{AnyProjection, Position, projection};
 use daybook_database::{Database, Location, on_both};
@@ -9,6 +10,7 @@ use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewErro
 use tokio::time::Instant;
 
 use crate::domain::{Added, Counters, Mistaken, Opened, Superstitious, plain_fold};
+use crate::weighed::Weighed;
 use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
@@ -16,6 +18,7 @@ on_both!(
     a_view_is_rebuilt_while_it_is_written_and_read,
     a_rebuild_goes_through_its_phases_without_waiting_for_the_next_sign_of_life,
     a_rebuild_that_does_not_fit_into_memory_is_written_in_parts,
+    one_rebuild_at_a_time_takes_memory,
     a_rebuild_goes_on_after_a_crash_in_whatever_phase,
     a_rebuild_honours_what_was_done_about_dead_letters,
     a_rebuild_ends_though_a_text_has_no_place_in_an_index,
@@ -135,6 +138,44 @@ async fn a_rebuild_that_does_not_fit_into_memory_is_written_in_parts(_: Location
     world.log.close().await;
 }
 
+async fn one_rebuild_at_a_time_takes_memory(_: Location, database: Database) {
+    const NAMES: [&str; 2] = ["counters", "superstitious"];
+    let world = World::new(database).await;
+    let taken = Arc::new(Mutex::new(([0; NAMES.len()], 0)));
+    let weighed = |view: Arc<dyn AnyProjection>, nth: usize| -> Arc<dyn AnyProjection> {
+        let taken = taken.clone();
+        let told = move |bytes| {
+            {
+                let (now, most) = &mut *taken.lock().expect("no panic");
+                now[nth] = bytes;
+                *most = now.iter().filter(|bytes| **bytes > 0).count().max(*most);
+            }
+            // So that there is time to meet the other one.
+            std::thread::sleep(Duration::from_millis(u64::from(bytes > 0)));
+        };
+        Arc::new(Weighed(view, Arc::new(told)))
+    };
+    let views = world.views(&[weighed(projection::<Counters<1>>(), 0), weighed(projection::<Superstitious>(), 1)]);
+    let settings = Settings { memory_bytes_max: 0, rebuild_bytes_max: 20_000, rebuild_page_events: 5, ..quick() };
+    let projectors = Projectors::start(&views, settings.clone());
+    let last = world.append_any(&mut Dice(29), 600).await;
+    for name in NAMES {
+        views.get(name, "any", at_least(last)).await.expect("in time");
+    }
+    projectors.stop().await;
+    for name in NAMES {
+        views.rebuild(name, false, &metadata()).await.expect("begun");
+    }
+    *taken.lock().expect("no panic") = ([0; NAMES.len()], 0);
+    let projectors = Projectors::start(&views, settings);
+    for name in NAMES {
+        generation(&views, name, 2, |one| one.phase == Phase::Live).await;
+    }
+    assert_eq!(taken.lock().expect("no panic").1, 1);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
 async fn a_rebuild_goes_on_after_a_crash_in_whatever_phase(_: Location, database: Database) {
     let world = World::new(database).await;
     let mut dice = Dice(23);
@@ -151,7 +192,7 @@ async fn a_rebuild_goes_on_after_a_crash_in_whatever_phase(_: Location, database
         // What comes in between is folded into what was written before.
         world.append_any(&mut dice, 1).await;
         let projectors = Projectors::start(&world.views(&counters()), settings.clone());
-        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
         wait = (wait * 2).min(2_000);
         drop(projectors);
     }
