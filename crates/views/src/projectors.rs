@@ -21,7 +21,7 @@ pub struct Settings {
     /// The most events that are folded and committed at once.
     pub page_events_max: usize,
     /// How long after its last sign of life a projector counts as dead, by the clock of the views' database. A live
-    /// one gives four signs in that time.
+    /// one gives four signs in that time, and two on SQLite, where each waits for the disk.
     pub lease: Duration,
     /// In how many ranges a view is folded: at most as many processes share the work on it. Changing it needs no rebuild.
     pub shards: u16,

@@ -116,6 +116,35 @@ async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Databas
     assert_eq!(ready.progress().await.owner.as_deref(), Some("b"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_sqlite_leases_are_renewed_when_that_is_due() {
+    run(Backend::Sqlite, &[Schema::Views], |_, database| renewed_when_due(database)).await;
+}
+
+async fn renewed_when_due(database: Database) {
+    let ready = Ready::of_orders(database.clone()).await;
+    let Database::Sqlite(file) = &database else { unreachable!("it was asked for") };
+    let ready = &ready;
+    // Of the range, and of its worker.
+    let renew = async |seconds| {
+        ready.store.renew("a", Duration::from_secs(seconds)).await.expect("an answer");
+        let sql = "SELECT (SELECT lease_until FROM view_ranges), (SELECT seen_until FROM projector_workers)";
+        let until: (String, String) = sqlx::query_as(sql).fetch_one(file.readers()).await.expect("an answer");
+        until
+    };
+    ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    let shorter = renew(60).await;
+    assert_eq!(renew(60).await, shorter, "nearly all of it is left");
+    assert_eq!(renew(80).await, shorter, "three quarters are left");
+    let renewed = renew(120).await;
+    assert!(renewed.0 > shorter.0 && renewed.1 > shorter.1, "half of it is left: {shorter:?}, {renewed:?}");
+    // One that is new does not keep others from being renewed.
+    ready.store.leave(ready.generation, "a").await.expect("an answer");
+    ready.store.board(ready.generation, "a", 2 * Duration::from_secs(120)).await.expect("an answer");
+    let both = renew(240).await;
+    assert!(both.0 > renewed.0, "{renewed:?}, {both:?}");
+}
+
 async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Database) {
     let ready = Ready::of_orders(database).await;
     assert!(ready.commit(&[ready.claim], 0, 5, &[]).await.expect("an answer"));
