@@ -22,14 +22,19 @@ pub(crate) enum Progress {
 impl Progress {
     /// Begins `work` on `total` things.
     pub(crate) fn new(work: &'static str, things: &'static str, total: u64) -> Self {
+        Self::within(work, things, 0, total)
+    }
+
+    /// Looks at `work` of which so many things are done already: they say nothing about how fast it goes.
+    pub(crate) fn within(work: &'static str, things: &'static str, done: u64, total: u64) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::Lines(Mutex::new(Lines::new(work, things, total, Instant::now())));
+            return Self::Lines(Mutex::new(Lines::new(work, things, done, total, Instant::now())));
         }
         let template =
             format!("{work} {{wide_bar}} {{human_pos}} of {{human_len}} {things}, {{per_sec}}, {{eta}} to go");
         // A template that indicatif does not understand leaves its own bar.
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self::Bar(ProgressBar::new(total).with_style(style))
+        Self::Bar(bar(done, total).with_style(style))
     }
 
     /// So many are done by now, of what may have become more.
@@ -72,6 +77,14 @@ impl Progress {
     }
 }
 
+/// A bar that measures from what is done already.
+fn bar(done: u64, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_position(done);
+    bar.tick();
+    bar.reset_eta();
+    bar
+}
+
 /// Writes a line, when there is one.
 fn tell(lines: &Mutex<Lines>, line: impl FnOnce(&mut Lines) -> Option<String>) {
     let line = lines.lock().ok().and_then(|mut lines| line(&mut lines));
@@ -86,13 +99,15 @@ pub(crate) struct Lines {
     things: &'static str,
     total: u64,
     done: u64,
+    /// What was done when it was looked at first, and when that was.
+    done_before: u64,
     begun: Instant,
     told: Instant,
 }
 
 impl Lines {
-    fn new(work: &'static str, things: &'static str, total: u64, now: Instant) -> Self {
-        Self { work, things, total, done: 0, begun: now, told: now }
+    fn new(work: &'static str, things: &'static str, done: u64, total: u64, now: Instant) -> Self {
+        Self { work, things, total, done, done_before: done, begun: now, told: now }
     }
 
     fn advance(&mut self, count: u64, now: Instant) -> Option<String> {
@@ -106,7 +121,10 @@ impl Lines {
             return None;
         }
         self.told = now;
-        let rate = self.done as f64 / (now - self.begun).as_secs_f64();
+        let rate = self.done.saturating_sub(self.done_before) as f64 / (now - self.begun).as_secs_f64();
+        if rate == 0.0 {
+            return Some(format!("{self}, 0/s"));
+        }
         let left_s = self.total.saturating_sub(self.done) as f64 / rate;
         Some(format!("{self}, {rate:.0}/s, {left_s:.0} s to go"))
     }
@@ -125,11 +143,28 @@ mod tests {
     #[test]
     fn a_line_comes_now_and_then_with_rate_and_time_to_go() {
         let begun = Instant::now();
-        let mut lines = Lines::new("filling", "events", 1_000, begun);
+        let mut lines = Lines::new("filling", "events", 0, 1_000, begun);
         assert_eq!(lines.advance(100, begun + Duration::from_secs(5)), None);
         let line = lines.advance(100, begun + Duration::from_secs(10));
         assert_eq!(line.as_deref(), Some("filling 200 of 1000 events, 20/s, 40 s to go"));
         assert_eq!(lines.advance(100, begun + Duration::from_secs(19)), None);
         assert!(lines.advance(100, begun + Duration::from_secs(20)).is_some());
+    }
+
+    #[test]
+    fn what_was_done_before_says_nothing_of_the_rate() {
+        let begun = Instant::now();
+        let mut lines = Lines::new("rebuilding", "events", 5_000_000, 10_000_000, begun);
+        let line = lines.reach(5_100_000, 10_000_000, begun + Duration::from_secs(10));
+        assert_eq!(line.as_deref(), Some("rebuilding 5100000 of 10000000 events, 10000/s, 490 s to go"));
+        let mut stands = Lines::new("rebuilding", "events", 7, 9, begun);
+        let line = stands.reach(7, 9, begun + Duration::from_secs(10));
+        assert_eq!(line.as_deref(), Some("rebuilding 7 of 9 events, 0/s"));
+
+        let bar = bar(5_000_000, 10_000_000);
+        std::thread::sleep(Duration::from_millis(20));
+        bar.set_position(5_000_100);
+        let rate = bar.per_sec();
+        assert!((1.0..=5_000.0).contains(&rate), "{rate}");
     }
 }

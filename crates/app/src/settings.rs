@@ -173,7 +173,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "rebuild_memory_mib",
         "DAYBOOK_REBUILD_MEMORY_MIB",
         Some("256"),
-        "The most memory that a rebuild's documents take before they are written, in MiB",
+        "The most memory that the documents of all rebuilds in a process take before they are written, in MiB",
     ),
     setting(
         "retire_after_s",

@@ -47,7 +47,7 @@ pub trait Projection: Send + Sync + 'static {
 pub struct ProjectionSpec {
     /// The view's name in URLs and tables (`orders`).
     pub name: &'static str,
-    /// Raised whenever the fold or the shape of its documents changes.
+    /// Raised whenever the fold or the shape of its documents changes, unless it only takes in what it failed on before.
     pub version: u32,
     /// One sentence for the API's description.
     pub summary: &'static str,

@@ -40,7 +40,8 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             // Closed to connections, lock not available, read-only (a standby), idle in a transaction for too long (the
             // process was frozen).
             _ if matches!(code.as_ref(), "55000" | "55P03" | "25006" | "25P03") => Fault::Unavailable,
-            Some("22" | "23") => Fault::Data,
+            // Data, constraints, and what is too large for PostgreSQL, as a text is for an index.
+            Some("22" | "23" | "54") => Fault::Data,
             _ => Fault::Other,
         };
     }

@@ -101,6 +101,8 @@ pub(crate) struct Generation {
     /// Since when it waits, and how many seconds it waited before.
     pub(crate) paused_at: Option<DateTime<Utc>>,
     pub(crate) paused_seconds: f64,
+    /// When it was read, by the clock that has set these times, too.
+    pub(crate) seen_at: DateTime<Utc>,
 }
 
 impl Generation {
@@ -110,8 +112,8 @@ impl Generation {
     }
 
     /// How many seconds it has been worked on.
-    pub(crate) fn worked_seconds(&self, now: DateTime<Utc>) -> f64 {
-        (self.paused_at.unwrap_or(now) - self.started_at).as_seconds_f64() - self.paused_seconds
+    pub(crate) fn worked_seconds(&self) -> f64 {
+        (self.paused_at.unwrap_or(self.seen_at) - self.started_at).as_seconds_f64() - self.paused_seconds
     }
 }
 

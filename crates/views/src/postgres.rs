@@ -34,7 +34,8 @@ pub(crate) fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(
         "CREATE TABLE {name} (key text COLLATE \"C\" NOT NULL, body jsonb, position bigint NOT NULL, \
-         revision bigint NOT NULL{columns})"
+         revision bigint NOT NULL{columns}{})",
+        table.limits()
     );
     let indexes = if bare { Vec::new() } else { index_sql(table) };
     std::iter::once(create).chain(indexes).collect()

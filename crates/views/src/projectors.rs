@@ -21,14 +21,15 @@ pub struct Settings {
     /// The most events that are folded and committed at once.
     pub page_events_max: usize,
     /// How long after its last sign of life a projector counts as dead, by the clock of the views' database. A live
-    /// one gives four signs in that time.
+    /// one gives four signs in that time, and two on SQLite, where each waits for the disk.
     pub lease: Duration,
     /// In how many ranges a view is folded: at most as many processes share the work on it. Changing it needs no rebuild.
     pub shards: u16,
     /// The most memory that the documents take which a projector keeps, so as not to read again what it has just
     /// written: for each view, in bytes.
     pub memory_bytes_max: usize,
-    /// The most memory that the documents of a rebuild take before they are written, in bytes.
+    /// The most memory that the documents of a rebuild take before they are written, in bytes. Of several, one at a time takes
+    /// it.
     pub rebuild_bytes_max: usize,
     /// How many events a rebuild reads at a time.
     pub rebuild_page_events: usize,

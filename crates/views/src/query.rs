@@ -27,7 +27,8 @@ pub struct Document {
 pub struct Answer<T> {
     /// What was asked for.
     pub data: T,
-    /// The position that it corresponds to: everything up to there is in it, and nothing later.
+    /// The position that it corresponds to: everything up to there is in it. Of documents whose range is further ahead, what
+    /// came later is in it, too.
     pub position: Position,
 }
 

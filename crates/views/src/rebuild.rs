@@ -51,6 +51,8 @@ pub struct GenerationStatus {
     pub events_per_second: Option<f64>,
     /// How many seconds it will take at this rate, while it is built.
     pub eta_seconds: Option<f64>,
+    /// How many dead letters it has: its documents lack these events.
+    pub dead_letters: u64,
     /// In what it differed from the one that was served, where both had come to the `position` in here.
     pub report: Option<Value>,
     /// Who began it.
@@ -132,11 +134,13 @@ impl Views {
         let generations = self.store().generations(view.table.projection).await?;
         let ids: Vec<i64> = generations.iter().map(|one| one.id).collect();
         let progress = self.store().progress(&ids).await?;
+        let dead_letters = self.store().dead_letters_of(&ids).await?;
         let head = self.log().head().await?.position;
         let status = |one: Generation| {
             let lowest =
                 progress.iter().filter(|range| range.generation == one.id).map(|range| range.position).min();
-            status(one, lowest.unwrap_or_default(), head)
+            let dead_letters = dead_letters.get(&one.id).copied().unwrap_or_default();
+            status(one, lowest.unwrap_or_default(), head, dead_letters)
         };
         Ok(generations.into_iter().map(status).collect())
     }
@@ -303,9 +307,9 @@ fn refused(reason: &str) -> ViewError {
     ViewError::Refused(reason.to_owned())
 }
 
-fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus {
+fn status(one: Generation, lowest: Position, head: Position, dead_letters: u64) -> GenerationStatus {
     let position = one.position(lowest);
-    let seconds = one.worked_seconds(Utc::now());
+    let seconds = one.worked_seconds();
     let rate = (one.phase.is_built() && seconds > 0.0).then(|| position.get() as f64 / seconds);
     let left = head.get().saturating_sub(position.get()) as f64;
     GenerationStatus {
@@ -319,6 +323,7 @@ fn status(one: Generation, lowest: Position, head: Position) -> GenerationStatus
         target: head,
         events_per_second: rate,
         eta_seconds: rate.filter(|rate| *rate > 0.0).map(|rate| left / rate),
+        dead_letters,
         report: one.report.and_then(|report| serde_json::from_str(&report).ok()),
         started_by: one.started_by,
         started_at: one.started_at,

@@ -38,7 +38,8 @@ pub(crate) fn create_sql(table: &Table, bare: bool) -> Vec<String> {
     let columns: String = table.fields.iter().map(column).collect();
     let create = format!(
         "CREATE TABLE {name} (key TEXT NOT NULL PRIMARY KEY, body TEXT, position INTEGER NOT NULL, \
-         revision INTEGER NOT NULL{columns}) STRICT"
+         revision INTEGER NOT NULL{columns}{}) STRICT",
+        table.limits()
     );
     let indexes = if bare { Vec::new() } else { index_sql(table) };
     std::iter::once(create).chain(indexes).collect()

@@ -65,6 +65,8 @@ pub struct Building {
     pub owners: BTreeSet<String>,
     /// Why it stands still, when it does.
     pub stopped: Option<Stopped>,
+    /// How many dead letters it has: once it is served, their documents lack these events.
+    pub dead_letters: u64,
 }
 
 /// Why a projection stands still.
@@ -110,6 +112,8 @@ impl Views {
         let ids: Vec<i64> = all.iter().flat_map(|(_, generations)| generations).map(|one| one.id).collect();
         let progress = self.store().progress(&ids).await?;
         let dead_letters = self.store().dead_letters_of(&ids).await?;
+        let count =
+            |one: Option<&Generation>| one.and_then(|one| dead_letters.get(&one.id).copied()).unwrap_or_default();
         // Behind the checkpoints.
         let head = self.log().head().await?;
         let mut statuses = Vec::new();
@@ -121,7 +125,8 @@ impl Views {
             let building = built.map(|one| {
                 let Reached { position, owners, stopped } = Reached::of(Some(one), &progress);
                 let (generation, version, phase, paused) = (one.number, one.version, one.phase, one.paused);
-                Building { generation, version, phase, paused, position, owners, stopped }
+                let dead_letters = count(Some(one));
+                Building { generation, version, phase, paused, position, owners, stopped, dead_letters }
             });
             let lag = self.log().lag(reached.position, &head).await?;
             statuses.push(Status {
@@ -136,7 +141,7 @@ impl Views {
                 sources: reached.owners.iter().map(|owner| owner::source(owner).to_owned()).collect(),
                 owners: reached.owners,
                 stopped: reached.stopped,
-                dead_letters: served.and_then(|one| dead_letters.get(&one.id).copied()).unwrap_or_default(),
+                dead_letters: count(served),
             });
         }
         Ok(statuses)

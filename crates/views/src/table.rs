@@ -1,6 +1,6 @@
 //! The table of a view, as its projection's declaration has it.
 
-use daybook_core::{Field, ProjectionSpec};
+use daybook_core::{Field, FieldKind, ProjectionSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,6 +17,10 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// What the numbers of generations add to a name, in bytes.
 const NUMBER_BYTES_MAX: usize = "_g4294967295".len();
+
+/// The most bytes that the texts of an index take, with the key. PostgreSQL takes 2,704 of a row in an index, and of these
+/// the row itself has up to 16, and each of up to 32 columns up to 8 beside its text.
+const INDEXED_BYTES_MAX: usize = 2_400;
 
 /// A view's table. All names in it were checked, so that they can be put into SQL.
 #[derive(Debug, Clone)]
@@ -88,6 +92,22 @@ impl Table {
     /// The name of an index.
     pub(crate) fn index_name(&self, index: &Index) -> String {
         format!("{}_{}_idx", self.name, index.join("_"))
+    }
+
+    /// What refuses documents that would not fit into the key or an index, whichever the database: as columns of SQL. It is
+    /// known of each document as it is written, be it that the index is made only later.
+    pub(crate) fn limits(&self) -> String {
+        let is_text = |name: &str| {
+            let field = self.fields.iter().find(|field| field.name == name);
+            field.is_some_and(|field| matches!(field.kind, FieldKind::Text | FieldKind::Time))
+        };
+        let limit = |index: &Index| {
+            let texts = index.iter().filter(|name| is_text(name));
+            let texts: String = texts.map(|name| format!(" + coalesce(octet_length(\"{name}\"), 0)")).collect();
+            let name = if index.is_empty() { "key".to_owned() } else { index.join("_") };
+            format!(", CONSTRAINT too_long_for_{name} CHECK (octet_length(key){texts} <= {INDEXED_BYTES_MAX})")
+        };
+        std::iter::once(&Index::new()).chain(&self.indexes).map(limit).collect()
     }
 
     /// One for each declared list, and one for each field: a list that is filtered by it alone is in the order of keys.
@@ -268,6 +288,7 @@ mod tests {
             phase_at: DateTime::UNIX_EPOCH,
             paused_at: None,
             paused_seconds: 0.0,
+            seen_at: DateTime::UNIX_EPOCH,
         }
     }
 

@@ -49,6 +49,8 @@ struct Shared {
     scan: Semaphore,
     /// Whoever folds a document of the streams that are declared for it takes one of these.
     folds: Semaphore,
+    /// Whoever folds the log in memory to build a view anew takes this: one at a time, however many are to be built.
+    replays: Arc<Semaphore>,
 }
 
 /// One view, as this process knows it.
@@ -118,7 +120,8 @@ impl Views {
         let (store, contracts) = (store(database.clone()), Arc::new(contracts));
         let closing = watch::Sender::new(false);
         let (scan, folds) = (Semaphore::new(1), Semaphore::new(FOLDS_MAX));
-        let shared = Shared { database, store, log, contracts, views, closing, scan, folds };
+        let replays = Arc::new(Semaphore::new(1));
+        let shared = Shared { database, store, log, contracts, views, closing, scan, folds, replays };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -297,6 +300,10 @@ impl Views {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
+    }
+
+    pub(crate) fn replays(&self) -> &Arc<Semaphore> {
+        &self.shared.replays
     }
 
     pub(crate) fn database(&self) -> &Database {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use daybook_core::{Changed, Contracts, Documents, Position, RecordedEvent};
 use daybook_database::{Fault, fault};
 use daybook_log::{Backoff, Checkpoint, Log, LogError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::reader::Reader;
 use crate::fold::{Failed, Unfit};
@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     /// How the generations stood when the leases were renewed last.
     standings: watch::Receiver<Standings>,
     stopping: watch::Receiver<bool>,
+    /// The memory for a replay, which is there once in this process.
+    replays: Arc<Semaphore>,
     reader: Reader,
     /// The ranges that it holds, in the order of their slices.
     held: Vec<Range>,
@@ -171,6 +173,7 @@ impl Worker {
             settings: settings.clone(),
             standings,
             stopping,
+            replays: views.replays().clone(),
             reader: Reader::new(views.log().clone(), settings, view.table.projection),
             held: Vec::new(),
             documents: view.projection.documents(),
@@ -279,7 +282,16 @@ impl Worker {
                         continue;
                     };
                     if self.generation.phase == Phase::Replay {
-                        self.replay(&group).await?;
+                        let memory = tokio::select! {
+                            biased;
+                            memory = self.replays.clone().acquire_owned() => memory.map_err(|_| Halt::Asked)?,
+                            // It may be given up while it waits for another one.
+                            waited = self.wait() => {
+                                waited?;
+                                continue;
+                            }
+                        };
+                        self.replay(&group, memory).await?;
                         looks = true;
                         continue;
                     }

@@ -107,6 +107,9 @@ async fn status(opened: &LogAndViews, arguments: &ArgMatches, as_json: bool) -> 
                 "    {position} of {target} events, {rate:.0} a second, {eta:.0} s to go"
             ))?;
         }
+        if one.dead_letters > 0 {
+            terminal::line(format_args!("    {} dead letters", one.dead_letters))?;
+        }
         one.report.iter().try_for_each(print_report)?;
     }
     Ok(())
@@ -175,16 +178,17 @@ async fn rebuild(
 
 /// Waits until a generation is served, held or given up.
 async fn wait(opened: &LogAndViews, name: &str, number: u32, here: bool) -> anyhow::Result<GenerationStatus> {
-    let progress = Progress::new("rebuilding", "events", 0);
-    let mut told = None;
+    let (mut progress, mut told) = (None, None);
     loop {
         let generations = opened.views.generations(name).await?;
         let one = generations.into_iter().find(|one| one.number == number).context("the generation is gone")?;
+        let (done, target) = (one.position.get(), one.target.get());
+        let progress = progress.get_or_insert_with(|| Progress::within("rebuilding", "events", done, target));
         if !one.phase.is_built() || (one.phase == Phase::Held && one.confirm_diff) {
             progress.finish();
             return Ok(one);
         }
-        progress.reach(one.position.get(), one.target.get());
+        progress.reach(done, target);
         let hindrance = hindrance(&opened.views, &one, here).await?;
         if let Some(hindrance) = hindrance.as_ref().filter(|_| hindrance != told) {
             progress.say(hindrance);

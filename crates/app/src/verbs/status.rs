@@ -87,8 +87,13 @@ fn building_line(building: &Building, served: &Status) -> String {
         None if building.owners.is_empty() => ", nobody works on it".to_owned(),
         None => String::new(),
     };
+    let letters = match building.dead_letters {
+        0 => String::new(),
+        count => format!(", {count} dead letters of its own"),
+    };
     let Building { generation, phase, position, .. } = building;
-    format!("{}generation {generation}: {phase}{state}, {position} of {head} events", newer.unwrap_or_default())
+    let newer = newer.unwrap_or_default();
+    format!("{newer}generation {generation}: {phase}{state}, {position} of {head} events{letters}")
 }
 
 #[cfg(test)]
@@ -141,15 +146,18 @@ mod tests {
             position: Position::new(7),
             owners: ["a process".to_owned()].into(),
             stopped: None,
+            dead_letters: 3,
         };
         status.building = Some(building.clone());
         status.dead_letters = 2;
-        let beside = "  building generation 4: replay, paused, 7 of 100 events  2 dead letters";
+        let beside =
+            "  building generation 4: replay, paused, 7 of 100 events, 3 dead letters of its own  2 dead letters";
         assert_eq!(line(&status), format!("{plain}{beside}"));
         status.sources.insert("kafka".to_owned());
         assert!(line(&status).contains("running, reads kafka"));
 
         // A newer version: whoever fed the older one may be gone.
+        building.dead_letters = 0;
         (building.version, building.paused, status.dead_letters) = (3, false, 0);
         status.building = Some(building.clone());
         status.owners.clear();

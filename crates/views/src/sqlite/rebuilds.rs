@@ -22,6 +22,26 @@ async fn digest(connection: &mut SqliteConnection, name: &str) -> Result<Digest,
     Ok(Digest(sum))
 }
 
+/// Whether all of these ranges are held, and nothing was folded into them yet.
+async fn holds(connection: &mut SqliteConnection, generation: i64, claims: &[Claim]) -> Result<bool, sqlx::Error> {
+    for claim in claims {
+        let is_held: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM view_ranges \
+             WHERE generation = $1 AND slice_from = $2 AND slice_to = $3 AND lease_epoch = $4 AND position = 0)",
+        )
+        .bind(generation)
+        .bind(i32::from(claim.slices.from))
+        .bind(i32::from(claim.slices.to))
+        .bind(claim.lease_epoch)
+        .fetch_one(&mut *connection)
+        .await?;
+        if !is_held {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Sqlite {
     pub(crate) async fn in_transaction<T: Send + 'static>(
         &self,
@@ -49,9 +69,21 @@ impl Sqlite {
         Ok((counts, samples, digests))
     }
 
-    /// Nothing is ever left behind: documents and checkpoint are written in one transaction.
-    pub(crate) async fn truncate(&self, _: i64, _: &Table, _: &[Claim]) -> Result<bool, sqlx::Error> {
-        Ok(true)
+    /// Empties a table that nothing was folded into yet: of what was written of a first part, nothing is to stay.
+    pub(crate) async fn truncate(
+        &self,
+        generation: i64,
+        table: &Table,
+        claims: &[Claim],
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let is_held = holds(&mut transaction, generation, claims).await?;
+        if is_held {
+            let sql = format!("DELETE FROM {}", table.name);
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_held)
     }
 
     /// Whoever is frozen holds the whole file.
@@ -59,12 +91,24 @@ impl Sqlite {
         Ok(())
     }
 
+    /// There is one who writes at a time, for the whole file: so the first part goes piece by piece, and others come in
+    /// between. The checkpoints move behind it; until then, whoever comes next throws away what was written. What is
+    /// folded into documents that are there already cannot be told from these, so a later part is written at once.
     pub(crate) async fn bulk(
         &self,
         commit: &Commit<'_>,
         pieces: &Pieces,
-        _first: bool,
+        first: bool,
     ) -> Result<bool, sqlx::Error> {
+        while first && let Some(piece) = pieces.next().await? {
+            let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
+            if !holds(&mut transaction, commit.generation, commit.ranges).await? {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            write(&mut transaction, commit.table, &piece).await?;
+            transaction.commit().await?;
+        }
         let mut transaction = self.writer().begin_with("BEGIN IMMEDIATE").await?;
         if !write_commit(&mut transaction, commit).await? {
             transaction.rollback().await?;

@@ -55,14 +55,19 @@ pub(crate) type GenerationRow = (
     Time,
     Option<Time>,
     f64,
+    Time,
 );
 type Time = DateTime<Utc>;
 
-/// The columns of [`GenerationRow`].
+/// The columns of [`GenerationRow`], the last of which says when it was read.
 macro_rules! generation_columns {
-    () => {
-        "generation, projection, version, number, phase, paused, confirm_diff, replayed, declaration, report, \
-         started_by, started_at, phase_at, paused_at, paused_seconds"
+    ($now:literal) => {
+        concat!(
+            "generation, projection, version, number, phase, paused, confirm_diff, replayed, declaration, report, \
+             started_by, started_at, phase_at, paused_at, paused_seconds, ",
+            $now,
+            " AS seen_at"
+        )
     };
 }
 pub(crate) use generation_columns;
@@ -84,6 +89,7 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         phase_at,
         paused_at,
         paused_seconds,
+        seen_at,
     ) = row;
     Ok(Generation {
         id,
@@ -101,6 +107,7 @@ pub(crate) fn generation(row: GenerationRow) -> Result<Generation, sqlx::Error> 
         phase_at,
         paused_at,
         paused_seconds,
+        seen_at,
     })
 }
 
@@ -113,7 +120,7 @@ macro_rules! generations {
             async fn generations(&self, projection: &str) -> Result<Vec<Generation>, sqlx::Error> {
                 let rows: Vec<GenerationRow> = sqlx::query_as(concat!(
                     "SELECT ",
-                    generation_columns!(),
+                    generation_columns!($now),
                     " FROM view_generations WHERE projection = $1 ORDER BY number"
                 ))
                 .bind(projection)
@@ -149,7 +156,7 @@ macro_rules! generations {
                             ", ",
                             $now,
                             " FROM view_generations WHERE projection = $1 RETURNING ",
-                            generation_columns!()
+                            generation_columns!($now)
                         ))
                         .bind(view.projection)
                         .bind(i64::from(view.version))

@@ -75,6 +75,9 @@ pub(crate) trait Rebuilds: Send + Sync {
         first: bool,
     ) -> Result<bool, sqlx::Error>;
 
+    /// The most bytes of documents of a part that is not the first: others may have to wait while it is written.
+    fn later_part_bytes_max(&self) -> usize;
+
     /// Empties the table of a generation that nothing was folded into yet, if its ranges are still held. Who held them
     /// before and still writes there, or is frozen while it does, is ended.
     async fn empty(&self, generation: i64, table: &Table, claims: &[Claim]) -> Result<bool, sqlx::Error>;
@@ -108,7 +111,7 @@ pub(crate) trait Rebuilds: Send + Sync {
 
 /// Statements for both databases. `$paused`: for how many seconds a generation waits.
 macro_rules! rebuilds {
-    ($store:ty, $now:literal, $paused:literal, $text:literal, $no_keys:literal, $lock:literal) => {
+    ($store:ty, $later_part:expr, $now:literal, $paused:literal, $text:literal, $no_keys:literal, $lock:literal) => {
         #[async_trait]
         impl Rebuilds for $store {
             async fn write_bulk(
@@ -122,6 +125,10 @@ macro_rules! rebuilds {
                     commit.log_parked();
                 }
                 Ok(is_written)
+            }
+
+            fn later_part_bytes_max(&self) -> usize {
+                $later_part
             }
 
             async fn empty(
@@ -310,6 +317,7 @@ macro_rules! rebuilds {
 
 rebuilds!(
     crate::postgres::Postgres,
+    usize::MAX,
     "clock_timestamp()",
     "EXTRACT(epoch FROM clock_timestamp() - paused_at)::float8",
     "::text",
@@ -318,6 +326,7 @@ rebuilds!(
 );
 rebuilds!(
     crate::sqlite::Sqlite,
+    16 << 20,
     "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
     "(julianday('now') - julianday(paused_at)) * 86400.0",
     "",

@@ -2,9 +2,11 @@
 
 mod copying;
 mod pausing;
+mod piecewise;
 
 use daybook_core::{Access, Field, FieldKind, ProjectionSpec};
-use daybook_database::{Fault, Location, fault, on_both};
+use daybook_database::testing::{Backend, run};
+use daybook_database::{Fault, Location, Schema, fault, on_both};
 
 use super::*;
 use crate::generation::Phase;
@@ -21,6 +23,7 @@ on_both!(
     documents_are_written_changed_and_removed,
     fields_are_columns_of_their_types,
     a_field_of_another_type_is_refused_and_nothing_is_written,
+    what_is_too_long_for_an_index_is_refused_before_that_is_made,
     a_page_is_written_for_all_of_its_ranges_or_for_none,
     a_first_generation_is_begun_by_one_alone,
     a_selection_is_in_the_order_of_keys,
@@ -112,6 +115,35 @@ async fn a_lease_is_held_by_one_until_it_runs_out(_: Location, database: Databas
     // Renewing does not bring back what was lost.
     ready.store.renew("a", LONG).await.expect("an answer");
     assert_eq!(ready.progress().await.owner.as_deref(), Some("b"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_sqlite_leases_are_renewed_when_that_is_due() {
+    run(Backend::Sqlite, &[Schema::Views], |_, database| renewed_when_due(database)).await;
+}
+
+async fn renewed_when_due(database: Database) {
+    let ready = Ready::of_orders(database.clone()).await;
+    let Database::Sqlite(file) = &database else { unreachable!("it was asked for") };
+    let ready = &ready;
+    // Of the range, and of its worker.
+    let renew = async |seconds| {
+        ready.store.renew("a", Duration::from_secs(seconds)).await.expect("an answer");
+        let sql = "SELECT (SELECT lease_until FROM view_ranges), (SELECT seen_until FROM projector_workers)";
+        let until: (String, String) = sqlx::query_as(sql).fetch_one(file.readers()).await.expect("an answer");
+        until
+    };
+    ready.store.board(ready.generation, "a", LONG).await.expect("an answer");
+    let shorter = renew(60).await;
+    assert_eq!(renew(60).await, shorter, "nearly all of it is left");
+    assert_eq!(renew(80).await, shorter, "three quarters are left");
+    let renewed = renew(120).await;
+    assert!(renewed.0 > shorter.0 && renewed.1 > shorter.1, "half of it is left: {shorter:?}, {renewed:?}");
+    // One that is new does not keep others from being renewed.
+    ready.store.leave(ready.generation, "a").await.expect("an answer");
+    ready.store.board(ready.generation, "a", 2 * Duration::from_secs(120)).await.expect("an answer");
+    let both = renew(240).await;
+    assert!(both.0 > renewed.0, "{renewed:?}, {both:?}");
 }
 
 async fn a_lease_that_is_given_back_is_free_at_once(_: Location, database: Database) {
@@ -231,6 +263,67 @@ async fn a_field_of_another_type_is_refused_and_nothing_is_written(_: Location, 
     }
     let selected = ready.select(&Selection { limit: 9, ..Selection::default() }).await;
     assert_eq!((selected.position, selected.rows.len()), (Position::START, 0));
+}
+
+async fn what_is_too_long_for_an_index_is_refused_before_that_is_made(_: Location, database: Database) {
+    const FIELDS: [Field; 2] = [
+        Field { name: "owner", path: &["owner"], kind: FieldKind::Text },
+        Field { name: "city", path: &["city"], kind: FieldKind::Text },
+    ];
+    let spec = ProjectionSpec {
+        name: "orders",
+        version: 1,
+        summary: "",
+        category: "order",
+        fields: &FIELDS,
+        indexes: &[&["owner", "city"]],
+        access: Access::anyone(),
+        owner: None,
+    };
+    let view = Table::new(&spec).expect("a good declaration");
+    let ready = Ready::begun(database, &view, Phase::Replay).await;
+    let document = |key: usize, owner: usize, city: usize| {
+        put(&noise(key), &format!(r#"{{"owner":"{}","city":"{}"}}"#, noise(owner), noise(city)))
+    };
+    let ranges = [ready.claim];
+    let to_commit = || Commit { announced: false, ..ready.to_commit(&ranges, 0, 5, &[]) };
+    for (key, owner, city) in [(2_401, 0, 0), (1, 2_400, 0), (1, 0, 2_400), (800, 800, 801)] {
+        let too_long = Box::new(std::iter::once(Ok(document(key, owner, city))));
+        let refused = ready.store.write_bulk(&to_commit(), too_long, true).await;
+        assert_eq!(fault(&refused.expect_err("too long")), Fault::Data, "{key}, {owner}, {city}");
+    }
+    let fit = [(2_400, 0, 0), (1, 2_399, 0), (2, 0, 2_398), (800, 800, 800)];
+    let fit = fit.map(|(key, owner, city)| Ok(document(key, owner, city)));
+    let written = ready.store.write_bulk(&to_commit(), Box::new(fit.into_iter()), true).await;
+    assert!(written.expect("these fit"));
+    ready.store.finish_replay(ready.generation, &ready.table, 1).await.expect("the indexes are made");
+    assert_eq!(ready.all(Selection::default()).await.len(), 4);
+}
+
+/// A text of so many bytes of which nothing can be taken away by packing it.
+fn noise(bytes: usize) -> String {
+    let mut state = 7_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'#' + (state >> 33) as u8 % 57)
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// As it is where a table was made when nothing was said of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_index_does_not_take_is_data_that_is_refused() {
+    run(Backend::Postgres, &[Schema::Views], |_, database| no_place_in_an_index(database)).await;
+}
+
+async fn no_place_in_an_index(database: Database) {
+    let ready = Ready::of_orders(database.clone()).await;
+    let Database::Postgres(pool) = database else { unreachable!("it was asked for") };
+    let before = "ALTER TABLE view_orders_v1_g1 DROP CONSTRAINT too_long_for_owner";
+    sqlx::query(before).execute(&pool).await.expect("the constraint is there");
+    let document = put("k", &format!(r#"{{"owner":"{}"}}"#, noise(3_000)));
+    let refused = ready.store.probe(&ready.table, &document).await.expect_err("there is no place for it");
+    assert_eq!(fault(&refused), Fault::Data, "{refused}");
 }
 
 async fn a_first_generation_is_begun_by_one_alone(_: Location, database: Database) {

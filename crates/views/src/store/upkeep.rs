@@ -58,7 +58,7 @@ macro_rules! upkeep {
             async fn outlived(&self, view: &Table, after: Duration) -> Result<Vec<Generation>, sqlx::Error> {
                 let rows: Vec<GenerationRow> = sqlx::query_as(concat!(
                     "SELECT ",
-                    generation_columns!(),
+                    generation_columns!($now),
                     " FROM view_generations AS one WHERE projection = $2 AND version <= $3 \
                         AND (phase = 'retired' AND phase_at < ",
                     $ago,

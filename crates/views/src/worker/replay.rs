@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use daybook_core::RecordedEvent;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Ahead, Next, Opened};
 use super::{Group, Halt, Refused, Worker};
@@ -27,8 +28,9 @@ struct Part {
 }
 
 impl Worker {
-    /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end.
-    pub(super) async fn replay(&mut self, group: &Group) -> Result<(), Halt> {
+    /// Replays the log from where the generation stands, as far as memory allows; ends the replay at the log's end. It needs
+    /// no memory while it makes indexes.
+    pub(super) async fn replay(&mut self, group: &Group, memory: OwnedSemaphorePermit) -> Result<(), Halt> {
         let (generation, table) = (self.generation.id, &self.table);
         match group.checkpoint.position.get() {
             // An attempt that was broken off may have left documents behind.
@@ -56,12 +58,18 @@ impl Worker {
                     self.documents.clear();
                     return self.share().await;
                 }
-                // Page by page, the culprit is found.
-                Err(Refused::Unfit(_) | Refused::Document { .. }) => self.take_one_page(group).await?,
+                // Page by page, the culprit is found; and that is not to be folded into what was written with it.
+                Err(Refused::Unfit(_) | Refused::Document { .. }) => {
+                    if is_empty && !self.store.empty(self.generation.id, &self.table, &group.claims).await? {
+                        return self.share().await;
+                    }
+                    self.take_one_page(group).await?;
+                }
             }
         } else if !is_last {
             self.take_one_page(group).await?;
         }
+        drop(memory);
         if is_last {
             self.store.finish_replay(self.generation.id, &self.table, self.settings.shards).await?;
             self.share().await?;
@@ -83,6 +91,9 @@ impl Worker {
     /// Folds as much as fits. `None` when it is not to go on.
     async fn fold_part(&mut self, group: &Group, failed: &mut Failed) -> Result<Option<Part>, Halt> {
         let mut noted = Instant::now();
+        let is_first = group.checkpoint.position.get() == 0;
+        let later_max = if is_first { usize::MAX } else { self.store.later_part_bytes_max() };
+        let bytes_max = self.settings.rebuild_bytes_max.min(later_max);
         // Where the first document could not be folded that others stand before.
         let mut ends_at = None;
         'again: loop {
@@ -105,7 +116,7 @@ impl Worker {
                     Next::Other => return Ok(Some(part)),
                 };
                 self.foresee(&*batch, &events, failed);
-                if group.checkpoint.position.get() > 0 {
+                if !is_first {
                     let keys = batch.keys().into_iter().map(str::to_owned).collect();
                     match self.load(keys, failed).await {
                         Err(Refused::Halt(halt)) => return Err(halt),
@@ -138,7 +149,7 @@ impl Worker {
                         return Ok(None);
                     }
                 }
-                if self.documents.bytes() + part.letter_bytes > self.settings.rebuild_bytes_max {
+                if self.documents.bytes() + part.letter_bytes > bytes_max {
                     return Ok(Some(part));
                 }
             }

@@ -19,4 +19,5 @@ mod takeover;
 mod upcasting;
 mod upkeep;
 mod verify;
+mod weighed;
 mod world;

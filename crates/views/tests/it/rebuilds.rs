@@ -1,14 +1,16 @@
 //! P4: a view is built anew while it is served, and put in place of the old one without anybody noticing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use daybook_core::{AnyProjection, Envelope, Keys, Position, Projection, ProjectionSpec, projection};
 use daybook_database::{Database, Location, on_both};
 use daybook_views::{Act, GenerationStatus, Phase, Projectors, Settings, ViewError, Views};
 use tokio::time::Instant;
 
-use crate::domain::{Added, Counter, CounterEvent, Counters, Superstitious, plain_fold};
+use crate::domain::{Added, Counter, CounterEvent, Counters, Mistaken, Opened, Superstitious, plain_fold};
+use crate::weighed::Weighed;
 use crate::world::{Dice, LIMIT, World, at_least, event, found, metadata, quick, read_all, start, until};
 
 on_both!(
@@ -16,9 +18,13 @@ on_both!(
     a_view_is_rebuilt_while_it_is_written_and_read,
     a_rebuild_goes_through_its_phases_without_waiting_for_the_next_sign_of_life,
     a_rebuild_that_does_not_fit_into_memory_is_written_in_parts,
+    one_rebuild_at_a_time_takes_memory,
     a_rebuild_goes_on_after_a_crash_in_whatever_phase,
     a_rebuild_honours_what_was_done_about_dead_letters,
+    a_rebuild_ends_though_a_text_has_no_place_in_an_index,
+    a_part_that_is_refused_leaves_nothing_behind,
     what_was_changed_by_hand_is_named_and_waits_for_a_word,
+    dead_letters_of_what_is_built_are_counted_before_it_is_served,
     a_rebuild_waits_goes_on_and_is_given_up_as_asked,
     a_newer_version_builds_itself_while_the_older_one_is_served,
     a_newer_version_does_not_wait_for_an_older_one_that_nobody_feeds,
@@ -133,6 +139,44 @@ async fn a_rebuild_that_does_not_fit_into_memory_is_written_in_parts(_: Location
     world.log.close().await;
 }
 
+async fn one_rebuild_at_a_time_takes_memory(_: Location, database: Database) {
+    const NAMES: [&str; 2] = ["counters", "superstitious"];
+    let world = World::new(database).await;
+    let taken = Arc::new(Mutex::new(([0; NAMES.len()], 0)));
+    let weighed = |view: Arc<dyn AnyProjection>, nth: usize| -> Arc<dyn AnyProjection> {
+        let taken = taken.clone();
+        let told = move |bytes| {
+            {
+                let (now, most) = &mut *taken.lock().expect("no panic");
+                now[nth] = bytes;
+                *most = now.iter().filter(|bytes| **bytes > 0).count().max(*most);
+            }
+            // So that there is time to meet the other one.
+            std::thread::sleep(Duration::from_millis(u64::from(bytes > 0)));
+        };
+        Arc::new(Weighed(view, Arc::new(told)))
+    };
+    let views = world.views(&[weighed(projection::<Counters<1>>(), 0), weighed(projection::<Superstitious>(), 1)]);
+    let settings = Settings { memory_bytes_max: 0, rebuild_bytes_max: 20_000, rebuild_page_events: 5, ..quick() };
+    let projectors = Projectors::start(&views, settings.clone());
+    let last = world.append_any(&mut Dice(29), 600).await;
+    for name in NAMES {
+        views.get(name, "any", at_least(last)).await.expect("in time");
+    }
+    projectors.stop().await;
+    for name in NAMES {
+        views.rebuild(name, false, &metadata()).await.expect("begun");
+    }
+    *taken.lock().expect("no panic") = ([0; NAMES.len()], 0);
+    let projectors = Projectors::start(&views, settings);
+    for name in NAMES {
+        generation(&views, name, 2, |one| one.phase == Phase::Live).await;
+    }
+    assert_eq!(taken.lock().expect("no panic").1, 1);
+    projectors.stop().await;
+    world.log.close().await;
+}
+
 async fn a_rebuild_goes_on_after_a_crash_in_whatever_phase(_: Location, database: Database) {
     let world = World::new(database).await;
     let mut dice = Dice(23);
@@ -149,7 +193,7 @@ async fn a_rebuild_goes_on_after_a_crash_in_whatever_phase(_: Location, database
         // What comes in between is folded into what was written before.
         world.append_any(&mut dice, 1).await;
         let projectors = Projectors::start(&world.views(&counters()), settings.clone());
-        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
         wait = (wait * 2).min(2_000);
         drop(projectors);
     }
@@ -193,6 +237,50 @@ async fn a_rebuild_honours_what_was_done_about_dead_letters(_: Location, databas
     world.log.close().await;
 }
 
+async fn a_rebuild_ends_though_a_text_has_no_place_in_an_index(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    let mut dice = Dice(28);
+    let mut owner = |bytes: usize| (0..bytes).map(|_| char::from(b'#' + dice.below(57) as u8)).collect::<String>();
+    let owners = [("a", 9), ("b", 3_000), ("c", 9)].map(|(key, bytes)| (key, owner(bytes)));
+    let last = world.append(owners.map(|(key, owner)| event(key, &Opened { owner })).into()).await;
+    let last = last.max(world.append(["b", "c"].map(|key| event(key, &Added { by: 1 })).into()).await);
+    for number in [1, 2] {
+        live(&views, number).await;
+        assert_eq!(read_all(&views, last).await.into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        let letters = views.dead_letters("counters", None, None).await.expect("available");
+        let found: Vec<_> = letters.iter().map(|one| (&*one.key, one.position.get())).collect();
+        assert_eq!(found, [("b", 2), ("b", 4)]);
+        let error = letters[0].error.as_deref().unwrap_or_default();
+        assert!(error.contains("too_long_for_owner"), "it says what is wrong: {error}");
+        if number == 1 {
+            views.rebuild("counters", true, &metadata()).await.expect("begun");
+        }
+    }
+    projectors.stop().await;
+    world.log.close().await;
+}
+
+/// More documents than are written at a time, before the one that is refused.
+async fn a_part_that_is_refused_leaves_nothing_behind(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let views = world.views(&counters());
+    let projectors = start(&views, 1_000);
+    for group in 0..6 {
+        let key = |nth| format!("c{:04}", group * 900 + nth);
+        world.append((0..900).map(|nth| event(&key(nth), &Added { by: 1 })).collect()).await;
+    }
+    let last = world.append(vec![event("refused", &Opened { owner: "x".repeat(3_000) })]).await;
+    views.get("counters", "c0000", at_least(last)).await.expect("in time");
+    views.rebuild("counters", true, &metadata()).await.expect("begun");
+    let built = generation(&views, "counters", 2, |one| !one.phase.is_built() || one.phase == Phase::Held).await;
+    let report = built.report.expect("compared");
+    assert_eq!((&report["differing"], &report["built"], built.dead_letters), (&0.into(), &5_400.into(), 1));
+    projectors.stop().await;
+    world.log.close().await;
+}
+
 async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, database: Database) {
     let world = World::new(database).await;
     let views = world.views(&counters());
@@ -226,6 +314,26 @@ async fn what_was_changed_by_hand_is_named_and_waits_for_a_word(_: Location, dat
     views.confirm("counters", &metadata()).await.expect("done");
     live(&views, 2).await;
     projectors.stop().await;
+    world.log.close().await;
+}
+
+async fn dead_letters_of_what_is_built_are_counted_before_it_is_served(_: Location, database: Database) {
+    let world = World::new(database).await;
+    let older = world.views(&counters());
+    let of_older = start(&older, 1_000);
+    let last =
+        world.append([("a", 1), ("b", 13), ("b", 2)].map(|(key, by)| event(key, &Added { by })).into()).await;
+    read_all(&older, last).await;
+    let newer = world.views(&[projection::<Mistaken>()]);
+    newer.rebuild("counters", true, &metadata()).await.expect("begun");
+    let of_newer = start(&newer, 1_000);
+    let held = generation(&newer, "counters", 2, |one| one.phase == Phase::Held).await;
+    let served = live(&newer, 1).await;
+    assert_eq!((served.dead_letters, held.dead_letters), (0, 2));
+    let status = newer.status().await.expect("available").remove(0);
+    assert_eq!((status.dead_letters, status.building.expect("it is held").dead_letters), (0, 2));
+    of_newer.stop().await;
+    of_older.stop().await;
     world.log.close().await;
 }
 
