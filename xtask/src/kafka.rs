@@ -49,6 +49,19 @@ impl Broker {
     ///
     /// When there is neither, or it does not start.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(java::QUICK).await
+    }
+
+    /// The same, as Kafka's own scripts start it.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub(crate) async fn start_as_shipped() -> anyhow::Result<Self> {
+        Self::start_with(java::AS_SHIPPED).await
+    }
+
+    async fn start_with(flags: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("daybook-kafka-")
             .tempdir()
@@ -57,7 +70,7 @@ impl Broker {
         let [ports @ .., proxy, broker] = free_ports::<4>()?;
         let detour = Detour { proxy, broker };
         let (command, container, detour) = match Java::find_or_install().await {
-            Ok(java) => (java.make_broker(folder.path(), ports, detour)?, None, Some(detour)),
+            Ok(java) => (java.make_broker(folder.path(), ports, detour, flags)?, None, Some(detour)),
             Err(no_java) => {
                 let container =
                     Container::make(folder.path(), ports).map_err(|no_docker| none(&no_java, &no_docker))?;

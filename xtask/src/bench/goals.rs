@@ -261,7 +261,7 @@ lag at that rate, and its goals are not met. `lag.reached` is with a quarter of 
         name: "relay",
         about: "\
 The log is published to a new topic with 6 partitions of an Apache Kafka of its own, one node with its default
-durability. `relay.backlog` is a log that `daybook bench fill` has written, from the relay's start until its last event is
+durability, started as its own scripts do. `relay.backlog` is a log that `daybook bench fill` has written, from the relay's start until its last event is
 acknowledged, in transactions as always. The baseline is a bare producer of librdkafka, written by hand: the same messages
 (keys, values, headers), which lie in memory, idempotent, `acks=all`, its settings else librdkafka's own, and no
 transactions. For the others, 256 callers append in open loop in the process that relays, and each append is timed from its

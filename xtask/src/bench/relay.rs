@@ -20,7 +20,7 @@ pub(crate) async fn measure(plan: &Plan, programs: &Programs, server: &Server) -
     if !backlog && lags.is_empty() && !plan.wants("relay.rate") {
         return Ok(Vec::new());
     }
-    let mut kafka = Kafka { broker: Broker::start().await?, topics: 0 };
+    let mut kafka = Kafka { broker: Broker::start_as_shipped().await?, topics: 0 };
     let mut rows = Vec::new();
     if backlog {
         rows.push(self::backlog(plan, programs, server, &mut kafka).await?);

@@ -22,8 +22,19 @@ const POM: &str = include_str!("../../kafka/pom.xml");
 const LOGGING: &str = include_str!("../../kafka/log4j2.properties");
 
 /// Little memory, and a quick start rather than a long run.
-const FLAGS: &[&str] =
+pub(crate) const QUICK: &[&str] =
     &["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData"];
+
+/// What Kafka's own scripts give it: for whoever measures it.
+pub(crate) const AS_SHIPPED: &[&str] = &[
+    "-Xmx1G",
+    "-Xms1G",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:MaxInlineLevel=15",
+];
 
 /// A Java, and the libraries that are Kafka.
 pub(crate) struct Java {
@@ -52,26 +63,32 @@ impl Java {
         Ok(Self { program, class_path: get().await? })
     }
 
-    /// Makes a broker whose folder is `folder`, and answers what runs it.
+    /// Makes a broker whose folder is `folder`, and answers what runs it, with `flags` for Java.
     ///
     /// # Errors
     ///
     /// When Kafka does not like its settings.
-    pub(crate) fn make_broker(&self, folder: &Path, ports: [u16; 2], detour: Detour) -> anyhow::Result<Command> {
+    pub(crate) fn make_broker(
+        &self,
+        folder: &Path,
+        ports: [u16; 2],
+        detour: Detour,
+        flags: &[&str],
+    ) -> anyhow::Result<Command> {
         fs::write(folder.join("log4j2.properties"), LOGGING)?;
         let settings = folder.join("server.properties");
         let data = folder.join("data").display().to_string();
         fs::write(&settings, properties("127.0.0.1", ports, Some(detour), &data))?;
-        let mut format = self.run("kafka.tools.StorageTool", folder);
+        let mut format = self.run("kafka.tools.StorageTool", folder, QUICK);
         run_quietly(format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&settings))?;
-        let mut serve = self.run("kafka.Kafka", folder);
+        let mut serve = self.run("kafka.Kafka", folder, flags);
         serve.arg(&settings);
         Ok(serve.into())
     }
 
-    fn run(&self, class: &str, folder: &Path) -> std::process::Command {
+    fn run(&self, class: &str, folder: &Path, flags: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
-        command.args(FLAGS).arg(format!("-Dlog4j2.configurationFile={}/log4j2.properties", folder.display()));
+        command.args(flags).arg(format!("-Dlog4j2.configurationFile={}/log4j2.properties", folder.display()));
         command.args(["-cp", &self.class_path, class]).current_dir(folder);
         command
     }
