@@ -20,14 +20,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::message::{Message, Origin};
+use crate::partition::partition_of;
 use crate::settings::Settings;
-use crate::topic::Topic;
+use crate::topic::{PARTITIONS_INTERVAL, Topic};
 
 /// How long the brokers may take for anything that they are asked.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// After how long it is seen to whether anybody still wants what is waited for.
-const SLICE: Duration = Duration::from_millis(500);
+pub(crate) const SLICE: Duration = Duration::from_millis(500);
 
 /// After how long it is looked again whether messages were acknowledged: much less than that takes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -139,6 +140,10 @@ pub(crate) struct Publisher {
     origin: Origin,
     end: watch::Receiver<Position>,
     pages: mpsc::Receiver<Page>,
+    /// How many partitions the topic has.
+    partitions: u16,
+    /// When it was last seen that it has as many.
+    counted: Instant,
     open: Option<Transaction>,
     /// When the newest one was committed.
     committed: Option<Instant>,
@@ -173,8 +178,12 @@ impl Publisher {
         let producer =
             settings.producer(&transactional_id(&settings, &origin)).create_with_context(Watcher::default());
         let producer = producer.map_err(|error| Trouble::Refused(format!("no producer: {error}")))?;
-        let mut publisher = Self { settings, producer, runtime, origin, end, pages, open: None, committed: None };
+        let (partitions, counted) = (0, Instant::now());
+        let (open, committed) = (None, None);
+        let mut publisher =
+            Self { settings, producer, runtime, origin, end, pages, partitions, counted, open, committed };
         let topic = publisher.open_topic()?;
+        publisher.partitions = topic.partitions;
         publisher.patiently("fencing other producers off", |slice| publisher.producer.init_transactions(slice))?;
         let _ = told.send(Told::Ready(topic));
         let outcome = publisher.publish(told);
@@ -195,14 +204,21 @@ impl Publisher {
             {
                 let _ = told.send(Told::Committed(reached));
             }
+            if self.open.is_none() && self.counted.elapsed() >= PARTITIONS_INTERVAL {
+                self.count_partitions(self.partitions)?;
+                self.counted = Instant::now();
+            }
         }
         Ok(())
     }
 
-    /// Waits for a page; one without events when what is open is not to wait any longer; `None` when nobody has any more.
+    /// Waits for a page; one without events when what is open is not to wait any longer, or the partitions are to be counted;
+    /// `None` when nobody has any more.
     fn next_page(&mut self) -> Option<Page> {
-        let Some(open) = &self.open else { return self.pages.blocking_recv() };
-        let end = open.since + TRANSACTION_OPEN_MAX;
+        let end = match &self.open {
+            Some(open) => open.since + TRANSACTION_OPEN_MAX,
+            None => self.counted + PARTITIONS_INTERVAL,
+        };
         let page = self.runtime.block_on(async { timeout_at(end.into(), self.pages.recv()).await });
         page.unwrap_or_else(|_| Some(Page::new()))
     }
@@ -230,7 +246,9 @@ impl Publisher {
 
     fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
         let message = Message::new(event, &self.origin);
-        let mut record = message.record(self.settings.topic.as_str());
+        // The place is ours to choose: librdkafka would go by more partitions as soon as it hears of them.
+        let partition = partition_of(message.key, self.partitions);
+        let mut record = message.record(self.settings.topic.as_str()).partition(partition);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),

@@ -7,13 +7,16 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use crate::producer::{ANSWER_LIMIT, Publisher, Trouble};
+use crate::producer::{ANSWER_LIMIT, Publisher, SLICE, Trouble};
 
 /// The most bytes that the topic takes at once. It is what Kafka takes anyway; an event has less than a tenth of it.
 const BATCH_BYTES_MAX: &str = "1048588";
 
 /// How often it is looked whether the brokers know of a topic that was made.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether the topic still has as many partitions.
+pub(crate) const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A topic that is there.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +73,20 @@ impl Publisher {
         }
     }
 
+    /// Makes sure that it still has as many partitions. Nothing is published to brokers that do not answer, so they are not
+    /// waited for.
+    pub(crate) fn count_partitions(&self, due: u16) -> Result<(), Trouble> {
+        let topic = self.settings.topic.as_str();
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(topic), SLICE) else { return Ok(()) };
+        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+        match found.map(|found| found.partitions().len()) {
+            Some(count) if count != 0 && count != usize::from(due) => {
+                Err(Trouble::Refused(other_partitions(topic, count, due)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn make_topic(&self) -> Result<(), Trouble> {
         let (topic, brokers, partitions) =
             (self.settings.topic.as_str(), &self.settings.brokers, self.settings.partitions);
@@ -112,6 +129,14 @@ impl Publisher {
         let described = self.runtime.block_on(admin.describe_configs([&broker], &options())).ok()?;
         described.into_iter().next()?.ok()?.get("default.replication.factor")?.value.as_ref()?.parse().ok()
     }
+}
+
+/// What to say of a topic that has another number of partitions than it had.
+pub(crate) fn other_partitions(topic: &str, count: usize, due: u16) -> String {
+    format!(
+        "the topic `{topic}` has {count} partitions, and had {due}: the events of a stream would come to lie in two of them, in \
+         no order. Publish to another topic (`kafka_topic`)"
+    )
 }
 
 fn options() -> AdminOptions {
