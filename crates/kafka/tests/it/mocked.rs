@@ -30,6 +30,7 @@ on_both!(
     a_topic_that_was_made_anew_is_refused,
     without_brokers_the_log_goes_on,
     a_backup_knows_how_far_it_was_published,
+    what_is_said_of_a_group_keeps_nobody_from_reading,
 );
 
 /// Brokers, on a thread that they do not leave.
@@ -170,6 +171,20 @@ async fn a_right_that_is_missing_is_named(_: Location, database: Database) {
         .await;
         relay.stop().await;
     }
+}
+
+/// The topic is readable, and nobody is in a group.
+async fn what_is_said_of_a_group_keeps_nobody_from_reading(_: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
+    append(&log, 5).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    let head = log.head().await.expect("the log answers");
+    let forbidden = &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 99];
+    cluster.answer(RDKafkaApiKey::FindCoordinator, forbidden);
+    let found = backup::published(&cluster.settings(), head.log_id).await.expect("it is read");
+    assert_eq!(found.map(|found| found.checkpoint), Some(head.checkpoint()));
 }
 
 async fn one_publishes_and_another_takes_over(location: Location, database: Database) {
