@@ -22,7 +22,7 @@ use tokio::time::timeout_at;
 use crate::message::{Message, Origin};
 use crate::partition::partition_of;
 use crate::settings::Settings;
-use crate::topic::{PARTITIONS_INTERVAL, Topic};
+use crate::topic::{BATCH_BYTES_MAX, PARTITIONS_INTERVAL, TIME_AHEAD_MAX, Topic};
 
 /// How long the brokers may take for anything that they are asked.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -353,6 +353,24 @@ impl Publisher {
         }
     }
 
+    /// What to do about a message that is not taken: by the broker, or by librdkafka before it gets there.
+    fn advice(&self, code: RDKafkaErrorCode, is_of_broker: bool) -> Option<String> {
+        let topic = &self.settings.topic;
+        match code {
+            RDKafkaErrorCode::MessageSizeTooLarge if is_of_broker => Some(format!(
+                "the topic `{topic}` does not take that much at once: raise its `max.message.bytes` to {BATCH_BYTES_MAX}"
+            )),
+            RDKafkaErrorCode::MessageSizeTooLarge => {
+                Some("an event is greater than `message.max.bytes` in `kafka_settings`: take that out".to_owned())
+            }
+            RDKafkaErrorCode::InvalidTimestamp => Some(format!(
+                "the topic `{topic}` does not take the time of an event, which lies ahead of the broker's clock: set its \
+                 `message.timestamp.after.max.ms` to {TIME_AHEAD_MAX}, and its `message.timestamp.type` to CreateTime"
+            )),
+            _ => None,
+        }
+    }
+
     /// What to say of an error.
     pub(crate) fn trouble(&self, what: &str, error: &KafkaError) -> Trouble {
         let client = self.producer.client();
@@ -372,11 +390,9 @@ impl Publisher {
                 let said = client.context().reason().map(|said| format!(": {said}")).unwrap_or_default();
                 format!("the brokers {} do not answer{said}", self.settings.brokers)
             }
-            (None, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => format!(
-                "the topic `{}` does not take that much at once: raise its `max.message.bytes` to 1048588",
-                self.settings.topic
-            ),
-            (None, error) => error.to_string(),
+            (None, error) => {
+                code.and_then(|code| self.advice(code, failed.is_some())).unwrap_or(error.to_string())
+            }
         };
         Trouble::Kafka(format!("{what}: {reason}"))
     }

@@ -31,6 +31,7 @@ on_both!(
     without_brokers_the_log_goes_on,
     a_backup_knows_how_far_it_was_published,
     what_is_said_of_a_group_keeps_nobody_from_reading,
+    what_the_broker_does_not_take_is_explained,
 );
 
 /// Brokers, on a thread that they do not leave.
@@ -185,6 +186,25 @@ async fn what_is_said_of_a_group_keeps_nobody_from_reading(_: Location, database
     cluster.answer(RDKafkaApiKey::FindCoordinator, forbidden);
     let found = backup::published(&cluster.settings(), head.log_id).await.expect("it is read");
     assert_eq!(found.map(|found| found.checkpoint), Some(head.checkpoint()));
+}
+
+async fn what_the_broker_does_not_take_is_explained(_: Location, database: Database) {
+    let log = open(&database).await;
+    append(&log, 5).await;
+    let cases: [(&[RDKafkaRespErr], &str); 2] = [
+        (&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 9], "set its `message.timestamp.after.max.ms`"),
+        (&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 9], "raise its `max.message.bytes`"),
+    ];
+    for (errors, said) in cases {
+        let cluster = Cluster::start();
+        cluster.answer(RDKafkaApiKey::Produce, errors);
+        let relay = start(&log, &database, &cluster.settings());
+        wait_for("the advice", || async {
+            status(&database, &log).await?.problem.filter(|problem| problem.contains(said))
+        })
+        .await;
+        relay.stop().await;
+    }
 }
 
 async fn one_publishes_and_another_takes_over(location: Location, database: Database) {

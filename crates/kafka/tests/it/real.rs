@@ -48,6 +48,7 @@ async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
     let described = described.await.expect("the brokers answer").remove(0).expect("a topic");
     let of = |name| described.get(name).and_then(|entry| entry.value.clone());
     assert_eq!(of("message.timestamp.type").as_deref(), Some("CreateTime"));
+    assert_eq!(of("message.timestamp.after.max.ms").as_deref(), Some("9223372036854775807"));
     assert_eq!(of("max.message.bytes").as_deref(), Some("1048588"));
     remove(&topic).await;
 }
