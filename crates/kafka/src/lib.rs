@@ -10,6 +10,7 @@
 
 pub mod backup;
 mod message;
+mod partition;
 mod producer;
 mod relay;
 mod sequence;

@@ -24,14 +24,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 use crate::message::{Message, Origin};
+use crate::partition::partition_of;
 use crate::settings::Settings;
-use crate::topic::Topic;
+use crate::topic::{BATCH_BYTES_MAX, PARTITIONS_INTERVAL, TIME_AHEAD_MAX, Topic};
 
 /// How long the brokers may take for anything that they are asked.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// After how long it is seen to whether anybody still wants what is waited for.
-const SLICE: Duration = Duration::from_millis(500);
+pub(crate) const SLICE: Duration = Duration::from_millis(500);
 
 /// After how long it is looked again whether messages were acknowledged: much less than that takes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -142,6 +143,10 @@ pub(crate) struct Publisher {
     origin: Origin,
     end: watch::Receiver<Position>,
     pages: mpsc::Receiver<Page>,
+    /// How many partitions the topic has.
+    partitions: u16,
+    /// When it was last seen that it has as many.
+    counted: Instant,
     open: Option<Transaction>,
 }
 
@@ -177,8 +182,11 @@ impl Publisher {
         };
         let [first, second] = &transactional_ids(&settings, &origin);
         let (producer, resting) = (make(first)?, make(second)?);
-        let mut publisher = Self { settings, producer, resting, runtime, origin, end, pages, open: None };
+        let (partitions, counted, open) = (0, Instant::now(), None);
+        let mut publisher =
+            Self { settings, producer, resting, runtime, origin, end, pages, partitions, counted, open };
         let topic = publisher.open_topic()?;
+        publisher.partitions = topic.partitions;
         // Both, before anybody goes on from the checkpoint: either may have sent what is not acknowledged yet.
         for _ in 0..2 {
             publisher
@@ -204,14 +212,21 @@ impl Publisher {
             {
                 let _ = told.send(Told::Committed(reached));
             }
+            if self.open.is_none() && self.counted.elapsed() >= PARTITIONS_INTERVAL {
+                self.count_partitions(self.partitions)?;
+                self.counted = Instant::now();
+            }
         }
         Ok(())
     }
 
-    /// Waits for a page; one without events when what is open is not to wait any longer; `None` when nobody has any more.
+    /// Waits for a page; one without events when what is open is not to wait any longer, or the partitions are to be counted;
+    /// `None` when nobody has any more.
     fn next_page(&mut self) -> Option<Page> {
-        let Some(open) = &self.open else { return self.pages.blocking_recv() };
-        let end = open.since + TRANSACTION_OPEN_MAX;
+        let end = match &self.open {
+            Some(open) => open.since + TRANSACTION_OPEN_MAX,
+            None => self.counted + PARTITIONS_INTERVAL,
+        };
         let page = self.runtime.block_on(async { timeout_at(end.into(), self.pages.recv()).await });
         page.unwrap_or_else(|_| Some(Page::new()))
     }
@@ -239,7 +254,9 @@ impl Publisher {
 
     fn send(&self, event: &RecordedEvent) -> Result<(), Trouble> {
         let message = Message::new(event, &self.origin);
-        let mut record = message.record(self.settings.topic.as_str());
+        // The place is ours to choose: librdkafka would go by more partitions as soon as it hears of them.
+        let partition = partition_of(message.key, self.partitions);
+        let mut record = message.record(self.settings.topic.as_str()).partition(partition);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -344,6 +361,24 @@ impl Publisher {
         }
     }
 
+    /// What to do about a message that is not taken: by the broker, or by librdkafka before it gets there.
+    fn advice(&self, code: RDKafkaErrorCode, is_of_broker: bool) -> Option<String> {
+        let topic = &self.settings.topic;
+        match code {
+            RDKafkaErrorCode::MessageSizeTooLarge if is_of_broker => Some(format!(
+                "the topic `{topic}` does not take that much at once: raise its `max.message.bytes` to {BATCH_BYTES_MAX}"
+            )),
+            RDKafkaErrorCode::MessageSizeTooLarge => {
+                Some("an event is greater than `message.max.bytes` in `kafka_settings`: take that out".to_owned())
+            }
+            RDKafkaErrorCode::InvalidTimestamp => Some(format!(
+                "the topic `{topic}` does not take the time of an event, which lies ahead of the broker's clock: set its \
+                 `message.timestamp.after.max.ms` to {TIME_AHEAD_MAX}, and its `message.timestamp.type` to CreateTime"
+            )),
+            _ => None,
+        }
+    }
+
     /// What to say of an error.
     pub(crate) fn trouble(&self, what: &str, error: &KafkaError) -> Trouble {
         let client = self.producer.client();
@@ -363,11 +398,9 @@ impl Publisher {
                 let said = client.context().reason().map(|said| format!(": {said}")).unwrap_or_default();
                 format!("the brokers {} do not answer{said}", self.settings.brokers)
             }
-            (None, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => format!(
-                "the topic `{}` does not take that much at once: raise its `max.message.bytes` to 1048588",
-                self.settings.topic
-            ),
-            (None, error) => error.to_string(),
+            (None, error) => {
+                code.and_then(|code| self.advice(code, failed.is_some())).unwrap_or(error.to_string())
+            }
         };
         Trouble::Kafka(format!("{what}: {reason}"))
     }

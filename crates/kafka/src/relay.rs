@@ -21,7 +21,7 @@ use crate::message::Origin;
 use crate::producer::{self, Page, Told, Trouble};
 use crate::settings::Settings;
 use crate::store::{Lease, Store};
-use crate::topic::Topic;
+use crate::topic::{Topic, other_partitions};
 
 /// How many events are read at a time.
 const PAGE: usize = 1_000;
@@ -255,12 +255,7 @@ impl Candidate {
             None if self.store.remember(name, lease, partitions).await? => {}
             None => return Err(Halt::Lost),
             Some(due) if due == partitions => {}
-            Some(due) => {
-                return Err(Halt::Refused(format!(
-                    "the topic `{name}` has {partitions} partitions, and had {due}: the events of a stream would come to \
-                     lie in two of them, in no order. Publish to another topic (`kafka_topic`)"
-                )));
-            }
+            Some(due) => return Err(Halt::Refused(other_partitions(name, partitions.into(), due))),
         }
         // All that was acknowledged lies in it, and its ends never go back.
         if ends < row.checkpoint.position.get() {

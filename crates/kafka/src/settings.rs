@@ -190,8 +190,6 @@ impl Settings {
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("transactional.id", transactional_id)
-            // Where the clients of most languages put a key.
-            .set("partitioner", "murmur2_random")
             .set("delivery.report.only.error", "true");
         config
     }

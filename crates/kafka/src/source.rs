@@ -303,12 +303,14 @@ fn newest_of(
     partitions: usize,
 ) -> Result<HashMap<i32, Checkpoint>, String> {
     let (mut newest, mut ended) = (HashMap::new(), HashSet::new());
-    let mut heard = Instant::now();
+    let (mut heard, mut trouble) = (Instant::now(), String::new());
     while ended.len() < partitions {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
                 ended.insert(partition);
             }
+            Some(Err(error)) if is_beside(&error) => trouble = format!(": {error}"),
             Some(Err(error)) => return Err(format!("cannot be read: {error}")),
             Some(Ok(message)) => {
                 heard = Instant::now();
@@ -325,11 +327,31 @@ fn newest_of(
                     *known = std::cmp::max_by_key(*known, ours, age);
                 }
             }
-            None if heard.elapsed() > ANSWER_LIMIT => return Err("do not answer".to_owned()),
             None => {}
+        }
+        if heard.elapsed() > ANSWER_LIMIT {
+            return Err(format!("do not answer{trouble}"));
         }
     }
     Ok(newest)
+}
+
+/// Whether an error is not about a partition that is read: a broker is away, for which there may be another one, or librdkafka
+/// asked after the group that it wants a name of.
+fn is_beside(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::NotCoordinator
+        )
+    )
 }
 
 /// Where to begin in each partition, to find all that was recorded at a time or later.

@@ -7,13 +7,20 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use crate::producer::{ANSWER_LIMIT, Publisher, Trouble};
+use crate::producer::{ANSWER_LIMIT, Publisher, SLICE, Trouble};
 
 /// The most bytes that the topic takes at once. It is what Kafka takes anyway; an event has less than a tenth of it.
-const BATCH_BYTES_MAX: &str = "1048588";
+pub(crate) const BATCH_BYTES_MAX: &str = "1048588";
+
+/// How far a message's time may lie ahead of the broker's clock, in milliseconds: without end. The log's times never go back,
+/// so one of them that came too early would have the broker refuse all that follow until then.
+pub(crate) const TIME_AHEAD_MAX: &str = "9223372036854775807";
 
 /// How often it is looked whether the brokers know of a topic that was made.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether the topic still has as many partitions.
+pub(crate) const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A topic that is there.
 #[derive(Debug, Clone, Copy)]
@@ -70,14 +77,28 @@ impl Publisher {
         }
     }
 
+    /// Makes sure that it still has as many partitions. Nothing is published to brokers that do not answer, so they are not
+    /// waited for.
+    pub(crate) fn count_partitions(&self, due: u16) -> Result<(), Trouble> {
+        let topic = self.settings.topic.as_str();
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(topic), SLICE) else { return Ok(()) };
+        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+        match found.map(|found| found.partitions().len()) {
+            Some(count) if count != 0 && count != usize::from(due) => {
+                Err(Trouble::Refused(other_partitions(topic, count, due)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn make_topic(&self) -> Result<(), Trouble> {
         let (topic, brokers, partitions) =
             (self.settings.topic.as_str(), &self.settings.brokers, self.settings.partitions);
         let making = |error: &KafkaError| self.trouble("making the topic", error);
         let admin: AdminClient<DefaultClientContext> = self.settings.client().create().map_err(|e| making(&e))?;
-        let replication = TopicReplication::Fixed(-1);
-        let mut new = NewTopic::new(topic, i32::from(partitions.get()), replication)
+        let mut new = NewTopic::new(topic, i32::from(partitions.get()), TopicReplication::Fixed(-1))
             .set("message.timestamp.type", "CreateTime")
+            .set("message.timestamp.after.max.ms", TIME_AHEAD_MAX)
             .set("max.message.bytes", BATCH_BYTES_MAX);
         // Of three copies, one may be missing.
         match self.replicas(&admin) {
@@ -89,8 +110,17 @@ impl Publisher {
                  are three, set `min.insync.replicas` of the topic to 2"
             ),
         }
-        let made = self.runtime.block_on(admin.create_topics([&new], &options())).map_err(|e| making(&e))?;
-        match made.into_iter().next() {
+        let make = |new: &NewTopic<'_>| -> Result<_, Trouble> {
+            let made = self.runtime.block_on(admin.create_topics([new], &options())).map_err(|e| making(&e))?;
+            Ok(made.into_iter().next())
+        };
+        let mut made = make(&new)?;
+        // Kafka before 3.6 does not know that setting, and has no such limit.
+        if let Some(Err((_, RDKafkaErrorCode::InvalidConfig))) = made {
+            new.config.retain(|(name, _)| *name != "message.timestamp.after.max.ms");
+            made = make(&new)?;
+        }
+        match made {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) => Ok(()),
             Some(Err((
                 _,
@@ -112,6 +142,14 @@ impl Publisher {
         let described = self.runtime.block_on(admin.describe_configs([&broker], &options())).ok()?;
         described.into_iter().next()?.ok()?.get("default.replication.factor")?.value.as_ref()?.parse().ok()
     }
+}
+
+/// What to say of a topic that has another number of partitions than it had.
+pub(crate) fn other_partitions(topic: &str, count: usize, due: u16) -> String {
+    format!(
+        "the topic `{topic}` has {count} partitions, and had {due}: the events of a stream would come to lie in two of them, in \
+         no order. Publish to another topic (`kafka_topic`)"
+    )
 }
 
 fn options() -> AdminOptions {

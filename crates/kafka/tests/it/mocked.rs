@@ -31,6 +31,8 @@ on_both!(
     a_topic_that_was_made_anew_is_refused,
     without_brokers_the_log_goes_on,
     a_backup_knows_how_far_it_was_published,
+    what_is_said_of_a_group_keeps_nobody_from_reading,
+    what_the_broker_does_not_take_is_explained,
 );
 
 /// Brokers, on a thread that they do not leave.
@@ -168,6 +170,39 @@ async fn a_right_that_is_missing_is_named(_: Location, database: Database) {
         let said = format!("do not let us: grant the relay's user `Write` on the {on}");
         wait_for("what is missing", || async {
             status(&database, &log).await?.problem.filter(|problem| problem.ends_with(&said))
+        })
+        .await;
+        relay.stop().await;
+    }
+}
+
+/// The topic is readable, and nobody is in a group.
+async fn what_is_said_of_a_group_keeps_nobody_from_reading(_: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
+    append(&log, 5).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    let head = log.head().await.expect("the log answers");
+    let forbidden = &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 99];
+    cluster.answer(RDKafkaApiKey::FindCoordinator, forbidden);
+    let found = backup::published(&cluster.settings(), head.log_id).await.expect("it is read");
+    assert_eq!(found.map(|found| found.checkpoint), Some(head.checkpoint()));
+}
+
+async fn what_the_broker_does_not_take_is_explained(_: Location, database: Database) {
+    let log = open(&database).await;
+    append(&log, 5).await;
+    let cases: [(&[RDKafkaRespErr], &str); 2] = [
+        (&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 9], "set its `message.timestamp.after.max.ms`"),
+        (&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 9], "raise its `max.message.bytes`"),
+    ];
+    for (errors, said) in cases {
+        let cluster = Cluster::start();
+        cluster.answer(RDKafkaApiKey::Produce, errors);
+        let relay = start(&log, &database, &cluster.settings());
+        wait_for("the advice", || async {
+            status(&database, &log).await?.problem.filter(|problem| problem.contains(said))
         })
         .await;
         relay.stop().await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_kafka::{Message, Origin};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, Producer};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ on_both!(
     a_topic_that_is_missing_is_made,
     what_is_committed_is_the_whole_log,
     what_another_one_may_still_send_is_shut_out,
+    more_partitions_tear_no_stream_apart,
 );
 
 pub(crate) fn brokers() -> String {
@@ -29,10 +31,12 @@ pub(crate) fn topic() -> String {
     format!("daybook-test-{}", Uuid::now_v7().simple())
 }
 
+fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client")
+}
+
 pub(crate) async fn remove(topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
-    admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("the brokers answer");
+    admin().delete_topics(&[topic], &AdminOptions::new()).await.expect("the brokers answer");
 }
 
 async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
@@ -41,13 +45,13 @@ async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
     append(&log, 3).await;
     assert_eq!(published(&database, &log).await.partitions, Some(PARTITIONS));
     relay.stop().await;
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client");
     let specifier = ResourceSpecifier::Topic(&topic);
-    let described = admin.describe_configs([&specifier], &AdminOptions::new());
+    let described_by = admin();
+    let described = described_by.describe_configs([&specifier], &AdminOptions::new());
     let described = described.await.expect("the brokers answer").remove(0).expect("a topic");
     let of = |name| described.get(name).and_then(|entry| entry.value.clone());
     assert_eq!(of("message.timestamp.type").as_deref(), Some("CreateTime"));
+    assert_eq!(of("message.timestamp.after.max.ms").as_deref(), Some("9223372036854775807"));
     assert_eq!(of("max.message.bytes").as_deref(), Some("1048588"));
     remove(&topic).await;
 }
@@ -105,5 +109,31 @@ async fn what_another_one_may_still_send_is_shut_out(_: Location, database: Data
     let read = read(&brokers(), &topic).await;
     assert_holds(&read, &log).await;
     assert_eq!(count(&read), 15, "nothing twice");
+    remove(&topic).await;
+}
+
+/// They are added while it publishes, and librdkafka hears of them within a second.
+async fn more_partitions_tear_no_stream_apart(_: Location, database: Database) {
+    let (log, topic) = (open(&database).await, topic());
+    let relay = start(&log, &database, &settings(&brokers(), &topic));
+    append(&log, 7).await;
+    published(&database, &log).await;
+    let more = NewPartitions::new(&topic, 12);
+    admin()
+        .create_partitions([&more], &AdminOptions::new())
+        .await
+        .expect("the brokers answer")
+        .remove(0)
+        .expect("made");
+    let said = wait_for("it to be noticed", async || {
+        append(&log, 7).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        status(&database, &log).await?.problem
+    })
+    .await;
+    assert!(said.contains("has 12 partitions, and had 3"), "{said}");
+    relay.stop().await;
+    let read = read(&brokers(), &topic).await;
+    assert!(count(&read[..3]) > 7 && count(&read[3..]) == 0, "{read:?}");
     remove(&topic).await;
 }
