@@ -16,8 +16,17 @@ pub enum Fault {
     Other,
 }
 
+/// An error of a connection to SQLite that is not one of `sqlx`, as one of its errors.
+pub fn sqlite_error(error: rusqlite::Error) -> sqlx::Error {
+    sqlx::Error::AnyDriverError(Box::new(error))
+}
+
 /// Tells what an error means.
 pub fn fault(error: &sqlx::Error) -> Fault {
+    if let sqlx::Error::AnyDriverError(error) = error {
+        let error = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error);
+        return error.map_or(Fault::Other, |error| fault_of_sqlite(error.extended_code));
+    }
     let sqlx::Error::Database(database) = error else {
         return match error {
             sqlx::Error::Io(_)
@@ -45,12 +54,18 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             _ => Fault::Other,
         };
     }
-    // SQLite's extended result code holds the primary one in its low byte.
-    match code.parse::<i32>().map(|extended| extended & 0xff) {
+    code.parse().map_or(Fault::Other, fault_of_sqlite)
+}
+
+/// What an extended result code of SQLite means. It holds the primary one in its low byte.
+fn fault_of_sqlite(code: i32) -> Fault {
+    match (code, code & 0xff) {
+        // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE
+        (1555 | 2067, _) => Fault::Duplicate,
         // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN
-        Ok(5 | 6 | 8 | 10 | 13 | 14) => Fault::Unavailable,
+        (_, 5 | 6 | 8 | 10 | 13 | 14) => Fault::Unavailable,
         // TOOBIG, CONSTRAINT, MISMATCH
-        Ok(18..=20) => Fault::Data,
+        (_, 18..=20) => Fault::Data,
         _ => Fault::Other,
     }
 }

@@ -20,7 +20,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::timeout;
 use tokio::try_join;
 
-pub use fault::{Fault, fault, is_missing_table, was_undone};
+pub use fault::{Fault, fault, is_missing_table, sqlite_error, was_undone};
 pub use lines::{Lines, Loading, Snapshot, Statements};
 pub use location::{Location, LocationError};
 pub use migrate::Schema;

@@ -4,12 +4,24 @@ use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
+use rusqlite::OpenFlags;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use crate::Options;
+
+/// What holds for every connection, beyond durability.
+const PRAGMAS: [(&str, &str); 2] = [
+    // From the beginning: what is moved to another page leaves no copy behind either.
+    ("secure_delete", "ON"),
+    // What a statement needs to take itself back fits in memory; a file for it would be made for each one.
+    ("temp_store", "MEMORY"),
+];
+
+/// What a connection that writes keeps in memory, in KiB: the upper pages of all indexes, and what one transaction changes.
+const WRITING_CACHE: &str = "-16384";
 
 /// A SQLite file in WAL mode, in which what is removed is overwritten. SQLite has one writer at a time: what writes now and
 /// then shares one connection, and whoever writes all the time has one of its own. Both wait for others at
@@ -19,7 +31,7 @@ pub struct SqliteFile {
     path: PathBuf,
     /// The device that it is on, and its number there.
     id: (u64, u64),
-    writing: Arc<SqliteConnectOptions>,
+    busy_timeout: Duration,
     writer: SqlitePool,
     readers: SqlitePool,
 }
@@ -32,11 +44,8 @@ impl SqliteFile {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            // From the beginning: what is moved to another page leaves no copy behind either.
-            .pragma("secure_delete", "ON")
-            // What a statement needs to take itself back fits in memory; a file for it would be made for each one.
-            .pragma("temp_store", "MEMORY")
             .busy_timeout(options.busy_timeout);
+        let connect = PRAGMAS.into_iter().fold(connect, |connect, (name, value)| connect.pragma(name, value));
         let pool = |connections_max| {
             SqlitePoolOptions::new()
                 .max_connections(connections_max)
@@ -46,14 +55,12 @@ impl SqliteFile {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        // In KiB: the upper pages of all indexes, and what one transaction changes.
-        let writing = Arc::new(connect.clone().pragma("cache_size", "-16384"));
-        let writer = pool(1).connect_with((*writing).clone()).await?;
+        let writer = pool(1).connect_with(connect.clone().pragma("cache_size", WRITING_CACHE)).await?;
         let readers = pool(options.connections_max.max(2))
             .min_connections(1)
             .connect_with(connect.pragma("query_only", "1"))
             .await?;
-        Ok(Self { path: path.to_owned(), id, writing, writer, readers })
+        Ok(Self { path: path.to_owned(), id, busy_timeout: options.busy_timeout, writer, readers })
     }
 
     /// The file's path.
@@ -81,14 +88,23 @@ impl SqliteFile {
         &self.writer
     }
 
-    /// A connection of one's own that writes, for whoever writes all the time: one that is shared is looked at each time
-    /// that it is given back, and the next transaction waits for that. It waits for others as for another process.
+    /// A connection of one's own that writes, for whoever writes all the time and has a thread for it: it blocks. The
+    /// others live on threads of their own, and what goes back and forth between two threads takes as long as the
+    /// statements of a small transaction. It waits for others as for another process.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened.
-    pub async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
-        SqliteConnection::connect_with(&self.writing).await
+    pub fn connect(&self) -> Result<rusqlite::Connection, rusqlite::Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.busy_timeout)?;
+        // That there is a write-ahead log, the file itself says.
+        let durable = [("synchronous", "FULL"), ("foreign_keys", "ON"), ("cache_size", WRITING_CACHE)];
+        for (name, value) in durable.into_iter().chain(PRAGMAS) {
+            connection.pragma_update(None, name, value)?;
+        }
+        Ok(connection)
     }
 
     /// Connections that can only read.

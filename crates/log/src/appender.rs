@@ -2,7 +2,8 @@
 //!
 //! It is a thread with a runtime and a connection of its own: on the way from one group to the next nothing is
 //! handed over to another thread, which makes groups a third faster. While one group commits the next one gathers;
-//! nothing ever lingers for more. When some wait already, they are on their way before those before them are answered.
+//! nothing ever lingers for more. When some wait already, they are on their way before those before them are answered,
+//! unless that blocks the thread.
 
 use std::io;
 use std::sync::Arc;
@@ -198,7 +199,8 @@ impl Worker {
         let mut closing = false;
         let mut taken = Vec::new();
         loop {
-            if self.waiting.is_empty() {
+            // Nobody is told while the thread is blocked.
+            if self.waiting.is_empty() || self.writer.blocks() {
                 tell(self.decided.take());
             }
             let count = tokio::select! {
@@ -231,9 +233,17 @@ impl Worker {
         }
     }
 
-    /// Lets callers that were woken together come in together.
+    /// Lets callers that were woken together come in together. Those of a writer that blocks were told just now, and come in
+    /// for as long as this thread leaves its core to them.
     async fn gather(&mut self, taken: &mut Vec<Waiting>) {
         tokio::task::yield_now().await;
+        if self.writer.blocks() {
+            let mut waiting = 0;
+            while self.waiting.len() > waiting {
+                waiting = self.waiting.len();
+                std::thread::yield_now();
+            }
+        }
         while taken.len() < self.group_appends_max
             && let Ok(waiting) = self.waiting.try_recv()
         {

@@ -1,7 +1,7 @@
 //! Why the log could not answer.
 
 use daybook_core::{DecodeError, Position};
-use daybook_database::{DatabaseError, Fault, fault};
+use daybook_database::{DatabaseError, Fault, fault, sqlite_error};
 
 use crate::HistoryError;
 
@@ -46,6 +46,12 @@ impl From<sqlx::Error> for LogError {
             Fault::Unavailable => Self::Unavailable(error.to_string()),
             Fault::Duplicate | Fault::Data | Fault::Other => Self::Database(DatabaseError::Sql(error)),
         }
+    }
+}
+
+impl From<rusqlite::Error> for LogError {
+    fn from(error: rusqlite::Error) -> Self {
+        sqlite_error(error).into()
     }
 }
 

@@ -109,6 +109,11 @@ pub(crate) trait Writer: Send {
     /// that this writer has sent before can still be written afterwards.
     async fn look_up(&mut self, event: (Position, Uuid)) -> Result<Option<DateTime<Utc>>, Failure>;
 
+    /// Whether it blocks its thread, so that nothing else happens there while a group is written.
+    fn blocks(&self) -> bool {
+        false
+    }
+
     /// There was nothing to write for a moment: nobody else is to wait for this writer any longer.
     async fn rest(&mut self) {}
 }
@@ -142,6 +147,12 @@ pub(crate) enum Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        LogError::from(error).into()
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
         LogError::from(error).into()
     }
 }

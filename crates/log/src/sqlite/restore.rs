@@ -5,8 +5,10 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::time;
-use super::writer::ROWS_MAX;
 use crate::sql::event_columns;
+
+/// The most events of one statement: each number of rows is a statement of its own, which the connection remembers.
+const ROWS_MAX: usize = 64;
 
 /// Where the log ends.
 pub(crate) async fn newest(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
