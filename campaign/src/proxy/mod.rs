@@ -131,10 +131,9 @@ impl Proxy {
         self.cut.send_modify(|count| *count += 1);
     }
 
-    /// Cuts every connection and takes none any more, until [`open`](Self::open).
+    /// Takes no more connections, until [`open`](Self::open). Those that are there stay.
     pub fn close(&self) {
         self.closed.send_replace(true);
-        self.cut_all();
     }
 
     /// Takes connections again.

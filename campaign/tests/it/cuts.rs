@@ -94,10 +94,10 @@ async fn what_cannot_be_found_out_is_resolved_by_asking_again_with_the_same_key(
             let (first, again) = (Append { key: Some(key), ..one() }, Append { key: Some(key), ..one() });
             let streams = [&first, &again].map(|append| append.events[0].stream.clone());
             let armed = behind.proxy.arm_at(Moment::Statement, cut);
+            behind.proxy.close();
             let log = behind.log.clone();
             let answer = tokio::spawn(async move { log.append(first).await });
             made(armed).await;
-            behind.proxy.close();
             let answer = answer.await.expect("no panic");
             assert!(matches!(answer, Err(LogError::Unknown)), "{cut:?}: {answer:?}");
 
@@ -134,12 +134,12 @@ async fn what_may_still_arrive_is_shut_out_before_anything_is_said_without_it() 
         behind_a_proxy_with(settings, async move |behind| {
             let known = commit(&behind.log, one()).await.position;
             let late = behind.proxy.arm_at(moment, cut);
+            behind.proxy.close();
             let append: Append = append();
             let stream = append.events[0].stream.clone();
             let log = behind.log.clone();
             let answer = tokio::spawn(async move { log.append(append).await });
             made(late).await;
-            behind.proxy.close();
             let answer = answer.await.expect("no panic");
             assert!(matches!(answer, Err(LogError::Unknown)), "{moment}: {answer:?}");
             behind.proxy.open();
