@@ -5,7 +5,9 @@ use std::time::Duration;
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use uuid::Uuid;
 
@@ -16,6 +18,7 @@ on_both!(
     a_topic_that_is_missing_is_made,
     what_is_committed_is_the_whole_log,
     more_partitions_tear_no_stream_apart,
+    a_topic_that_is_compacted_is_refused,
 );
 
 pub(crate) fn brokers() -> String {
@@ -47,6 +50,8 @@ async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
     let described = described_by.describe_configs([&specifier], &AdminOptions::new());
     let described = described.await.expect("the brokers answer").remove(0).expect("a topic");
     let of = |name| described.get(name).and_then(|entry| entry.value.clone());
+    let policy = described.get("cleanup.policy").expect("it has one");
+    assert_eq!((policy.value.as_deref(), &policy.source), (Some("delete"), &ConfigSource::DynamicTopic));
     assert_eq!(of("message.timestamp.type").as_deref(), Some("CreateTime"));
     assert_eq!(of("message.timestamp.after.max.ms").as_deref(), Some("9223372036854775807"));
     assert_eq!(of("max.message.bytes").as_deref(), Some("1048588"));
@@ -91,5 +96,25 @@ async fn more_partitions_tear_no_stream_apart(_: Location, database: Database) {
     relay.stop().await;
     let read = read(&brokers(), &topic).await;
     assert!(count(&read[..3]) > 7 && count(&read[3..]) == 0, "{read:?}");
+    remove(&topic).await;
+}
+
+/// Of each stream, the newest event would be left.
+async fn a_topic_that_is_compacted_is_refused(_: Location, database: Database) {
+    let (log, topic) = (open(&database).await, topic());
+    let new = NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1))
+        .set("cleanup.policy", "compact,delete");
+    admin()
+        .create_topics([&new], &AdminOptions::new())
+        .await
+        .expect("the brokers answer")
+        .remove(0)
+        .expect("made");
+    append(&log, 3).await;
+    let relay = start(&log, &database, &settings(&brokers(), &topic));
+    let said = problem(&database, &log).await;
+    assert!(said.contains("`cleanup.policy` of compact,delete"), "{said}");
+    relay.stop().await;
+    assert_eq!(count(&read(&brokers(), &topic).await), 0);
     remove(&topic).await;
 }
