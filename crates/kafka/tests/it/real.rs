@@ -35,6 +35,11 @@ fn admin() -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client")
 }
 
+pub(crate) async fn make(topic: NewTopic<'_>) {
+    let made = admin().create_topics([&topic], &AdminOptions::new()).await.expect("the brokers answer").remove(0);
+    made.expect("it is made");
+}
+
 pub(crate) async fn remove(topic: &str) {
     admin().delete_topics(&[topic], &AdminOptions::new()).await.expect("the brokers answer");
 }
@@ -102,14 +107,8 @@ async fn more_partitions_tear_no_stream_apart(_: Location, database: Database) {
 /// Of each stream, the newest event would be left.
 async fn a_topic_that_is_compacted_is_refused(_: Location, database: Database) {
     let (log, topic) = (open(&database).await, topic());
-    let new = NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1))
-        .set("cleanup.policy", "compact,delete");
-    admin()
-        .create_topics([&new], &AdminOptions::new())
-        .await
-        .expect("the brokers answer")
-        .remove(0)
-        .expect("made");
+    let new = NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1));
+    make(new.set("cleanup.policy", "compact,delete")).await;
     append(&log, 3).await;
     let relay = start(&log, &database, &settings(&brokers(), &topic));
     let said = problem(&database, &log).await;
