@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daybook_core::Position;
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use rdkafka::ClientConfig;
@@ -19,6 +20,7 @@ on_both!(
     what_is_committed_is_the_whole_log,
     more_partitions_tear_no_stream_apart,
     a_topic_that_is_compacted_is_refused,
+    what_one_sends_late_is_refused_by_the_broker,
 );
 
 pub(crate) fn brokers() -> String {
@@ -115,5 +117,33 @@ async fn a_topic_that_is_compacted_is_refused(_: Location, database: Database) {
     assert!(said.contains("`cleanup.policy` of compact,delete"), "{said}");
     relay.stop().await;
     assert_eq!(count(&read(&brokers(), &topic).await), 0);
+    remove(&topic).await;
+}
+
+/// One has begun a transaction and holds its messages back, as if it were frozen, while another one takes over. Its lease is not
+/// looked at before it commits, so only the broker stands in the way.
+async fn what_one_sends_late_is_refused_by_the_broker(_: Location, database: Database) {
+    const HELD_BACK: Duration = Duration::from_secs(5);
+    let (log, topic) = (open(&database).await, topic());
+    make(NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1))).await;
+    append(&log, 5).await;
+    let settings = settings(&brokers(), &topic);
+    let mut late = settings.clone();
+    late.client = format!("linger.ms={}", HELD_BACK.as_millis()).parse().expect("a setting");
+    late.lease = Duration::from_secs(3600);
+    let late = start(&log, &database, &late);
+    let owner = wait_for("somebody to publish", async || status(&database, &log).await?.owner).await;
+    tokio::time::sleep(HELD_BACK / 5).await;
+    execute(&database, "UPDATE relays SET lease_owner = NULL, lease_until = NULL").await;
+    let other = start(&log, &database, &settings);
+    assert_ne!(published(&database, &log).await.owner, Some(owner));
+    assert_eq!(*late.acknowledged().borrow(), Position::START, "it is still held back");
+    tokio::time::sleep(HELD_BACK * 2).await;
+    assert_eq!(*late.acknowledged().borrow(), Position::START, "it is refused");
+    late.stop().await;
+    other.stop().await;
+    let read = read(&brokers(), &topic).await;
+    assert_holds(&read, &log).await;
+    assert_eq!(count(&read), 5, "nothing of the first one's");
     remove(&topic).await;
 }
