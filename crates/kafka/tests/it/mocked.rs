@@ -75,6 +75,17 @@ impl Cluster {
             [] => cluster.clear_request_errors(request),
             errors => cluster.request_errors(request, errors),
         });
+        self.order(order);
+    }
+
+    /// The only broker goes away, or comes back with what it had.
+    pub(crate) fn go(&self, is_away: bool) {
+        self.order(Box::new(move |cluster| {
+            if is_away { cluster.broker_down(1) } else { cluster.broker_up(1) }.expect("there is one");
+        }));
+    }
+
+    fn order(&self, order: Order) {
         self.orders.as_ref().expect("it runs").send(order).expect("it runs");
     }
 }

@@ -25,6 +25,7 @@ on_both!(
     the_newest_event_is_found_however_far_back_it_lies,
     a_topic_that_is_missing_is_no_source,
     brokers_that_go_away_keep_nobody_waiting,
+    once_brokers_are_back_all_go_on,
 );
 
 async fn all(log: &Log) -> Vec<RecordedEvent> {
@@ -261,4 +262,30 @@ async fn brokers_that_go_away_keep_nobody_waiting(_: Location, database: Databas
     assert!(matches!(again.take(Position::new(20), Position::new(30), 10), Taken::Opening(_)));
     drop(again);
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+/// By themselves, both who publishes and who reads.
+async fn once_brokers_are_back_all_go_on(_: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
+    append(&log, 5).await;
+    published(&database, &log).await;
+    let head = log.head().await.expect("the log answers");
+    let mut tail = TopicSource::new(cluster.settings()).open(&behind(&head, None), None);
+    let mut at = 0;
+    for (is_away, through) in [(false, 5), (true, 10)] {
+        if is_away {
+            cluster.go(true);
+            append(&log, 5).await;
+            let problem = problem(&database, &log).await;
+            assert!(problem.contains("do not answer"), "{problem}");
+            cluster.go(false);
+            assert_eq!(published(&database, &log).await.problem, None);
+        }
+        while at < through {
+            let Taken::Events(events) = taken(&mut *tail, at, through).await else { panic!("not behind {at}") };
+            at += events.len() as u64;
+        }
+    }
+    relay.stop().await;
 }
