@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+
 /// The crates of the workspace, the lowest first, and what each may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("daybook-core", &[]),
@@ -166,14 +168,27 @@ fn only_the_edge_knows_http() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
+/// A C compiler is all that it takes to build; TLS and SASL towards Kafka are a feature.
+#[test]
+fn the_plain_build_needs_no_openssl() {
+    let metadata = MetadataCommand::new().manifest_path(MANIFEST).exec().expect("cargo knows the workspace");
+    let resolved = metadata.resolve.expect("it knows what is built of what");
+    let names: BTreeSet<_> = metadata
+        .packages
+        .iter()
+        .filter(|package| resolved.nodes.iter().any(|node| node.id == package.id))
+        .map(|package| package.name.as_str())
+        .collect();
+    assert!(names.contains("rdkafka-sys") && !names.contains("openssl-sys"), "{names:?}");
+}
+
 const ALL_KINDS: [DependencyKind; 3] =
     [DependencyKind::Normal, DependencyKind::Development, DependencyKind::Build];
 
 /// The packages of the workspace.
 fn workspace() -> Vec<Package> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let metadata =
-        MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo knows the workspace");
+        MetadataCommand::new().manifest_path(MANIFEST).no_deps().exec().expect("cargo knows the workspace");
     metadata.packages
 }
 

@@ -69,9 +69,10 @@ async fn a_client_of_kafka_and_the_sdk_of_cloudevents_read_the_log() {
         let metadata: Value =
             serde_json::from_str(attributes["metadata"].as_str().expect("a text")).expect("JSON");
         assert!(is_shown_as(&metadata, &event["metadata"]), "the metadata of {position}: {metadata} {event}");
+        assert_eq!(message["trace"], metadata["traceparent"], "the trace of {position}");
     }
     // The extension of tracing goes without a prefix, as W3C has it for Kafka: it is a header and no attribute.
-    assert!(found.values().any(|message| message["attributes"]["metadata"].to_string().contains(trace)));
+    assert!(found.values().any(|message| message["trace"] == trace));
 }
 
 /// Whether what is in the topic is what a reader of the log is shown: what is sealed there is shown as that, or opened, where

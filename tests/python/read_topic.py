@@ -1,6 +1,6 @@
 """Reads a topic to its end, as somebody does who knows Kafka and CloudEvents, and nothing of Daybook.
 
-Prints a line of JSON for each message: the key, and the event that the SDK of CloudEvents finds in the message.
+Prints a line of JSON for each message: the key, the trace, and the event that the SDK of CloudEvents finds in the message.
 """
 
 import json
@@ -36,8 +36,11 @@ def read(brokers, topic):
 
 
 for message in read(*sys.argv[1:]):
-    binary = KafkaMessage(headers=dict(message.headers()), key=message.key(), value=message.value())
+    headers = dict(message.headers())
+    trace = headers.get("traceparent", b"").decode() or None
+    binary = KafkaMessage(headers=headers, key=message.key(), value=message.value())
     # Refuses what is no valid event.
     event = from_binary(binary, JSONFormat())
     attributes = event.get_attributes() | {"time": event.get_time().isoformat(timespec="microseconds")}
-    print(json.dumps({"key": message.key().decode(), "attributes": attributes, "data": event.get_data()}))
+    line = {"key": message.key().decode(), "trace": trace, "attributes": attributes, "data": event.get_data()}
+    print(json.dumps(line))

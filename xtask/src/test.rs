@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tokio::process::Command;
+
 use crate::build::{self, cargo};
 use crate::kafka::Broker;
 use crate::nginx::{self, Place, Proxy};
@@ -56,10 +58,32 @@ async fn proxy() -> anyhow::Result<Option<Found<Proxy>>> {
     Found::or_start("DAYBOOK_TEST_PROXY", start, Proxy::addresses).await.map(Some)
 }
 
+/// Whether there is what TLS and SASL are built with, installing it where that is possible.
+async fn has_openssl() -> anyhow::Result<bool> {
+    if is_there().await {
+        return Ok(true);
+    }
+    if install::possible()? {
+        install::packages(&["libssl-dev", "pkg-config"]).await?;
+        return Ok(true);
+    }
+    println!("Not checked: TLS towards Kafka (Debian, Ubuntu: sudo apt-get install libssl-dev pkg-config).");
+    Ok(false)
+}
+
+async fn is_there() -> bool {
+    let asked = Command::new("pkg-config").args(["--exists", "openssl"]).status().await;
+    asked.is_ok_and(|status| status.success())
+}
+
 /// Takes the steps between the servers' start and the tests; answers where the binary is, and the tests.
 async fn check_and_build(steps: &mut Steps) -> anyhow::Result<(PathBuf, Vec<Binary>)> {
     let clippy = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.take("lints", child::run(&mut cargo(clippy))).await?;
+    if has_openssl().await? {
+        let tls = &["check", "--package", "daybook", "--features", "kafka-tls"];
+        steps.take("TLS towards Kafka", child::run(&mut cargo(tls))).await?;
+    }
     let doc = &["doc", "--workspace", "--no-deps"];
     steps.take("documentation", child::run(cargo(doc).env("RUSTDOCFLAGS", "-D warnings"))).await?;
     let [binary] = steps.take("the binary", build::binaries(["daybook"], "dev")).await?;

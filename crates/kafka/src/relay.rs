@@ -250,7 +250,7 @@ impl Candidate {
     async fn begin(&self, lease: Lease, topic: Topic) -> Result<Checkpoint, Halt> {
         let name = self.settings.topic.as_str();
         let row = self.store.held(name, lease).await?.ok_or(Halt::Lost)?;
-        let Topic { partitions, ends } = topic;
+        let Topic { partitions, ends, retention } = topic;
         match row.partitions {
             None if self.store.remember(name, lease, partitions).await? => {}
             None => return Err(Halt::Lost),
@@ -266,8 +266,19 @@ impl Candidate {
             )));
         }
         self.log.check(&row.checkpoint).await?;
+        let head = self.log.head().await?;
+        let oldest = self.log.lag(row.checkpoint.position, &head).await?.seconds;
+        if retention.is_some_and(|retention| oldest > retention.as_secs_f64()) {
+            tracing::warn!(
+                topic = name,
+                oldest,
+                ?retention,
+                "what is published next was recorded longer ago than the topic keeps messages (`retention.ms`): Kafka may remove \
+                 it at once. Set that to -1 until everything is published"
+            );
+        }
         // With something to publish, it is not over before that is acknowledged.
-        let is_done = self.log.head().await?.position <= row.checkpoint.position;
+        let is_done = head.position <= row.checkpoint.position;
         if is_done && row.problem.is_some() && !self.store.goes_on(name, lease).await? {
             return Err(Halt::Lost);
         }

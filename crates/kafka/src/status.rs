@@ -43,11 +43,19 @@ pub async fn status(database: &Database, log: &Log) -> Result<Vec<Status>, LogEr
     Ok(statuses)
 }
 
-/// Writes down how far a topic is, whoever publishes, for whoever gathers metrics: when they ask.
+/// Writes down how far a topic is, whoever publishes, for whoever gathers metrics: when they ask. When that cannot be said, the
+/// last answer does not stand for it.
 pub async fn report(database: &Database, log: &Log, topic: &str) {
-    let statuses = status(database, log).await.unwrap_or_default();
-    for Status { topic, lag_events, lag_seconds, .. } in statuses.into_iter().filter(|one| one.topic == topic) {
-        metrics::gauge!("daybook_relay_lag_events", "topic" => topic.clone()).set(lag_events as f64);
-        metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic).set(lag_seconds);
-    }
+    let (events, seconds) = match status(database, log).await {
+        Ok(statuses) => match statuses.into_iter().find(|one| one.topic == topic) {
+            Some(status) => (status.lag_events as f64, status.lag_seconds),
+            None => return,
+        },
+        Err(error) => {
+            tracing::debug!(topic, %error, "how far it is published is not known");
+            (f64::NAN, f64::NAN)
+        }
+    };
+    metrics::gauge!("daybook_relay_lag_events", "topic" => topic.to_owned()).set(events);
+    metrics::gauge!("daybook_relay_lag_seconds", "topic" => topic.to_owned()).set(seconds);
 }

@@ -8,6 +8,7 @@ use daybook_core::Position;
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, Options, on_both};
 use daybook_kafka::{Published, Settings, backup};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -33,6 +34,7 @@ on_both!(
     a_backup_knows_how_far_it_was_published,
     what_is_said_of_a_group_keeps_nobody_from_reading,
     what_the_broker_does_not_take_is_explained,
+    a_lag_that_is_not_known_is_no_number,
 );
 
 /// Brokers, on a thread that they do not leave.
@@ -74,6 +76,17 @@ impl Cluster {
             [] => cluster.clear_request_errors(request),
             errors => cluster.request_errors(request, errors),
         });
+        self.order(order);
+    }
+
+    /// The only broker goes away, or comes back with what it had.
+    pub(crate) fn go(&self, is_away: bool) {
+        self.order(Box::new(move |cluster| {
+            if is_away { cluster.broker_down(1) } else { cluster.broker_up(1) }.expect("there is one");
+        }));
+    }
+
+    fn order(&self, order: Order) {
         self.orders.as_ref().expect("it runs").send(order).expect("it runs");
     }
 }
@@ -206,6 +219,32 @@ async fn what_the_broker_does_not_take_is_explained(_: Location, database: Datab
         })
         .await;
         relay.stop().await;
+    }
+}
+
+async fn a_lag_that_is_not_known_is_no_number(location: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
+    append(&log, 5).await;
+    published(&database, &log).await;
+    relay.stop().await;
+    let there = Database::connect(&location, &Options::default()).await.expect("the database answers");
+    let log = open(&there).await;
+    for (is_away, said) in [(false, "0"), (true, "NaN")] {
+        if is_away {
+            there.close().await;
+        }
+        let (database, log) = (there.clone(), log.clone());
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let reporting = tokio::task::spawn_blocking(move || {
+            let report = daybook_kafka::report(&database, &log, TOPIC);
+            metrics::with_local_recorder(&recorder, || tokio::runtime::Handle::current().block_on(report));
+            recorder.handle().render()
+        });
+        let shown = reporting.await.expect("no panic");
+        for name in ["daybook_relay_lag_events", "daybook_relay_lag_seconds"] {
+            assert!(shown.contains(&format!("{name}{{topic=\"{TOPIC}\"}} {said}\n")), "{shown}");
+        }
     }
 }
 

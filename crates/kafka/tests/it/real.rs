@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use daybook_core::Position;
 use daybook_database::testing::wait_for;
 use daybook_database::{Database, Location, on_both};
 use daybook_kafka::{Message, Origin};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, Producer};
 use uuid::Uuid;
@@ -19,6 +22,8 @@ on_both!(
     what_is_committed_is_the_whole_log,
     what_another_one_may_still_send_is_shut_out,
     more_partitions_tear_no_stream_apart,
+    a_topic_that_is_compacted_is_refused,
+    what_one_sends_late_is_refused_by_the_broker,
 );
 
 pub(crate) fn brokers() -> String {
@@ -33,6 +38,11 @@ pub(crate) fn topic() -> String {
 
 fn admin() -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("a client")
+}
+
+pub(crate) async fn make(topic: NewTopic<'_>) {
+    let made = admin().create_topics([&topic], &AdminOptions::new()).await.expect("the brokers answer").remove(0);
+    made.expect("it is made");
 }
 
 pub(crate) async fn remove(topic: &str) {
@@ -50,6 +60,8 @@ async fn a_topic_that_is_missing_is_made(_: Location, database: Database) {
     let described = described_by.describe_configs([&specifier], &AdminOptions::new());
     let described = described.await.expect("the brokers answer").remove(0).expect("a topic");
     let of = |name| described.get(name).and_then(|entry| entry.value.clone());
+    let policy = described.get("cleanup.policy").expect("it has one");
+    assert_eq!((policy.value.as_deref(), &policy.source), (Some("delete"), &ConfigSource::DynamicTopic));
     assert_eq!(of("message.timestamp.type").as_deref(), Some("CreateTime"));
     assert_eq!(of("message.timestamp.after.max.ms").as_deref(), Some("9223372036854775807"));
     assert_eq!(of("max.message.bytes").as_deref(), Some("1048588"));
@@ -135,5 +147,47 @@ async fn more_partitions_tear_no_stream_apart(_: Location, database: Database) {
     relay.stop().await;
     let read = read(&brokers(), &topic).await;
     assert!(count(&read[..3]) > 7 && count(&read[3..]) == 0, "{read:?}");
+    remove(&topic).await;
+}
+
+/// Of each stream, the newest event would be left.
+async fn a_topic_that_is_compacted_is_refused(_: Location, database: Database) {
+    let (log, topic) = (open(&database).await, topic());
+    let new = NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1));
+    make(new.set("cleanup.policy", "compact,delete")).await;
+    append(&log, 3).await;
+    let relay = start(&log, &database, &settings(&brokers(), &topic));
+    let said = problem(&database, &log).await;
+    assert!(said.contains("`cleanup.policy` of compact,delete"), "{said}");
+    relay.stop().await;
+    assert_eq!(count(&read(&brokers(), &topic).await), 0);
+    remove(&topic).await;
+}
+
+/// One has begun a transaction and holds its messages back, as if it were frozen, while another one takes over. Its lease is not
+/// looked at before it commits, so only the broker stands in the way.
+async fn what_one_sends_late_is_refused_by_the_broker(_: Location, database: Database) {
+    const HELD_BACK: Duration = Duration::from_secs(5);
+    let (log, topic) = (open(&database).await, topic());
+    make(NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1))).await;
+    append(&log, 5).await;
+    let settings = settings(&brokers(), &topic);
+    let mut late = settings.clone();
+    late.client = format!("linger.ms={}", HELD_BACK.as_millis()).parse().expect("a setting");
+    late.lease = Duration::from_secs(3600);
+    let late = start(&log, &database, &late);
+    let owner = wait_for("somebody to publish", async || status(&database, &log).await?.owner).await;
+    tokio::time::sleep(HELD_BACK / 5).await;
+    execute(&database, "UPDATE relays SET lease_owner = NULL, lease_until = NULL").await;
+    let other = start(&log, &database, &settings);
+    assert_ne!(published(&database, &log).await.owner, Some(owner));
+    assert_eq!(*late.acknowledged().borrow(), Position::START, "it is still held back");
+    tokio::time::sleep(HELD_BACK * 2).await;
+    assert_eq!(*late.acknowledged().borrow(), Position::START, "it is refused");
+    late.stop().await;
+    other.stop().await;
+    let read = read(&brokers(), &topic).await;
+    assert_holds(&read, &log).await;
+    assert_eq!(count(&read), 5, "nothing of the first one's");
     remove(&topic).await;
 }

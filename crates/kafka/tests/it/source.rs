@@ -7,22 +7,25 @@ use daybook_database::{Database, Location, on_both};
 use daybook_kafka::{Message, Origin, TopicSource, backup};
 use daybook_log::{Checkpoint, Head, Log, Source, Tail, Taken};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, Producer};
 use uuid::Uuid;
 
 use crate::fixture::*;
 use crate::mocked::Cluster;
-use crate::real::{brokers, remove, topic};
+use crate::real::{brokers, make, remove, topic};
 
 on_both!(
     &[Schema::Log],
     what_is_read_is_the_log,
+    what_is_compressed_is_read,
     what_is_no_event_of_the_log_is_passed_over,
     what_cannot_be_read_is_a_hole,
     the_newest_event_is_found_however_far_back_it_lies,
     a_topic_that_is_missing_is_no_source,
     brokers_that_go_away_keep_nobody_waiting,
+    once_brokers_are_back_all_go_on,
 );
 
 async fn all(log: &Log) -> Vec<RecordedEvent> {
@@ -104,6 +107,29 @@ async fn what_is_read_is_the_log(_: Location, database: Database) {
     }
     relay.stop().await;
     remove(&topic).await;
+}
+
+/// The topic's owner may have Kafka keep it so.
+async fn what_is_compressed_is_read(_: Location, database: Database) {
+    let log = open(&database).await;
+    append(&log, 20).await;
+    let head = log.head().await.expect("the log answers");
+    for compression in ["gzip", "zstd"] {
+        let topic = topic();
+        make(
+            NewTopic::new(&topic, PARTITIONS.into(), TopicReplication::Fixed(1))
+                .set("compression.type", compression),
+        )
+        .await;
+        let settings = settings(&brokers(), &topic);
+        let relay = start(&log, &database, &settings);
+        let mut acknowledged = relay.acknowledged();
+        acknowledged.wait_for(|reached| *reached == head.position).await.expect("it works");
+        relay.stop().await;
+        let read = read_source(&TopicSource::new(settings), &log, &behind(&head, None)).await;
+        assert_eq!(lines(&read), lines(&all(&log).await), "{compression}");
+        remove(&topic).await;
+    }
 }
 
 async fn what_is_no_event_of_the_log_is_passed_over(_: Location, database: Database) {
@@ -236,4 +262,30 @@ async fn brokers_that_go_away_keep_nobody_waiting(_: Location, database: Databas
     assert!(matches!(again.take(Position::new(20), Position::new(30), 10), Taken::Opening(_)));
     drop(again);
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+/// By themselves, both who publishes and who reads.
+async fn once_brokers_are_back_all_go_on(_: Location, database: Database) {
+    let (cluster, log) = (Cluster::start(), open(&database).await);
+    let relay = start(&log, &database, &cluster.settings());
+    append(&log, 5).await;
+    published(&database, &log).await;
+    let head = log.head().await.expect("the log answers");
+    let mut tail = TopicSource::new(cluster.settings()).open(&behind(&head, None), None);
+    let mut at = 0;
+    for (is_away, through) in [(false, 5), (true, 10)] {
+        if is_away {
+            cluster.go(true);
+            append(&log, 5).await;
+            let problem = problem(&database, &log).await;
+            assert!(problem.contains("do not answer"), "{problem}");
+            cluster.go(false);
+            assert_eq!(published(&database, &log).await.problem, None);
+        }
+        while at < through {
+            let Taken::Events(events) = taken(&mut *tail, at, through).await else { panic!("not behind {at}") };
+            at += events.len() as u64;
+        }
+    }
+    relay.stop().await;
 }
