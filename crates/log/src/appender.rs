@@ -233,17 +233,9 @@ impl Worker {
         }
     }
 
-    /// Lets callers that were woken together come in together. Those of a writer that blocks were told just now, and come in
-    /// for as long as this thread leaves its core to them.
+    /// Lets callers that were woken together come in together.
     async fn gather(&mut self, taken: &mut Vec<Waiting>) {
         tokio::task::yield_now().await;
-        if self.writer.blocks() {
-            let mut waiting = 0;
-            while self.waiting.len() > waiting {
-                waiting = self.waiting.len();
-                std::thread::yield_now();
-            }
-        }
         while taken.len() < self.group_appends_max
             && let Ok(waiting) = self.waiting.try_recv()
         {
