@@ -89,7 +89,7 @@ async fn personal_data_is_opened_for_those_who_may_only(daybook: &Daybook) {
     let own = format!("/v1/views/customers/{}?min_position={}", customer.account_id, receipt["position"]);
     let stream = format!("/v1/streams/customer-{}", customer.account_id);
     for path in [&own, &stream, "/v1/views/customers"] {
-        let answer = customer.client.get(path).await;
+        let answer = customer.client.request(Method::GET, path).header("prefer", "wait=10").send().await;
         assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"), "{answer}");
     }
     let products = customer.client.get("/v1/views/products").await;

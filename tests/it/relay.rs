@@ -159,6 +159,11 @@ async fn one_that_was_frozen_publishes_nothing_more(backend: Backend) {
     let relays = [shop.relay(&topic).await, shop.relay(&topic).await];
     let ordering = shop.keep_ordering();
     let owner = shop.owner_but(&[], &topic).await;
+    // One that is still about to shut others out at the broker would do so when it is thawed.
+    wait_for("it to have published", TAKE_OVER_LIMIT, async || {
+        published(&shop.daybook, &topic)["position"].as_u64().filter(|position| *position > 0)
+    })
+    .await;
     let frozen = relays.iter().find(|relay| relay.id() == owner).expect("one of the two");
     frozen.freeze();
     let next = shop.owner_but(&[owner], &topic).await;
