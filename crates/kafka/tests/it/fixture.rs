@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(crate) const PARTITIONS: u16 = 3;
 
 /// How long a topic may take to hold what was published.
-const READ_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const READ_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn open(database: &Database) -> Log {
     Log::open(database.clone(), daybook_log::Settings::default()).await.expect("the log opens")
